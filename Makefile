@@ -1,0 +1,33 @@
+# The two commands of the README, each with its own environment, and a few for developers.
+PYTHON ?= python3
+PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: .venv-demo/ready
+	.venv-demo/bin/python scripts/demo.py
+
+test: .venv-test/ready
+	.venv-test/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv-test/ready
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+
+.venv-demo/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wlm needs Python 3.11 or newer; found " + sys.version)'
+	$(PYTHON) -m venv .venv-demo
+	@echo "Installing wlm and scanpy into .venv-demo (some minutes the first time)"
+	.venv-demo/$(PIP) --editable . scanpy
+	touch $@
+
+.venv-test/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wlm needs Python 3.11 or newer; found " + sys.version)'
+	$(PYTHON) -m venv .venv-test
+	@echo "Installing wlm with its development tools into .venv-test (some minutes the first time)"
+	.venv-test/$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv-demo .venv-test demo_output build dist .pytest_cache .mypy_cache .ruff_cache

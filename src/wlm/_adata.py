@@ -1,0 +1,317 @@
+"""The one door between AnnData and the core: what a fit reads, what it writes, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import wlm
+from wlm.core.dynamics import Dynamics
+from wlm.core.methods import METHODS, Spec
+from wlm.core.populations import Populations, Units
+from wlm.core.prediction import Rollout
+from wlm.core.training import Fit
+from wlm.pp import parse_time
+from wlm.pp._velocity import project_layer
+
+#: Version of the layout of ``uns[key]``.
+FORMAT = 1
+#: Cells whose positions are kept to recognise the representation a fit belongs to.
+N_FINGERPRINT = 64
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What the core needs to know of an AnnData: when and where each cell is, and how it moves.
+
+    ``times`` (n,) float64; ``x`` and ``v`` (n, d) float32; ``observed`` and ``training`` are the
+    distinct times, all of them and without the held-out ones.
+    """
+
+    names: pd.Index
+    time_key: str
+    times: NDArray[np.float64]
+    unit: str
+    use_rep: str
+    x: NDArray[np.float32]
+    v: NDArray[np.float32] | None
+    observed: NDArray[np.float64]
+    training: NDArray[np.float64]
+
+    def at(self, t: float) -> NDArray[np.intp]:
+        """Indices of the cells observed at time ``t``."""
+        return np.flatnonzero(self.times == t)
+
+    def populations(self) -> Populations:
+        """The training populations."""
+        index = [self.at(t) for t in self.training]
+        v = self.v
+        return Populations(
+            self.training, tuple(self.x[i] for i in index), None if v is None else tuple(v[i] for i in index)
+        )
+
+
+def read_cells(
+    adata: ad.AnnData,
+    time_key: str,
+    *,
+    use_rep: str = "X_pca",
+    n_dims: int | None = None,
+    velocity_key: str | None = None,
+    holdout: Any = None,
+) -> Cells:
+    """Read times, representation and velocities, and refuse what cannot be fitted.
+
+    Raises
+    ------
+    KeyError
+        If ``time_key``, ``use_rep`` or ``velocity_key`` is missing.
+    ValueError
+        If times or coordinates are missing or unreadable, or too few times or cells are left.
+    """
+    if not isinstance(adata, ad.AnnData):
+        raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
+    times, unit = read_times(adata, time_key)
+    x = read_rep(adata, use_rep, n_dims)
+    v = None if velocity_key is None else _read_velocity(adata, velocity_key, use_rep, x.shape[1])
+    observed = np.unique(times)
+    held = read_holdout(holdout, observed)
+    training = observed[~np.isin(observed, held)]
+    if len(training) < 2:
+        raise ValueError(
+            f"at least two training times are needed; obs[{time_key!r}] has {_list(observed)}"
+            + (f", of which {_list(held)} are held out" if len(held) else "")
+        )
+    counts = {t: int((times == t).sum()) for t in observed}
+    small = [t for t, n in counts.items() if n < 2]
+    if small:
+        raise ValueError(f"at least 2 cells are needed at every time; time(s) {_list(small)} have one")
+    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training)
+
+
+def read_times(adata: ad.AnnData, time_key: str) -> tuple[NDArray[np.float64], str]:
+    """Times (n,) and their unit; refuses missing ones."""
+    if time_key not in adata.obs:
+        raise KeyError(f"obs[{time_key!r}] is missing; obs has {list(adata.obs.columns)}")
+    try:
+        times, unit = parse_time(adata.obs[time_key])
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"obs[{time_key!r}]: {error}") from None
+    missing = ~np.isfinite(times)
+    if missing.any():
+        names = list(adata.obs_names[missing][:3])
+        raise ValueError(
+            f"obs[{time_key!r}] is missing for {missing.sum()} of {len(times)} cells ({names}, ...); "
+            f"run adata = adata[adata.obs[{time_key!r}].notna()].copy() to leave them out"
+        )
+    return times, unit
+
+
+def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDArray[np.float32]:
+    """Coordinates (n, d) of the representation; refuses missing or non-finite ones."""
+    if use_rep not in adata.obsm:
+        remedy = "run sc.pp.pca(adata) first" if use_rep == "X_pca" else f"obsm has {list(adata.obsm)}"
+        raise KeyError(f"obsm[{use_rep!r}] is missing; {remedy}")
+    x = _dense(adata.obsm[use_rep])
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"obsm[{use_rep!r}] must have two axes and at least one column, found shape {x.shape}")
+    if n_dims is not None:
+        if isinstance(n_dims, bool) or not isinstance(n_dims, (int, np.integer)):
+            raise TypeError(f"n_dims must be an integer, found {n_dims!r}")
+        if not 1 <= n_dims <= x.shape[1]:
+            raise ValueError(f"n_dims must be between 1 and the {x.shape[1]} of obsm[{use_rep!r}], found {n_dims}")
+        x = x[:, :n_dims]
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"obsm[{use_rep!r}] has NaN or infinite values in {bad.sum()} cells ({list(adata.obs_names[bad][:3])}, ...)"
+        )
+    return np.ascontiguousarray(x)
+
+
+def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> NDArray[np.float32]:
+    """Velocities (n, d): an ``obsm`` entry as it is, or a layer projected on the principal components."""
+    if key in adata.obsm:
+        v = _dense(adata.obsm[key])
+        if v.ndim != 2 or v.shape[1] < n_dims:
+            raise ValueError(f"obsm[{key!r}] has shape {v.shape}; {n_dims} dimensions of {use_rep!r} are used")
+        v = v[:, :n_dims]
+    elif key in adata.layers:
+        v = project_layer(adata, key, use_rep)[0][:, :n_dims]
+    else:
+        raise KeyError(
+            f"velocity_key {key!r} is neither in obsm ({list(adata.obsm)}) nor in layers ({list(adata.layers)}); "
+            "run scv.tl.velocity(adata) first, or name the key that holds velocities"
+        )
+    bad = ~np.isfinite(v).all(axis=1)
+    if bad.any():
+        raise ValueError(f"velocities in {key!r} are NaN or infinite for {bad.sum()} cells")
+    return np.ascontiguousarray(v, dtype=np.float32)
+
+
+def read_holdout(holdout: Any, observed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Held-out times as floats; every one must have been observed."""
+    if holdout is None:
+        return np.empty(0)
+    labels = [holdout] if np.isscalar(holdout) else list(holdout)
+    held = np.unique(parse_time(labels)[0])
+    unknown = held[~np.isin(held, observed)]
+    if len(unknown):
+        raise ValueError(f"holdout time(s) {_list(unknown)} were not observed; the times are {_list(observed)}")
+    return held
+
+
+def _dense(a: Any) -> NDArray[np.float32]:
+    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py)."""
+    if isinstance(a, pd.DataFrame):
+        a = a.to_numpy()
+    if hasattr(a, "compute"):
+        a = a.compute()
+    if hasattr(a, "toarray"):
+        a = a.toarray()
+    return np.asarray(a[...] if hasattr(a, "id") else a, dtype=np.float32)
+
+
+def _list(values: Any) -> str:
+    return ", ".join(f"{t:g}" for t in values)
+
+
+def write_fit(
+    adata: ad.AnnData, key: str, cells: Cells, fit: Fit, rollout: Rollout, fields: Mapping[str, Any], params: dict[str, Any]
+) -> list[str]:
+    """Write a fit into ``adata``; returns the names of the keys that were written.
+
+    Everything is computed before the first write, so that the object is never left half-written.
+    """
+    dynamics = fit.dynamics
+    units = dynamics.units
+    fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
+    held = cells.observed[~np.isin(cells.observed, cells.training)]
+    uns: dict[str, Any] = {
+        "format": FORMAT,
+        "version": wlm.__version__,
+        "method": dynamics.method.name,
+        "config": dynamics.method.to_json(),
+        "params": {k: v for k, v in params.items() if v is not None},
+        "time": {
+            "key": cells.time_key,
+            "values": cells.observed,
+            "unit": cells.unit,
+            "holdout": held,
+            "origin": units.origin,
+            "scale": units.time,
+        },
+        "representation": {
+            "key": cells.use_rep,
+            "n_dims": cells.x.shape[1],
+            "location": np.asarray(units.location, dtype=np.float64),
+            "scale": units.length,
+            "cells": cells.names[fingerprint].to_numpy(dtype=object),
+            "positions": cells.x[fingerprint],
+        },
+        "spec": json.dumps(asdict(dynamics.spec)),
+        "weights": {
+            name.replace(".", "_"): value.detach().cpu().numpy().astype(np.float32)
+            for name, value in dynamics.model.state_dict().items()
+        },
+        "history": dict(fit.history),
+        "rollout": {
+            "times": rollout.times,
+            "positions": rollout.positions,
+            "velocities": rollout.velocities,
+            "origin": cells.names[rollout.origin].to_numpy(dtype=object),
+        },
+        **dynamics.rates(),
+    }
+    adata.uns[key] = uns
+    adata.obs[f"{key}_potential"] = fields["potential"]
+    for name in ("velocity", "force", "next"):
+        adata.obsm[f"{key}_{name}"] = fields[name]
+    return [f"uns[{key!r}]", f"obs['{key}_potential']", *(f"obsm['{key}_{n}']" for n in ("velocity", "force", "next"))]
+
+
+@dataclass(frozen=True)
+class StoredFit:
+    """A fit read back from ``uns[key]``."""
+
+    key: str
+    dynamics: Dynamics
+    time_key: str
+    observed: NDArray[np.float64]
+    training: NDArray[np.float64]
+    unit: str
+    use_rep: str
+    n_dims: int
+    uns: Mapping[str, Any]
+
+
+def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
+    """Rebuild the fit stored in ``uns[key]``. No code is executed: weights are plain arrays.
+
+    Raises
+    ------
+    KeyError
+        If there is no fit under ``key``.
+    ValueError
+        If what is stored there is damaged, or of a newer format.
+    """
+    if not isinstance(adata, ad.AnnData):
+        raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
+    if key not in adata.uns:
+        raise KeyError(f"uns[{key!r}] is missing; run wlm.tl.fit(adata, time_key, key_added={key!r}) first")
+    uns = adata.uns[key]
+    if not isinstance(uns, Mapping) or "format" not in uns:
+        raise ValueError(f"uns[{key!r}] was not written by wlm.tl.fit; choose the key_added of a fit")
+    if int(uns["format"]) > FORMAT:
+        raise ValueError(
+            f"uns[{key!r}] has format {uns['format']}, written by wlm {uns.get('version', '?')}; "
+            f"this is wlm {wlm.__version__}, which reads up to {FORMAT}: update wlm"
+        )
+    try:
+        method = METHODS[str(uns["method"])].from_options(json.loads(uns["config"]))
+        spec = Spec(**json.loads(uns["spec"]))
+        time, rep = uns["time"], uns["representation"]
+        units = Units(
+            np.asarray(rep["location"], dtype=np.float64), float(rep["scale"]), float(time["origin"]), float(time["scale"])
+        )
+        with torch.random.fork_rng(devices=[]):
+            model = method.build(spec)
+        state = {name: torch.as_tensor(np.array(uns["weights"][name.replace(".", "_")])) for name in model.state_dict()}
+        model.load_state_dict(state)
+        observed = np.asarray(time["values"], dtype=np.float64)
+        training = observed[~np.isin(observed, np.asarray(time["holdout"], dtype=np.float64))]
+        return StoredFit(
+            key,
+            Dynamics(model.eval(), method, spec, units),
+            str(time["key"]),
+            observed,
+            training,
+            str(time["unit"]),
+            str(rep["key"]),
+            int(rep["n_dims"]),
+            uns,
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise ValueError(f"uns[{key!r}] is damaged ({error}); run wlm.tl.fit again") from error
+
+
+def check_representation(adata: ad.AnnData, fit: StoredFit, x: NDArray[np.float32]) -> None:
+    """Refuse an object whose coordinates are not those the fit was made on."""
+    rep = fit.uns["representation"]
+    index = adata.obs_names.get_indexer(pd.Index(np.asarray(rep["cells"], dtype=object)))
+    here = index >= 0
+    if not here.any():
+        return
+    if not np.allclose(x[index[here]], np.asarray(rep["positions"])[here], rtol=1e-4, atol=1e-4 * float(rep["scale"])):
+        raise ValueError(
+            f"obsm[{fit.use_rep!r}] is not the representation that uns[{fit.key!r}] was fitted on "
+            "(cells of the same name have other coordinates); restore it, or run wlm.tl.fit again"
+        )

@@ -1,0 +1,138 @@
+"""Fitted dynamics in the units of the data: what saving, prediction, evaluation and plots work with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wlm.core.divergences import cost, plan, uniform
+from wlm.core.methods._base import Method, Model, Spec
+from wlm.core.populations import Array, Units
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A fitted model together with the units of the data it was fitted to.
+
+    All arrays are numpy, positions in data units, times in data time; ``n`` cells in ``d`` dimensions.
+    """
+
+    model: Model
+    method: Method
+    spec: Spec
+    units: Units
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self.model.parameters()).device
+
+    def simulate(
+        self, x: Array, times: Sequence[float] | Array, *, v: Array | None = None, seed: int = 0
+    ) -> tuple[Float32, Float32]:
+        """Move cells through ``times``.
+
+        Parameters
+        ----------
+        x
+            Positions at ``times[0]``, shape (n, d).
+        times
+            Increasing times, shape (T,).
+        v
+            Velocities at ``times[0]``, shape (n, d); by default the model's own initial velocity.
+        seed
+            Seeds stochastic models.
+
+        Returns
+        -------
+        positions, velocities
+            Shape (T, n, d), the start included.
+        """
+        xs = self._tensor(self.units.standard_position(x))
+        v_start = self.model.initial_velocity(xs) if v is None else self._tensor(np.asarray(v) / self.units.velocity)
+        if v_start is None:
+            raise ValueError("these dynamics need the velocities of the cells they start from")
+        generator = torch.Generator(self.device).manual_seed(seed)
+        with torch.no_grad():
+            positions, velocities = self.model.rollout(xs, v_start, self._time(times), generator)
+        return (
+            self.units.data_position(positions.cpu().numpy()).astype(np.float32),
+            (velocities.cpu().numpy() * self.units.velocity).astype(np.float32),
+        )
+
+    def start_velocity(self, v: Array, *, seed: int = 0) -> Float32:
+        """Velocities (n, d) with which observed cells start, given those carried to them or measured."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return self.model.start_velocity(self._tensor(v), generator).cpu().numpy()
+
+    @property
+    def needs_velocity(self) -> bool:
+        """Whether cells start with measured velocities."""
+        zero = torch.zeros(1, self.spec.n_dims, device=self.device)
+        return self.model.initial_velocity(zero) is None
+
+    def energy(self, x: Array, t: float) -> Float32:
+        """Energy of each cell (n,) of the population ``x`` (n, d) at time ``t``, in length**2 / time**2."""
+        with torch.no_grad():
+            energy = self.model.energy(self._tensor(self.units.standard_position(x)), self._time(t))
+        return (energy.cpu().numpy() * self.units.energy).astype(np.float32)
+
+    def force(self, x: Array, t: float) -> Float32:
+        """Acceleration (n, d) of each cell by the energy, friction not included, in length / time**2."""
+        force = self.model.force(self._tensor(self.units.standard_position(x)), self._time(t))
+        return (force.detach().cpu().numpy() * self.units.acceleration).astype(np.float32)
+
+    def carry_velocity(self, x: Array, v: Array, y: Array, *, seed: int = 0, n_max: int = 2000) -> Float32:
+        """Hand the velocities of simulated cells over to observed cells.
+
+        The velocity at ``y`` is the mean of ``v`` under the entropic transport plan between the two
+        populations, extended to every cell of ``y`` by the plan's dual potential. The plan is computed
+        on at most ``n_max`` cells a side.
+
+        Parameters
+        ----------
+        x, v
+            Simulated positions and velocities, shape (n, d).
+        y
+            Observed positions, shape (m, d).
+
+        Returns
+        -------
+        Velocities at ``y``, shape (m, d).
+        """
+        rng = np.random.default_rng(seed)
+        i = rng.permutation(len(x))[:n_max]
+        j = rng.permutation(len(y))[:n_max]
+        xs, ys = (self._tensor(self.units.standard_position(a)) for a in (x[i], y))
+        eps = (CARRY_BLUR * self.spec.blur) ** 2
+        c = cost(xs, ys[j], 2)
+        _, f, _ = plan(c, uniform(xs), uniform(ys[j]), eps)
+        out = np.empty_like(y, dtype=np.float32)
+        vs = self._tensor(v[i])
+        for start in range(0, len(y), 4096):
+            chunk = ys[start : start + 4096]
+            w = torch.softmax((f - cost(chunk, xs, 2)) / eps, dim=1)
+            out[start : start + 4096] = (w @ vs).cpu().numpy()
+        return out
+
+    def rates(self) -> dict[str, float]:
+        """Friction (1/time) or diffusion (length**2/time), by name."""
+        unit = {"friction": 1 / self.units.time, "diffusion": self.units.length**2 / self.units.time}
+        return {k: value * unit[k] for k, value in self.model.rates().items()}
+
+    def _tensor(self, a: Array) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=self.device)
+
+    def _time(self, t: Sequence[float] | Array | float) -> torch.Tensor:
+        return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))
+
+
+#: Blur of the plan that carries velocities, as a fraction of the training blur: fine enough to keep
+#: velocities of different branches apart.
+CARRY_BLUR = 0.3

@@ -1,0 +1,9 @@
+"""The methods, by name."""
+
+from wlm.core.methods._base import Method, Model, Spec
+from wlm.core.methods.wlm import WLM
+
+#: Every method by the name users give it. A new method is a new file and one entry here.
+METHODS: dict[str, type[Method]] = {m.name: m for m in (WLM,)}
+
+__all__ = ["METHODS", "WLM", "Method", "Model", "Spec"]

@@ -1,0 +1,147 @@
+"""What a method supplies, and what a fitted model can do. Nothing outside ``core.methods`` knows a method by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wlm.core.populations import Snapshots
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the data determine about a model: enough, with the method's config, to rebuild it without data.
+
+    Parameters
+    ----------
+    n_dims
+        Dimension d of the state space.
+    blur
+        Length scale of the data, half the median distance within a population, in standard units.
+    has_velocity
+        Whether velocities were given.
+    """
+
+    n_dims: int
+    blur: float
+    has_velocity: bool
+
+
+class Model(nn.Module, ABC):
+    """A dynamical model in standard units (see :class:`~wlm.core.populations.Units`)."""
+
+    @abstractmethod
+    def initial_velocity(self, x: Tensor) -> Tensor | None:
+        """Velocity (n, d) with which cells at ``x`` (n, d) start at time 0, or None if it must be given."""
+
+    def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
+        """Velocity (n, d) with which observed cells start, given the one ``v`` carried to them or measured."""
+        return v
+
+    @abstractmethod
+    def rollout(
+        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Move cells from ``times[0]`` through ``times``.
+
+        Parameters
+        ----------
+        x, v
+            Positions and velocities at ``times[0]``, shape (n, d).
+        times
+            Increasing times, shape (T,).
+        generator
+            Source of randomness, for stochastic models.
+
+        Returns
+        -------
+        positions, velocities
+            Shape (T, n, d), the start included.
+        """
+
+    @abstractmethod
+    def energy(self, x: Tensor, t: Tensor) -> Tensor:
+        """Energy of each cell (n,) of a population ``x`` (n, d) at time ``t``."""
+
+    @abstractmethod
+    def force(self, x: Tensor, t: Tensor) -> Tensor:
+        """Driving force on each cell (n, d), friction not included."""
+
+    @abstractmethod
+    def rates(self) -> dict[str, float]:
+        """Scalars of the model that have the unit 1/time (``friction``) or length**2/time (``diffusion``)."""
+
+
+@dataclass
+class State:
+    """A training run in progress: whatever ``step`` changes, and what is thrown away afterwards."""
+
+    snapshots: Snapshots
+    generator: torch.Generator
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """Configuration of a method: frozen scalars, checked when made."""
+
+    name: ClassVar[str]
+
+    n_steps: int
+    ema: float
+
+    @abstractmethod
+    def check(self, *, has_velocity: bool) -> None:
+        """Refuse a configuration that the data cannot serve, before any work starts."""
+
+    @abstractmethod
+    def build(self, spec: Spec) -> Model:
+        """An untrained model. Needs no data, so that loading uses it too."""
+
+    @abstractmethod
+    def init(self, model: Model, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:
+        """Optimisers, and whatever else training needs."""
+
+    @abstractmethod
+    def step(self, model: Model, spec: Spec, state: State) -> dict[str, float]:
+        """One update of ``model``; returns scalars to log, ``loss`` among them."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make a config from keyword options; a wrong name raises a TypeError that lists the right ones."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(options) - names)
+        if unknown:
+            raise TypeError(f"unknown option(s) {unknown} for method {cls.name!r}; options are {sorted(names)}")
+        return cls(**options)
+
+    def to_json(self) -> str:
+        """The config as JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def _require(self, field: str, kind: type, low: float | None = None, high: float | None = None, **kwargs: bool) -> None:
+        """Check that a field is a number of the right kind within [low, high]."""
+        value = getattr(self, field)
+        number = isinstance(value, (int, np.integer)) if kind is int else isinstance(value, (int, float, np.number))
+        open_low = kwargs.get("open_low", False)
+        if not number or isinstance(value, bool):
+            raise TypeError(f"{field} must be {'an integer' if kind is int else 'a number'}, found {value!r}")
+        if not np.isfinite(value) or (low is not None and (value <= low if open_low else value < low)):
+            raise ValueError(f"{field} must be {'above' if open_low else 'at least'} {low}, found {value!r}")
+        if high is not None and value > high:
+            raise ValueError(f"{field} must be at most {high}, found {value!r}")
+
+    def _require_one_of(self, field: str, choices: tuple[Any, ...]) -> None:
+        value = getattr(self, field)
+        if not any(value is c or (type(value) is type(c) and value == c) for c in choices):
+            raise ValueError(f"{field} must be one of {list(choices)}, found {value!r}")

@@ -1,0 +1,332 @@
+r"""Wasserstein Lagrangian Mechanics: second-order population mechanics with a learned potential and friction.
+
+The rollout obeys :math:`\dot x = v,\ \dot v = -\gamma v - (1+\gamma)\nabla_x U_\theta(\{x_j\}, t)` (paper, eq. 7-8)
+and is trained to meet each observed population in Sinkhorn divergence (paper, Algorithm 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from wlm.core.divergences import self_term, sinkhorn_loss, uniform
+from wlm.core.energies import PopulationPotential, force
+from wlm.core.integrators import leapfrog, substeps_for
+from wlm.core.methods._base import Method, Model, Spec, State
+from wlm.core.populations import Snapshots, sample_index
+
+
+class Mechanics(Model):
+    """A population potential, a friction and, if it is learned, a field of initial velocities."""
+
+    def __init__(
+        self, potential: PopulationPotential, friction: float, start: nn.Module | None, *, rest: bool, momentum: str, step: float
+    ):
+        super().__init__()
+        self.potential = potential
+        self.log_friction = nn.Parameter(torch.tensor(math.log(friction))) if friction > 0 else None
+        self.start = start
+        self._rest = rest
+        self._momentum = momentum
+        self._step = step
+
+    @property
+    def friction(self) -> Tensor:
+        r""":math:`\gamma`, scalar, in standard units."""
+        if self.log_friction is None:
+            return torch.zeros((), device=self.potential.embed.weight.device)
+        return self.log_friction.exp()
+
+    def initial_velocity(self, x: Tensor) -> Tensor | None:
+        if self.start is not None:
+            return self.start(x)
+        return torch.zeros_like(x) if self._rest else None
+
+    def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
+        if self.initial_velocity(v[:1]) is None or self._momentum == "full":
+            return v
+        if self._momentum == "none":
+            return torch.zeros_like(v)
+        return v * torch.rand(len(v), 1, generator=generator, device=v.device)
+
+    def rollout(self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        states = [(x, v)]
+        if len(times) > 1:
+            substeps = substeps_for(times, self._step)
+            states += leapfrog(lambda x, t: force(self.potential, x, t), x, v, times, self.friction, substeps)
+        positions, velocities = zip(*states, strict=True)
+        return torch.stack(positions), torch.stack(velocities)
+
+    def energy(self, x: Tensor, t: Tensor) -> Tensor:
+        return (1 + self.friction) * self.potential(x, t)
+
+    def force(self, x: Tensor, t: Tensor) -> Tensor:
+        return ((1 + self.friction) * force(self.potential, x, t)).detach()
+
+    def rates(self) -> dict[str, float]:
+        return {"friction": self.friction.item()}
+
+
+class _Gradient(nn.Module):
+    """A velocity field (n, d) that is the gradient of a learned scalar, as the theory asks of v0 (eq. 1)."""
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.first = nn.Linear(dim, width)
+        self.second = nn.Linear(width, width)
+        self.last = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # s(x) = <last, softplus(W2 silu(W1 x))>, differentiated by hand: one first-order graph.
+        h = self.first(x)
+        sigma = torch.sigmoid(h)
+        slope = sigma * (1 + h * (1 - sigma))
+        g = torch.sigmoid(self.second(h * sigma)) * self.last
+        return ((g @ self.second.weight) * slope) @ self.first.weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class WLM(Method):
+    """Options of ``method="wlm"``.
+
+    Parameters
+    ----------
+    n_steps
+        Training steps.
+    lr
+        Peak learning rate of the potential (AdamW, linear warm-up over 5 % of the steps, cosine decay).
+    batch_size
+        Cells drawn from each population per step.
+    friction
+        Friction, or its initial value, per mean interval between training times. 0 is conservative and
+        is never learned.
+    learn_friction
+        Whether friction is learned (as its logarithm).
+    friction_lr
+        Learning rate of the logarithm of friction.
+    initial_velocity
+        ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
+        potential) or ``"auto"``: data if velocities are given, else zero.
+    gradient
+        ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
+        ``"truncated"`` treats the points where the force is evaluated as constants.
+    restart
+        Share of the steps that start at a later observed time instead of the first, from observed
+        cells with the data's velocity, or with the momentum that the last rollout brought there.
+    momentum
+        With what part of the velocity carried to them observed cells start, in training and prediction:
+        ``"full"``, ``"none"`` (at rest, as in the paper) or ``"mixed"``, a random part of each cell's.
+        Measured velocities are always used in full.
+    max_step
+        Largest integrator step in training, in mean intervals; it is varied by a factor of two either
+        way so that the dynamics do not depend on it.
+    p, blur
+        Exponent and blur of the Sinkhorn divergence; ``blur=None`` takes half the median distance
+        between cells of a population. ``blur`` is in standard units.
+    width, depth, heads, hidden, n_inducing
+        Size of the potential, see :class:`~wlm.core.energies.PopulationPotential`.
+    time_features
+        Let the potential depend on time.
+    ema
+        Decay of the running average of the weights, which is what is kept.
+    weight_decay
+        AdamW's weight decay.
+    clip
+        Largest norm of the potential's gradient.
+    """
+
+    name: ClassVar[str] = "wlm"
+
+    n_steps: int = 800
+    lr: float = 4e-3
+    batch_size: int = 256
+    friction: float = 1.0
+    learn_friction: bool = True
+    friction_lr: float = 1e-2
+    initial_velocity: str = "auto"
+    gradient: str = "truncated"
+    restart: float = 0.5
+    momentum: str = "full"
+    force_penalty: float = 0.01
+    max_step: float = 0.5
+    p: int = 2
+    blur: float | None = None
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    hidden: int = 128
+    n_inducing: int = 16
+    time_features: bool = False
+    ema: float = 0.99
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in ("n_steps", "batch_size", "width", "depth", "heads", "hidden"):
+            self._require(field, int, 1)
+        self._require("n_inducing", int, 0)
+        for field in ("lr", "max_step", "clip", "friction_lr"):
+            self._require(field, float, 0, open_low=True)
+        for field in ("friction", "weight_decay", "force_penalty"):
+            self._require(field, float, 0)
+        for field in ("restart", "ema"):
+            self._require(field, float, 0, 1)
+        if self.blur is not None:
+            self._require("blur", float, 0, open_low=True)
+        self._require_one_of("p", (1, 2))
+        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned"))
+        self._require_one_of("momentum", ("full", "mixed", "none"))
+        self._require_one_of("gradient", ("full", "truncated"))
+        self._require_one_of("learn_friction", (True, False))
+        self._require_one_of("time_features", (True, False))
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
+
+    def check(self, *, has_velocity: bool) -> None:
+        if self.initial_velocity == "data" and not has_velocity:
+            raise ValueError("initial_velocity='data' needs velocities; pass velocity_key, or choose 'zero' or 'learned'")
+
+    def build(self, spec: Spec) -> Mechanics:
+        potential = PopulationPotential(
+            spec.n_dims,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            hidden=self.hidden,
+            n_inducing=self.n_inducing,
+            time_features=self.time_features,
+        )
+        start = self._start(spec)
+        model = Mechanics(
+            potential,
+            self.friction,
+            _Gradient(spec.n_dims, self.width) if start == "learned" else None,
+            rest=start == "zero",
+            momentum=self.momentum,
+            step=self.max_step / 2,
+        )
+        if model.log_friction is not None:
+            model.log_friction.requires_grad_(self.learn_friction)
+        return model
+
+    def init(self, model: Mechanics, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
+        fields = [p for name, p in model.named_parameters() if name != "log_friction"]
+        groups = [{"params": fields, "lr": self.lr, "weight_decay": self.weight_decay}]
+        if model.log_friction is not None and self.learn_friction:
+            groups.append({"params": [model.log_friction], "lr": self.friction_lr, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups)
+        # The divergence's constant -OT(y, y) / 2, so that the logged loss tends to zero.
+        batches, weights = _batches(snapshots.positions, self.batch_size, generator)[1:]
+        constant = self_term(batches, weights, p=self.p, blur=self.blur or spec.blur)
+        extra = {
+            "fields": fields,
+            "constant": constant,
+            "carried": {},  # time index -> the last batch of observed cells there, with the momentum brought to them
+            "schedule": torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate),
+        }
+        return State(snapshots, generator, optimizer, extra=extra)
+
+    def step(self, model: Mechanics, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
+        times, generator, extra = state.snapshots.times, state.generator, state.extra
+        cells, y, b = _batches(state.snapshots.positions, self.batch_size, generator)
+        n_times = len(times)
+
+        first = 0
+        if _draw(generator) < self.restart:
+            first = int(_draw(generator) * (n_times - 1))
+        x, v = self._start_state(model, state, cells, first)
+        # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
+        last = first + 1 + int(_draw(generator) * (n_times - 1 - first))
+        substeps = substeps_for(times[first : last + 1], self.max_step * 4 ** (_draw(generator) - 0.5))
+
+        full = self.gradient == "full"
+        work: list[Tensor] = []
+
+        def acceleration(x: Tensor, t: Tensor) -> Tensor:
+            a = force(model.potential, x, t, through_positions=full)
+            work.append(a.square().sum(-1).mean())
+            return a
+
+        states = leapfrog(
+            acceleration,
+            x,
+            v,
+            times[first : last + 1],
+            model.friction,
+            substeps,
+        )
+        positions, velocities = map(torch.stack, zip(*states, strict=True))
+        target = slice(first + 1, last + 1)
+        a = uniform(positions)
+        blur = self.blur or spec.blur
+        loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur)
+        loss = (loss + extra["constant"][target]).mean()
+
+        penalty = self.force_penalty * torch.stack(work).mean()
+
+        state.optimizer.zero_grad(set_to_none=True)
+        (loss + penalty).backward()
+        norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
+        state.optimizer.step()
+        extra["schedule"].step()
+
+        if first == 0:
+            carried = plan.mT @ velocities.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
+            for k, vk in enumerate(carried, start=1):
+                n = len(cells[k])
+                extra["carried"][k] = (y[k, :n], vk[:n])
+        return {"loss": loss.item(), "friction": model.friction.item(), "gradient_norm": norm.item()}
+
+    def _start_state(self, model: Mechanics, state: State, cells: list[Tensor], first: int) -> tuple[Tensor, Tensor]:
+        """Positions and velocities that a rollout from time index ``first`` starts with."""
+        x = state.snapshots.positions[first][cells[first]]
+        velocities = state.snapshots.velocities
+        if velocities is not None and model.initial_velocity(x[:1]) is None:
+            return x, velocities[first][cells[first]]
+        if first > 0 and first in state.extra["carried"]:
+            x, v = state.extra["carried"][first]
+        else:
+            v = model.initial_velocity(x)
+        return x, model.start_velocity(v, state.generator)
+
+    def _start(self, spec: Spec) -> str:
+        """Initial velocity in use: "data", "zero" or "learned"."""
+        if self.initial_velocity == "auto":
+            return "data" if spec.has_velocity else "zero"
+        return self.initial_velocity
+
+    def _rate(self, step: int) -> float:
+        """Learning rate at ``step`` (from 0) as a share of its peak."""
+        warm_up = max(1, self.n_steps // 20)
+        if step < warm_up:
+            return (step + 1) / warm_up
+        done = (step - warm_up) / max(1, self.n_steps - warm_up)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _draw(generator: torch.Generator) -> float:
+    """A uniform number in [0, 1)."""
+    return torch.rand((), generator=generator, device=generator.device).item()
+
+
+def _batches(positions: list[Tensor], size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Draw at most ``size`` cells of each population.
+
+    Returns
+    -------
+    cells
+        Indices into each population.
+    batches, weights
+        Shapes (T, n, d) and (T, n): smaller populations are padded with cells of weight zero.
+    """
+    cells = [sample_index(len(x), size, generator) for x in positions]
+    n = max(map(len, cells))
+    batches = torch.stack([torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(positions, cells, strict=True)])
+    weights = batches.new_zeros(batches.shape[:2])
+    for w, i in zip(weights, cells, strict=True):
+        w[: len(i)] = 1 / len(i)
+    return cells, batches, weights

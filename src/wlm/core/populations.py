@@ -1,0 +1,152 @@
+"""Populations observed at a few times, and the units a model works in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Populations:
+    """Snapshots of a population; no cell is seen twice.
+
+    Parameters
+    ----------
+    times
+        Increasing times, shape (T,).
+    positions
+        T arrays of shape (n_k, d).
+    velocities
+        T arrays of shape (n_k, d) in the units of ``positions`` per unit of ``times``, or None.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, there are fewer than two times, or a value is not finite.
+    """
+
+    times: Array
+    positions: tuple[Array, ...]
+    velocities: tuple[Array, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.times) != len(self.positions):
+            raise ValueError(f"{len(self.times)} times but {len(self.positions)} populations")
+        if len(self.times) < 2:
+            raise ValueError(f"at least two times are needed to learn dynamics, found {len(self.times)}")
+        if not (np.diff(self.times) > 0).all():
+            raise ValueError(f"times must increase, found {list(self.times)}")
+        dims = {x.shape[1] for x in self.positions}
+        if len(dims) != 1:
+            raise ValueError(f"populations differ in dimension: {sorted(dims)}")
+        for name, arrays in (("positions", self.positions), ("velocities", self.velocities or ())):
+            for t, a, x in zip(self.times, arrays, self.positions, strict=False):
+                if a.shape != x.shape:
+                    raise ValueError(f"{name} at time {t:g} have shape {a.shape}, positions {x.shape}")
+                if len(a) < 2:
+                    raise ValueError(f"time {t:g} has {len(a)} cell(s); at least 2 are needed")
+                if not np.isfinite(a).all():
+                    raise ValueError(f"{name} at time {t:g} contain NaN or infinite values")
+
+    @property
+    def n_dims(self) -> int:
+        """Dimension d of the state space."""
+        return self.positions[0].shape[1]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Affine map between data and the standard units of a model.
+
+    In standard units the pooled training cells have mean zero and mean variance one per dimension
+    (one scale for all dimensions, so that distances keep their proportions), the first time is 0
+    and the mean interval between training times is 1.
+    """
+
+    location: Array
+    length: float
+    origin: float
+    time: float
+
+    @classmethod
+    def of(cls, populations: Populations) -> Units:
+        """The units that standardise ``populations``, every time weighing the same."""
+        location = np.mean([x.mean(0) for x in populations.positions], axis=0)
+        square = [np.square(x - location).mean() for x in populations.positions]
+        length = float(np.sqrt(np.mean(square)))
+        if length == 0:
+            raise ValueError("all cells have the same position; there is nothing to learn")
+        t = populations.times
+        return cls(location, length, float(t[0]), float((t[-1] - t[0]) / (len(t) - 1)))
+
+    def standard_position(self, x: Array) -> Array:
+        """Positions (..., d) in standard units."""
+        return (x - self.location) / self.length
+
+    def data_position(self, x: Array) -> Array:
+        """Inverse of :meth:`standard_position`."""
+        return x * self.length + self.location
+
+    def standard_time(self, t: Array | float) -> Array:
+        """Times in standard units."""
+        return (np.asarray(t, dtype=np.float64) - self.origin) / self.time
+
+    @property
+    def velocity(self) -> float:
+        """One standard unit of velocity, in data units."""
+        return self.length / self.time
+
+    @property
+    def acceleration(self) -> float:
+        """One standard unit of acceleration, in data units."""
+        return self.length / self.time**2
+
+    @property
+    def energy(self) -> float:
+        """One standard unit of energy per cell, in data units."""
+        return self.velocity**2
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Populations as tensors in standard units, on the device where they are trained on."""
+
+    times: Tensor
+    positions: list[Tensor]
+    velocities: list[Tensor] | None
+
+    @classmethod
+    def of(cls, populations: Populations, units: Units, device: torch.device) -> Snapshots:
+        """Standardise ``populations`` and move them to ``device`` as float32."""
+
+        def tensor(a: Array) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=device)
+
+        velocities = populations.velocities
+        return cls(
+            tensor(units.standard_time(populations.times)),
+            [tensor(units.standard_position(x)) for x in populations.positions],
+            None if velocities is None else [tensor(v / units.velocity) for v in velocities],
+        )
+
+
+def median_distance(positions: list[Tensor], generator: torch.Generator, n: int = 500) -> float:
+    """Median pairwise distance within a population, averaged over populations (at most ``n`` cells of each)."""
+    medians = [torch.pdist(sample(x, n, generator)).median() for x in positions]
+    return float(torch.stack(medians).mean())
+
+
+def sample(x: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """At most ``n`` rows of ``x``, drawn without replacement."""
+    return x[sample_index(len(x), n, generator)]
+
+
+def sample_index(size: int, n: int, generator: torch.Generator) -> Tensor:
+    """Indices of at most ``n`` of ``size`` items, drawn without replacement."""
+    return torch.randperm(size, generator=generator, device=generator.device)[:n]

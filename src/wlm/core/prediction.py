@@ -1,0 +1,180 @@
+"""Rollouts, fields and predictions from fitted dynamics and observed cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wlm.core.dynamics import Dynamics, Float32
+from wlm.core.metrics import coupling
+from wlm.core.populations import Array
+
+#: Most cells kept in a stored rollout.
+N_ROLLOUT = 1000
+#: Stored points of a rollout per interval between observed times.
+POINTS_PER_INTERVAL = 5
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Paths of cells from the first observed time through all others.
+
+    ``times`` (T,); ``positions`` and ``velocities`` (T, n, d); ``origin`` (n,) indices of the starting cells.
+    """
+
+    times: NDArray[np.float64]
+    positions: Float32
+    velocities: Float32
+    origin: NDArray[np.intp]
+
+    def at(self, t: float) -> tuple[Float32, Float32]:
+        """Positions and velocities (n, d) at an observed time."""
+        k = int(np.argmin(np.abs(self.times - t)))
+        return self.positions[k], self.velocities[k]
+
+
+def rollout(
+    dynamics: Dynamics, x: Array, v: Array | None, origin: NDArray[np.intp], observed: Array, *, seed: int = 0
+) -> Rollout:
+    """Roll at most ``N_ROLLOUT`` of the first time's cells ``x`` (n, d) through all observed times.
+
+    Parameters
+    ----------
+    x, v
+        Positions of all cells at ``observed[0]`` and their velocities, if the data give them.
+    origin
+        Their indices, shape (n,).
+    observed
+        All observed times, held-out ones included.
+    """
+    keep = np.sort(np.random.default_rng(seed).permutation(len(x))[:N_ROLLOUT])
+    fine = [np.linspace(a, b, POINTS_PER_INTERVAL, endpoint=False) for a, b in zip(observed[:-1], observed[1:], strict=True)]
+    times = np.concatenate([*fine, observed[-1:]])
+    positions, velocities = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], seed=seed)
+    return Rollout(times, positions, velocities, origin[keep])
+
+
+def fields(
+    dynamics: Dynamics,
+    x: Array,
+    v: Array | None,
+    times: Array,
+    observed: Array,
+    path: Rollout,
+    *,
+    seed: int = 0,
+) -> dict[str, Float32]:
+    """The fitted dynamics at each observed cell's own time.
+
+    Parameters
+    ----------
+    x, v, times
+        Positions (n, d), velocities (n, d) or None, and times (n,) of all cells.
+    observed
+        Distinct times, increasing.
+    path
+        The stored rollout, whose momentum is handed to observed cells that have no velocity of their own.
+
+    Returns
+    -------
+    ``potential`` (n,), ``velocity``, ``force`` and ``next`` (n, d); the last is NaN at the last time.
+    """
+    out = {name: np.full(x.shape, np.nan, dtype=np.float32) for name in ("velocity", "force", "next")}
+    potential = np.full(len(x), np.nan, dtype=np.float32)
+    for k, t in enumerate(observed):
+        i = np.flatnonzero(times == t)
+        potential[i] = dynamics.energy(x[i], t)
+        out["force"][i] = dynamics.force(x[i], t)
+        if v is not None:
+            out["velocity"][i] = v[i]
+        elif t < path.times[0]:
+            continue  # a held-out time before the first training time: nothing starts there
+        elif t == path.times[0]:
+            out["velocity"][i] = dynamics.simulate(x[i], [t], seed=seed)[1][0]
+        else:
+            out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], seed=seed)
+        if k + 1 < len(observed):
+            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=out["velocity"][i], seed=seed)[0][-1]
+    return {"potential": potential, **out}
+
+
+def predict(
+    dynamics: Dynamics,
+    x: Array,
+    v: Array,
+    start: float,
+    times: Sequence[float],
+    *,
+    target: Array | None = None,
+    target_time: float | None = None,
+    seed: int = 0,
+) -> tuple[Float32, Float32]:
+    r"""Predict where observed cells are at later times.
+
+    Between two observed times the rollout is bridged: it is continued to the later one, where the
+    optimal coupling with the cells observed there gives each path's error, and every path is
+    corrected by the share of its error that is due by then,
+    :math:`\hat x(t) = x(t) + \tau\,[T(x(t_1)) - x(t_1)],\ \tau = (t - t_0)/(t_1 - t_0)`. Without forces
+    and velocities this is the linear interpolation of optimal transport; with a perfect fit it is the
+    rollout itself.
+
+    Parameters
+    ----------
+    x, v, start
+        Positions and velocities (n, d) of the cells that are observed at time ``start``.
+    times
+        Times to predict, after ``start``.
+    target, target_time
+        Cells (m, d) of the next observed time, for bridging the times before it.
+    seed
+        Seeds the choice among equally good partners, and stochastic models.
+
+    Returns
+    -------
+    positions, velocities
+        Shape (T, n, d).
+    """
+    wanted = np.asarray(times, dtype=np.float64)
+    grid, back = np.unique(np.append(wanted, [] if target_time is None else target_time), return_inverse=True)
+    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, seed=seed)
+    positions, velocities = positions[1:][back], velocities[1:][back]
+    if target is None or target_time is None:
+        return positions, velocities
+    error = _partners(positions[-1], target, np.random.default_rng(seed)) - positions[-1]
+    positions, velocities = positions[:-1].copy(), velocities[:-1].copy()
+    inside = wanted < target_time
+    share = ((wanted - start) / (target_time - start))[inside, None, None]
+    positions[inside] += (share * error).astype(np.float32)
+    velocities[inside] += (error / (target_time - start)).astype(np.float32)
+    return positions, velocities
+
+
+def interpolate(x: Array, y: Array, share: float, *, seed: int = 0) -> Array:
+    """Linear interpolation of optimal transport: cells ``x`` (n, d) moved by ``share`` towards partners in ``y``."""
+    return x + share * (_partners(x, y, np.random.default_rng(seed)) - x)
+
+
+def _partners(x: Array, y: Array, rng: np.random.Generator, size: int = 4000) -> Array:
+    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling.
+
+    Populations of more than ``size`` cells are coupled in random parts of about that size.
+    """
+    parts = int(np.ceil(max(len(x), len(y)) / size))
+    out = np.empty_like(x)
+    for i, j in zip(np.array_split(rng.permutation(len(x)), parts), _parts(len(y), parts, rng), strict=True):
+        rows, columns, mass = coupling(x[i], y[j])
+        # One draw per row: the largest of mass-weighted random keys (Efraimidis and Spirakis 2006).
+        order = np.lexsort((rng.random(len(mass)) ** (mass.min() / mass), rows))
+        last = np.append(np.flatnonzero(np.diff(rows[order])), len(rows) - 1)
+        out[i[rows[order][last]]] = y[j[columns[order][last]]]
+    return out
+
+
+def _parts(n: int, parts: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Random parts of ``range(n)``, each with at least one member."""
+    if n >= parts:
+        return np.array_split(rng.permutation(n), parts)
+    return [rng.integers(n, size=1) for _ in range(parts)]

@@ -1,0 +1,5 @@
+"""Simulated and real cells to learn with."""
+
+from wlm.datasets._bifurcation import bifurcation
+
+__all__ = ["bifurcation"]

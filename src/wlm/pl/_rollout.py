@@ -1,0 +1,140 @@
+"""Observed and predicted populations side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+
+from wlm._adata import check_representation, read_fit, read_rep, read_times
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
+from wlm.tl import predict
+
+
+def rollout(
+    adata: ad.AnnData,
+    *,
+    key: str = "wlm",
+    times: Sequence[float] | None = None,
+    basis: str | None = None,
+    components: tuple[int, int] = (0, 1),
+    n_paths: int = 60,
+    max_cells: int = 2000,
+    ax: Sequence[Axes] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+    rng: int = 0,
+) -> Any:
+    """Draw observed and predicted populations, a panel for each time, and paths of cells in the last panel.
+
+    Parameters
+    ----------
+    adata
+        An object with a fit.
+    key
+        Name of the fit.
+    times
+        Times to draw after the first; by default all observed ones and, in intervals without a
+        held-out time that are longer than the typical one, their middle.
+    basis
+        Embedding to draw in, for example ``"umap"``; by default the fitted representation. Predicted
+        cells are placed in other embeddings by their nearest observed cells.
+    components
+        The two dimensions to draw.
+    n_paths
+        Paths of the rollout from the first time to draw.
+    max_cells
+        Points of each kind drawn in a panel.
+    ax
+        Axes to draw on: one for each time and one for the paths.
+    show
+        Show the figure; by default in interactive mode only.
+    return_fig
+        Return the figure.
+    rng
+        Seed of the prediction and of the choice of points.
+
+    Returns
+    -------
+    The figure, or the axes (n_panels,), or None if the figure was shown.
+    """
+    fit = read_fit(adata, key)
+    x = read_rep(adata, fit.use_rep, fit.n_dims)
+    check_representation(adata, fit, x)
+    cell_times, _ = read_times(adata, fit.time_key)
+    shown, project, labels = embedding(adata, fit, basis, components)
+    first = fit.training[0]
+    wanted = _default_times(fit.observed, fit.training) if times is None else np.unique(np.asarray(times, dtype=float))
+    wanted = wanted[wanted > first]
+    predicted = predict(adata, wanted, key=key, rng=rng)
+    positions = np.asarray(predicted.obsm[fit.use_rep])
+    generator = np.random.default_rng(rng)
+
+    n_panels = len(wanted) + 2
+    if ax is None:
+        columns = min(n_panels, 4)
+        rows = -(-n_panels // columns)
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(2.9 * columns, 2.7 * rows + 0.4), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        )
+        axes = grid.ravel()
+        for extra in axes[n_panels:]:
+            extra.set_visible(False)
+        axes = axes[:n_panels]
+    else:
+        axes = np.asarray(ax, dtype=object).ravel()
+        if len(axes) != n_panels:
+            raise ValueError(f"ax must hold {n_panels} axes, one for each time and one for the paths; found {len(axes)}")
+        figure = axes[0].figure
+
+    unit = f" ({fit.unit})" if fit.unit else ""
+    for panel, t in zip(axes, [first, *wanted], strict=False):
+        panel.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
+        seen = shown[cell_times == t]
+        panel.scatter(*_some(seen, max_cells, generator).T, s=6, color=OBSERVED, linewidths=0, rasterized=True)
+        here = positions[predicted.obs[fit.time_key].to_numpy() == t]
+        if len(here):
+            cells = project(_some(here, max_cells, generator))
+            panel.scatter(*cells.T, s=4, color=PREDICTED, alpha=0.6, linewidths=0, rasterized=True)
+        state = "start" if t == first else "trained on" if t in fit.training else "held out" if len(seen) else "not observed"
+        panel.set_title(f"{fit.time_key} {t:g}, {state}", fontsize="medium")
+        bare(panel, labels)
+
+    paths = axes[-1]
+    paths.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
+    lines = project(np.asarray(fit.uns["rollout"]["positions"])).transpose(1, 0, 2)
+    lines = _some(lines, n_paths, generator)
+    paths.add_collection(LineCollection(list(lines), colors=PATH, linewidths=0.7, alpha=0.7))
+    paths.scatter(*lines[:, 0].T, s=8, color="black", linewidths=0, zorder=3)
+    paths.set_title(f"paths from {fit.time_key} {first:g}{unit}", fontsize="medium")
+    bare(paths, labels)
+    if ax is None:
+        handles = [
+            Line2D([], [], marker="o", ls="", ms=4, color=c, label=text)
+            for c, text in (("#e6e6e6", "all cells"), (OBSERVED, "observed at that time"), (PREDICTED, "predicted"), ("black", "start of a path"))
+        ]
+        handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+    return finish(figure, axes, show, return_fig)
+
+
+def _default_times(observed: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Observed times, and the middle of training intervals that are clearly longer than usual and empty."""
+    gaps = np.diff(training)
+    middles = [
+        (a + b) / 2
+        for a, b, gap in zip(training[:-1], training[1:], gaps, strict=True)
+        if gap > 1.5 * np.median(gaps) and not ((observed > a) & (observed < b)).any()
+    ]
+    return np.unique(np.concatenate([observed, middles]))
+
+
+def _some(a: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``n`` rows of ``a``, at random."""
+    return a if len(a) <= n else a[rng.permutation(len(a))[:n]]

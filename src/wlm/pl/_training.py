@@ -1,0 +1,66 @@
+"""The course of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from wlm._adata import read_fit
+from wlm.pl._basis import PATH, PREDICTED, finish
+
+
+def training(
+    adata: ad.AnnData,
+    *,
+    key: str = "wlm",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Any:
+    """Draw the training loss, with its running median, and friction where there is one.
+
+    Parameters
+    ----------
+    adata
+        An object with a fit.
+    key
+        Name of the fit.
+    ax
+        Axes to draw the loss on; friction then goes on a twin axis.
+    show
+        Show the figure; by default in interactive mode only.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure, or the axes, or None if the figure was shown.
+    """
+    fit = read_fit(adata, key)
+    history = {k: np.asarray(v, dtype=float) for k, v in fit.uns["history"].items()}
+    if ax is None:
+        figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    else:
+        figure = ax.figure
+    step, loss = history["step"], history["loss"]
+    window = max(1, len(loss) // 25)
+    median = np.array([np.median(loss[max(0, i - window) : i + window + 1]) for i in range(len(loss))])
+    floor = max(1e-6, np.abs(loss).min())
+    ax.plot(step, np.maximum(loss, floor), color=PREDICTED, alpha=0.25, lw=0.8)
+    ax.plot(step, np.maximum(median, floor), color=PREDICTED, lw=1.8)
+    ax.set(xlabel="training step", yscale="log")
+    ax.set_ylabel("loss (standard units)", color=PREDICTED)
+    ax.spines["top"].set_visible(False)
+    axes = [ax]
+    if "friction" in history:
+        twin = ax.twinx()
+        twin.plot(step, history["friction"] / fit.dynamics.units.time, color=PATH, lw=1.8, ls="--")
+        twin.set_ylabel(f"friction (1/{fit.unit or 'time unit'})", color=PATH)
+        twin.set_ylim(bottom=0, top=1.15 * max(history["friction"].max() / fit.dynamics.units.time, 1e-6))
+        twin.spines["top"].set_visible(False)
+        axes.append(twin)
+    return finish(figure, axes, show, return_fig)

@@ -1,0 +1,188 @@
+"""Predicting cells at times that were not observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wlm._adata import StoredFit, check_representation, read_fit, read_rep, read_times
+from wlm._genes import decode
+from wlm._random import RNG, as_seed
+from wlm.core.prediction import predict as predict_cells
+from wlm.pp import parse_time
+
+
+def predict(
+    adata: ad.AnnData,
+    times: Any,
+    *,
+    key: str = "wlm",
+    from_time: Any = None,
+    n_cells: int | None = None,
+    genes: bool = False,
+    rng: RNG = 0,
+) -> ad.AnnData:
+    """Predict the population at any time, between the observed ones or after the last.
+
+    Cells start from an observed population with the velocities that the fit gives them
+    (``obsm["K_velocity"]``). Between two training times the prediction also meets the later one (see
+    :func:`wlm.core.prediction.predict`).
+
+    Parameters
+    ----------
+    adata
+        An object with a fit.
+    times
+        One time or several, as numbers or labels, later than the start.
+    key
+        Name ``K`` of the fit.
+    from_time
+        Observed time to start from; by default the last training time before each of ``times``.
+    n_cells
+        Cells to predict at each time: a random choice of the starting cells (with replacement if there
+        are fewer). By default all of them.
+    genes
+        Decode the cells to gene expression through ``varm["PCs"]``.
+    rng
+        Seed, numpy Generator or SeedSequence.
+
+    Returns
+    -------
+    AnnData with one row per predicted cell, shape (n, 0), or (n, n_vars) with ``genes=True``:
+
+    ``obs[time_key]`` : float64
+        The predicted time.
+    ``obs["origin"]``, ``obs["from_time"]``
+        Name and time of the cell it started as.
+    ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
+        Position and velocity, in ``use_rep`` units (per time unit).
+    ``X`` : float32
+        With ``genes=True``: expression in the units that the PCA was computed on.
+    ``uns["K_prediction"]`` : dict
+        Fit, version, seed, and whether each time was bridged.
+
+    Raises
+    ------
+    KeyError
+        If there is no fit, or what it needs is missing from ``adata``.
+    ValueError
+        If a time cannot be predicted, ``adata`` no longer holds the representation of the fit, or
+        genes cannot be decoded.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import wlm
+    >>> adata = wlm.datasets.bifurcation(n_cells=100, leave_out=[2])
+    >>> sc.pp.normalize_total(adata)
+    >>> sc.pp.log1p(adata)
+    >>> sc.pp.pca(adata, n_comps=5)
+    >>> wlm.tl.fit(adata, "day", n_steps=20, show_progress=False)
+    >>> missing = wlm.tl.predict(adata, 2)
+    >>> missing.obsm["X_pca"].shape
+    (100, 5)
+    """
+    fit = read_fit(adata, key)
+    x = read_rep(adata, fit.use_rep, fit.n_dims)
+    check_representation(adata, fit, x)
+    if f"{key}_velocity" not in adata.obsm:
+        raise KeyError(f"obsm['{key}_velocity'] is missing; run wlm.tl.fit again")
+    v = np.asarray(adata.obsm[f"{key}_velocity"], dtype=np.float32)
+    cell_times, _ = read_times(adata, fit.time_key)
+    wanted = _read_times(times)
+    present = fit.training[np.isin(fit.training, cell_times)]
+    starts = _starts(wanted, from_time, fit, present, np.unique(cell_times))
+    if n_cells is not None and (isinstance(n_cells, bool) or not isinstance(n_cells, (int, np.integer)) or n_cells < 1):
+        raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
+
+    seed = as_seed(rng)
+    generator = np.random.default_rng(seed)
+    parts = []
+    for start in np.unique(starts):
+        cells = np.flatnonzero(cell_times == start)
+        if n_cells is not None:
+            cells = generator.choice(cells, n_cells, replace=n_cells > len(cells))
+        unknown = ~np.isfinite(v[cells]).all(axis=1)
+        if unknown.any():
+            raise ValueError(f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from {present[0]:g} or later")
+        ask = wanted[starts == start]
+        later = present[present > start]
+        bridged = len(later) > 0 and bool((ask < later[0]).any())
+        positions, velocities = predict_cells(
+            fit.dynamics,
+            x[cells],
+            fit.dynamics.start_velocity(v[cells], seed=seed),
+            start,
+            ask,
+            target=x[cell_times == later[0]] if bridged else None,
+            target_time=float(later[0]) if bridged else None,
+            seed=seed,
+        )
+        parts += [(t, start, cells, p, w) for t, p, w in zip(ask, positions, velocities, strict=True)]
+    parts.sort(key=lambda part: int(np.flatnonzero(wanted == part[0])[0]))
+    return _assemble(adata, fit, parts, genes, seed)
+
+
+def _read_times(times: Any) -> NDArray[np.float64]:
+    values = parse_time([times] if np.isscalar(times) else list(times))[0]
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError(f"times must be one or more numbers or labels, found {times!r}")
+    return np.array(list(dict.fromkeys(values.tolist())))
+
+
+def _starts(
+    wanted: NDArray[np.float64], from_time: Any, fit: StoredFit, present: NDArray[np.float64], all_times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The observed time that each wanted time starts from."""
+    if from_time is None:
+        if len(present) == 0:
+            raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")
+        early = wanted[wanted <= present[0]]
+        if len(early):
+            raise ValueError(
+                f"cannot predict {early[0]:g}: predictions start from cells of an earlier training time, "
+                f"and the first in adata is {present[0]:g}"
+            )
+        return np.array([present[present < t][-1] for t in wanted])
+    start = float(parse_time([from_time])[0][0])
+    if start not in all_times:
+        raise ValueError(f"from_time {start:g} was not observed; adata has cells at {all_times.tolist()}")
+    early = wanted[wanted <= start]
+    if len(early):
+        raise ValueError(f"cannot predict {early[0]:g} from {start:g}: times must be later than from_time")
+    return np.full(len(wanted), start)
+
+
+def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool, seed: int) -> ad.AnnData:  # noqa: FBT001
+    """The predicted cells as an AnnData."""
+    positions = np.concatenate([p[3] for p in parts])
+    obs = pd.DataFrame(
+        {
+            fit.time_key: np.repeat([p[0] for p in parts], [len(p[2]) for p in parts]),
+            "origin": np.concatenate([adata.obs_names[p[2]].to_numpy(dtype=object) for p in parts]),
+            "from_time": np.repeat([p[1] for p in parts], [len(p[2]) for p in parts]),
+        },
+        index=[f"{fit.key}_{p[0]:g}_{i}" for p in parts for i in range(len(p[2]))],
+    )
+    predicted = ad.AnnData(
+        obs=obs,
+        obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p[4] for p in parts])},
+        uns={
+            f"{fit.key}_prediction": {
+                "key": fit.key,
+                "method": fit.dynamics.method.name,
+                "version": str(fit.uns["version"]),
+                "times": np.array([p[0] for p in parts]),
+                "from_time": np.array([p[1] for p in parts]),
+                "seed": seed,
+            }
+        },
+    )
+    if not genes:
+        return predicted
+    decoded = decode(adata, positions, fit.use_rep)
+    return ad.AnnData(decoded, obs=obs, var=adata.var.copy(), obsm=dict(predicted.obsm), uns=dict(predicted.uns))
