@@ -300,7 +300,8 @@ def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
             uns,
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise ValueError(f"uns[{key!r}] is damaged ({error}); run wlm.tl.fit again") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"uns[{key!r}] is damaged ({reason}); run wlm.tl.fit again") from error
 
 
 def check_representation(adata: ad.AnnData, fit: StoredFit, x: NDArray[np.float32]) -> None:

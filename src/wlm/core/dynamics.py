@@ -127,7 +127,7 @@ class Dynamics:
         return {k: value * unit[k] for k, value in self.model.rates().items()}
 
     def _tensor(self, a: Array) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=self.device)
+        return torch.as_tensor(np.array(a, dtype=np.float32), device=self.device)
 
     def _time(self, t: Sequence[float] | Array | float) -> torch.Tensor:
         return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))

@@ -89,11 +89,9 @@ class PopulationPotential(nn.Module):
         nn.init.zeros_(self.energy.bias)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at time ``t`` (scalar or (...,))."""
+        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar."""
         if self.time is not None:
-            features = self.time(torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1, 1))
-            features = features.reshape(*torch.as_tensor(t).shape, 1, 16).expand(*x.shape[:-1], 16)
-            x = torch.cat([x, features], dim=-1)
+            x = torch.cat([x, self.time(t.reshape(1)).expand(*x.shape[:-1], 16)], dim=-1)
         z = self.embed(x)
         for block in self.blocks:
             z = block(z)

@@ -73,7 +73,7 @@ def evaluate(
     -------
     One row per held-out time, model and seed, with the columns ``time``, ``model``, ``seed``,
     ``n_observed``, ``n_predicted`` and the metrics. ``attrs["verdict"]`` says in words whether the model
-    beats the best baseline.
+    beats the best baseline, ``attrs["seconds"]`` how long a fit took on average.
 
     Raises
     ------
@@ -111,12 +111,13 @@ def evaluate(
         delayed(_predict)(slim, t, name, s, velocity_key is not None, device, method_options) for t, name, s in jobs
     )
     rows = []
-    for (t, name, s), predicted in zip(jobs, predictions, strict=True):
+    for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
         rows.append(_score(t, name, s, predicted, cells.x[cells.at(t)], metrics, max_cells))
     if baselines:
         for t in held:
             rows += _baselines(cells, t, run_seeds[0], metrics, max_cells)
     table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
+    table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
     table.attrs["verdict"] = _verdict(table, methods, metrics[0]) if baselines else ""
     if baselines:
         logger.info(table.attrs["verdict"])
@@ -135,8 +136,8 @@ def _slim(cells: Cells) -> ad.AnnData:
 
 def _predict(
     slim: ad.AnnData, t: float, method: str, seed: int, has_velocity: bool, device: str, options: dict[str, Any]  # noqa: FBT001
-) -> np.ndarray:
-    """Positions predicted for time ``t`` by a fit that has not seen it."""
+) -> tuple[np.ndarray, float]:
+    """Positions predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
     fitted = fit(
         slim,
         "time",
@@ -151,7 +152,7 @@ def _predict(
         **options,
     )
     assert fitted is not None  # copy=True
-    return predict(fitted, t, rng=seed).obsm["x"]
+    return predict(fitted, t, rng=seed).obsm["x"], fitted.uns["wlm"]["params"]["seconds"]
 
 
 def _score(

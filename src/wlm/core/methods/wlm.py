@@ -110,7 +110,7 @@ class WLM(Method):
         Learning rate of the logarithm of friction.
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
-        potential) or ``"auto"``: data if velocities are given, else zero.
+        potential) or ``"auto"``: data if velocities are given, else learned.
     gradient
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
         ``"truncated"`` treats the points where the force is evaluated as constants.
@@ -121,6 +121,9 @@ class WLM(Method):
         With what part of the velocity carried to them observed cells start, in training and prediction:
         ``"full"``, ``"none"`` (at rest, as in the paper) or ``"mixed"``, a random part of each cell's.
         Measured velocities are always used in full.
+    force_penalty
+        Weight of the mean squared force (standard units) in the loss: of all mechanics that explain the
+        populations, the ones with the least force are preferred.
     max_step
         Largest integrator step in training, in mean intervals; it is varied by a factor of two either
         way so that the dynamics do not depend on it.
@@ -142,16 +145,16 @@ class WLM(Method):
     name: ClassVar[str] = "wlm"
 
     n_steps: int = 800
-    lr: float = 4e-3
+    lr: float = 3e-3
     batch_size: int = 256
-    friction: float = 1.0
+    friction: float = 0.1
     learn_friction: bool = True
     friction_lr: float = 1e-2
     initial_velocity: str = "auto"
-    gradient: str = "truncated"
+    gradient: str = "full"
     restart: float = 0.5
     momentum: str = "full"
-    force_penalty: float = 0.01
+    force_penalty: float = 0.03
     max_step: float = 0.5
     p: int = 2
     blur: float | None = None
@@ -296,7 +299,7 @@ class WLM(Method):
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero" or "learned"."""
         if self.initial_velocity == "auto":
-            return "data" if spec.has_velocity else "zero"
+            return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
 
     def _rate(self, step: int) -> float:

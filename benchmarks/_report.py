@@ -1,0 +1,90 @@
+"""What the benchmark commands share: options, the machine, and the table they print and write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import wlm
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parser(description: str, seeds: int = 3) -> argparse.ArgumentParser:
+    """Options of every benchmark."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("--seeds", type=int, default=seeds)
+    p.add_argument("--jobs", type=int, default=2, help="fits at the same time, one thread each")
+    p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
+    p.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="method option other than the default"
+    )
+    return p
+
+
+def options(pairs: list[str]) -> dict[str, Any]:
+    """Method options from the command line: numbers and booleans as JSON, else text."""
+
+    def value(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+
+    return {name: value(text) for name, text in (pair.split("=", 1) for pair in pairs)}
+
+
+def prepare() -> None:
+    """One thread per process, and only warnings from the package."""
+    torch.set_num_threads(1)
+    logging.getLogger("wlm").setLevel(logging.WARNING)
+    # The real data of a checkout that has them beside it are used without a download.
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    if beside.exists():
+        os.environ.setdefault("WLM_DATA_DIR", str(beside))
+
+
+def machine() -> str:
+    """The machine and the versions, in one line."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {gpu}; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, wlm {wlm.__version__}"
+    )
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process or its largest child, in GB."""
+    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kilobytes / 1024**2 if sys.platform != "darwin" else kilobytes / 1024**3
+
+
+def summary(table: pd.DataFrame, metric: str = "w1") -> pd.DataFrame:
+    """Mean over held-out times for each model, with the spread over seeds."""
+    each = table.groupby(["model", "seed"])[metric].mean().groupby("model")
+    by_time = table.pivot_table(index="model", columns="time", values=metric, aggfunc="mean")
+    by_time.columns = [f"{metric} at {t:g}" for t in by_time.columns]
+    out = by_time.assign(mean=each.mean(), sd=each.std(), seeds=each.size())
+    return out.sort_values("mean")
+
+
+def report(name: str, title: str, table: pd.DataFrame, notes: dict[str, Any]) -> None:
+    """Print the summary and write everything to ``benchmarks/results``."""
+    print(f"\n{title}\n{machine()}")
+    print(summary(table).to_string(float_format=lambda x: f"{x:.4f}", na_rep="-"))
+    for key, text in notes.items():
+        print(f"{key}: {text}")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "notes": notes, "rows": table.to_dict("records")}, indent=1))
+    print(f"wrote {path}")

@@ -1,0 +1,70 @@
+"""Small vortex, interpolation: times 0, 2, 4, 6, 8 are trained on, 1, 3, 5, 7 predicted from the previous one.
+
+Cells start with the data's velocities. The authors' implementation reaches W1 0.096 after 12,000 iterations.
+"""
+
+import time
+
+import pandas as pd
+from _report import options, parser, peak_memory, prepare, report
+from joblib import Parallel, delayed
+
+import wlm
+from wlm.core.metrics import w1
+from wlm.core.prediction import interpolate
+
+TEST = (1.0, 3.0, 5.0, 7.0)
+
+
+def run(seed: int, extra: dict) -> tuple[list[dict], float]:
+    prepare()
+    adata = wlm.datasets.vortex()
+    begin = time.perf_counter()
+    wlm.tl.fit(
+        adata,
+        "time",
+        use_rep="X_position",
+        velocity_key="velocity",
+        holdout=TEST,
+        rng=seed,
+        device="cpu",
+        show_progress=False,
+        **extra,
+    )
+    seconds = time.perf_counter() - begin
+    at = {t: adata.obsm["X_position"][adata.obs["time"] == t] for t in range(9)}
+    predicted = wlm.tl.predict(adata, TEST, rng=seed)
+    rows = []
+    for t in TEST:
+        models = {"wlm": predicted.obsm["X_position"][predicted.obs["time"] == t]}
+        if seed == 0:
+            models |= {
+                "previous": at[t - 1],
+                "next": at[t + 1],
+                "ot_midpoint": interpolate(at[t - 1], at[t + 1], 0.5),
+            }
+        rows += [{"time": t, "model": m, "seed": seed, "n": len(x), "w1": w1(x, at[t])} for m, x in models.items()]
+    return rows, seconds
+
+
+def main() -> None:
+    arguments = parser(__doc__).parse_args()
+    extra = options(arguments.option)
+    if arguments.quick:
+        extra = {"n_steps": 20, **extra}
+        arguments.seeds = 1
+    results = Parallel(n_jobs=arguments.jobs)(delayed(run)(seed, extra) for seed in range(arguments.seeds))
+    report(
+        "vortex-quick" if arguments.quick else "vortex",
+        "Small vortex, interpolation from the previous observed time; 111 particles a time",
+        pd.DataFrame([row for rows, _ in results for row in rows]),
+        {
+            "options": extra or "defaults",
+            "fits": ", ".join(f"{s:.0f} s" for _, s in results) + f" on one thread each, {arguments.jobs} at a time",
+            "peak memory of a process": f"{peak_memory():.2f} GB",
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Shared cells. Real ones come from ``../shared/data`` or the folder in WLM_TEST_DATA."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import scanpy as sc
+import torch
+
+import wlm
+
+matplotlib.use("agg")
+torch.set_num_threads(1)
+
+REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+QUICK = {"n_steps": 15, "batch_size": 64, "width": 16, "hidden": 32, "n_inducing": 4, "show_progress": False}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect what this machine cannot run, and say so, instead of skipping test by test."""
+    absent = set()
+    if not REAL_DATA.exists():
+        absent.add("shared")
+    if not torch.cuda.is_available():
+        absent.add("gpu")
+    dropped = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real cells."""
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def quick() -> dict:
+    """Options of ``tl.fit`` for a training short enough to test everything but quality."""
+    return dict(QUICK)
+
+
+@pytest.fixture(scope="session")
+def _bifurcation():
+    adata = wlm.datasets.bifurcation(60, n_genes=40, rng=1)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=5)
+    return adata
+
+
+@pytest.fixture
+def cells(_bifurcation):
+    """60 cells on each of five days, with PCA; a fresh copy."""
+    return _bifurcation.copy()
+
+
+@pytest.fixture(scope="session")
+def _fitted(_bifurcation):
+    return wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **QUICK)
+
+
+@pytest.fixture
+def fitted(_fitted):
+    """The same cells with a quick fit that has not seen day 2; a fresh copy."""
+    return _fitted.copy()

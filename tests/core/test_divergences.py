@@ -1,0 +1,75 @@
+"""Sinkhorn against closed forms and against geomloss."""
+
+import geomloss
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wlm.core.divergences import cost, plan, self_term, sinkhorn_loss, uniform
+
+
+def cloud(n, d, seed, shift=0.0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=generator) * scale + shift
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("blur", [0.1, 0.5, 2.0])
+def test_value_and_gradient_agree_with_geomloss(p, blur):
+    x = torch.stack([cloud(200, 3, 0), cloud(200, 3, 1, shift=2.0)]).requires_grad_()
+    y = torch.stack([cloud(150, 3, 2, scale=0.5), cloud(150, 3, 3)])
+    loss = sinkhorn_loss(x, y, p=p, blur=blur)[0] + self_term(y, p=p, blur=blur)
+    (ours,) = torch.autograd.grad(loss.sum(), x)
+    oracle = geomloss.SamplesLoss("sinkhorn", p=p, blur=blur, scaling=0.99, backend="tensorized")(x, y)
+    (theirs,) = torch.autograd.grad(oracle.sum(), x)
+    assert torch.allclose(loss, oracle, rtol=2e-3, atol=1e-3)
+    assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
+    assert abs(ours.norm() / theirs.norm() - 1) < 0.01
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.3, 3.0), st.floats(-3.0, 3.0), st.floats(0.7, 2.0))
+def test_entropic_transport_between_gaussians_in_closed_form(scale, shift, blur):
+    """One-dimensional Gaussians, on quantiles: Janati et al. 2020, theorem 1 (at cost |x-y|^2 and 2 sigma^2)."""
+    n = 600
+    z = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    z = z / z.std(correction=0)
+    x, y = z[:, None], scale * z[:, None] + shift
+    sigma2 = blur**2
+    a = uniform(x)
+    _, f, g = plan(cost(x, y, 2), a, a, sigma2, tol=1e-7, max_iter=2000)
+    value = float((a * f).sum() + (a * g).sum())
+    d = np.sqrt(4 * scale**2 + sigma2**2)
+    expected = shift**2 + 1 + scale**2 - d + sigma2 * (1 - np.log(2 * sigma2)) + sigma2 * np.log(d + sigma2)
+    assert value == pytest.approx(expected / 2, rel=0.02, abs=0.01)
+
+
+def test_padding_with_weight_zero_changes_nothing():
+    x, y = cloud(80, 2, 0).double(), cloud(60, 2, 1, shift=1.0).double()
+    padded = torch.cat([y, torch.full((20, 2), 50.0, dtype=torch.float64)])
+    weights = torch.cat([uniform(y), torch.zeros(20, dtype=torch.float64)])
+    c, a = cost(x, y, 2), uniform(x)
+    short, f, _ = plan(c, a, uniform(y), 0.25, tol=1e-6, max_iter=2000)
+    wide, f_wide, _ = plan(cost(x, padded, 2), a, weights, 0.25, tol=1e-6, max_iter=2000)
+    assert torch.allclose(wide[:, :60], short, atol=1e-7) and wide[:, 60:].abs().max() < 1e-20
+    assert torch.allclose(f - f.mean(), f_wide - f_wide.mean(), atol=1e-5)  # up to the usual constant
+
+
+def test_divergence_vanishes_between_a_cloud_and_itself_and_grows_with_distance():
+    x = cloud(100, 4, 0)
+    values = [
+        (sinkhorn_loss(x + s, x, p=2, blur=0.7)[0] + self_term(x, p=2, blur=0.7)).item() for s in (0.0, 0.5, 1.0, 2.0)
+    ]
+    assert abs(values[0]) < 1e-3
+    # Shifted copies are at half the squared shift, summed over four dimensions.
+    assert values[1:] == pytest.approx([0.5, 2.0, 8.0], rel=0.02)
+
+
+def test_far_clouds_and_small_blur_stay_finite_and_point_the_right_way():
+    x, y = cloud(50, 2, 0).requires_grad_(), cloud(50, 2, 1, shift=100.0)
+    loss, p = sinkhorn_loss(x, y, p=2, blur=0.05)
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert torch.isfinite(gradient).all() and (gradient < 0).all()
+    assert torch.allclose(p.sum(), torch.tensor(1.0), atol=1e-2)

@@ -1,0 +1,77 @@
+"""The potential and its force: symmetries, and derivatives against automatic ones."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from wlm.core.energies import PopulationPotential, force
+
+
+def potential(n_inducing=8, time_features=False, dim=3):
+    torch.manual_seed(0)
+    net = PopulationPotential(dim, width=32, hidden=64, n_inducing=n_inducing, time_features=time_features)
+    torch.nn.init.normal_(net.energy.weight, std=0.5)
+    return net
+
+
+@pytest.mark.parametrize("n_inducing", [0, 8])
+def test_permuting_cells_permutes_energies_and_forces(n_inducing):
+    net, x, t = potential(n_inducing), torch.randn(40, 3), torch.tensor(0.3)
+    order = torch.randperm(40)
+    assert torch.allclose(net(x, t)[order], net(x[order], t), atol=1e-5)
+    assert torch.allclose(force(net, x, t)[order], force(net, x[order], t), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_inducing", [0, 8])
+def test_cells_feel_the_population(n_inducing):
+    net, x, t = potential(n_inducing), torch.randn(40, 3), torch.tensor(0.0)
+    moved = x.clone()
+    moved[1:] += 2
+    assert (force(net, x, t)[0] - force(net, moved, t)[0]).abs().max() > 1e-3
+
+
+def test_doubling_every_cell_leaves_energies_per_cell(n_inducing=8):
+    net, x, t = potential(n_inducing), torch.randn(30, 3), torch.tensor(0.0)
+    assert torch.allclose(net(torch.cat([x, x]), t)[:30], net(x, t), atol=1e-5)
+
+
+def test_untrained_potential_exerts_no_force():
+    net = PopulationPotential(3)
+    assert force(net, torch.randn(10, 3), torch.tensor(0.0)).abs().max() == 0
+
+
+def test_time_features_matter_only_when_asked_for():
+    x = torch.randn(10, 3)
+    with_time, without = potential(time_features=True), potential()
+    early, late = torch.tensor(0.0), torch.tensor(2.0)
+    assert (with_time(x, early) - with_time(x, late)).abs().max() > 1e-3
+    assert torch.equal(without(x, early), without(x, late))
+
+
+@pytest.mark.parametrize("n_inducing", [0, 8])
+def test_force_and_its_gradients_agree_with_automatic_differentiation(n_inducing):
+    net, t = potential(n_inducing), torch.tensor(0.0)
+    x, lam = torch.randn(60, 3, requires_grad=True), torch.randn(60, 3)
+    parameters = list(net.parameters())
+    ours = torch.autograd.grad(force(net, x, t), [x, *parameters], lam, allow_unused=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        (gradient,) = torch.autograd.grad(net(x, t).sum(), x, create_graph=True)
+        exact = torch.autograd.grad(-gradient, [x, *parameters], lam, allow_unused=True)
+    assert torch.allclose(force(net, x, t), -gradient, atol=1e-5)
+    flat = lambda gs: torch.cat([g.flatten() for g in gs if g is not None])  # noqa: E731
+    assert torch.cosine_similarity(ours[0].flatten(), exact[0].flatten(), dim=0) > 0.999
+    # Constant shifts of the energy have no gradient: None in one, zero in the other.
+    used = [k for k, g in enumerate(exact) if g is not None and ours[k] is not None]
+    a, b = flat([ours[k] for k in used[1:]]), flat([exact[k] for k in used[1:]])
+    assert torch.cosine_similarity(a, b, dim=0) > 0.9999 and abs(a.norm() / b.norm() - 1) < 5e-3
+
+
+def test_truncated_force_has_no_gradient_in_positions_and_the_same_in_parameters():
+    net, t = potential(), torch.tensor(0.0)
+    x, lam = torch.randn(20, 3, requires_grad=True), torch.randn(20, 3)
+    weight = net.embed.weight
+    full = torch.autograd.grad(force(net, x, t), [x, weight], lam)
+    truncated = torch.autograd.grad(
+        force(net, x, t, through_positions=False), [x, weight], lam, allow_unused=True
+    )
+    assert truncated[0] is None and torch.allclose(full[1], truncated[1])

@@ -1,0 +1,155 @@
+"""Training: reproducible, isolated from global state, and able to recover known mechanics."""
+
+import numpy as np
+import pytest
+import torch
+
+from wlm.core.methods import WLM
+from wlm.core.populations import Populations
+from wlm.core.training import TrainingError, train
+
+SMALL = {"width": 32, "hidden": 64, "n_inducing": 4, "batch_size": 128}
+
+
+def oscillators(n=200, times=(0.0, 0.5, 1.0, 1.5), omega2=(1.0, 2.0), seed=0):
+    """Independent oscillators with the potential sum(omega2 * x**2) / 2, no friction, exact."""
+    rng = np.random.default_rng(seed)
+    omega = np.sqrt(omega2)
+    x0, v0 = rng.normal(size=(2, n, 2)) + np.array([[[1.0, 0.5]], [[0.0, 0.5]]])
+    x = [x0 * np.cos(omega * t) + v0 / omega * np.sin(omega * t) for t in times]
+    v = [-x0 * omega * np.sin(omega * t) + v0 * np.cos(omega * t) for t in times]
+    return Populations(np.array(times), tuple(x), tuple(v))
+
+
+def test_recovers_a_known_quadratic_potential():
+    populations = oscillators()
+    method = WLM(n_steps=250, friction=0, force_penalty=0.0, initial_velocity="data", **SMALL)
+    dynamics = train(populations, method, seed=0).dynamics
+    x = populations.positions[1]
+    expected = -np.array([1.0, 2.0]) * x
+    force = dynamics.force(x, 0.5)
+    relative = np.linalg.norm(force - expected) / np.linalg.norm(expected)
+    assert relative < 0.2
+    # Energies are defined up to a constant.
+    energy, true = dynamics.energy(x, 0.5), 0.5 * (np.array([1.0, 2.0]) * x**2).sum(1)
+    assert np.corrcoef(energy, true)[0, 1] > 0.97
+    # The rollout keeps to the exact orbit past the times it was trained on.
+    ahead = oscillators(times=(0.0, 2.0))
+    predicted = dynamics.simulate(ahead.positions[0], [0.0, 2.0], v=ahead.velocities[0])[0][-1]
+    error = np.sqrt(np.square(predicted - ahead.positions[1]).mean())
+    assert error < 0.25 * ahead.positions[1].std()
+
+
+def test_friction_is_learned():
+    """A cloud that coasts to rest without force: x' = v0 exp(-gamma t)."""
+    rng, gamma, times = np.random.default_rng(0), 2.0, np.array([0.0, 1.0, 2.0, 3.0])
+    x0 = 0.2 * rng.normal(size=(150, 2))
+    v0 = np.broadcast_to([3.0, 0.0], x0.shape)
+    x = tuple(x0 + v0 * (1 - np.exp(-gamma * t)) / gamma for t in times)
+    v = tuple(v0 * np.exp(-gamma * t) for t in times)
+    method = WLM(n_steps=250, friction=0.5, friction_lr=3e-2, force_penalty=1.0, **SMALL)
+    friction = train(Populations(times, x, v), method).dynamics.rates()["friction"]
+    assert friction == pytest.approx(gamma, rel=0.3)
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient": "truncated", "initial_velocity": "zero", "momentum": "none", "time_features": True}])
+def test_same_seed_same_numbers_and_global_state_untouched(options):
+    populations = oscillators(50)
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002 - it is the global state that is watched
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    runs = [train(populations, WLM(n_steps=6, **SMALL, **options), seed=s) for s in (5, 5, 6)]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+    weights = [torch.cat([p.flatten() for p in r.dynamics.model.parameters()]) for r in runs]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert np.array_equal(runs[0].history["loss"], runs[1].history["loss"])
+
+
+@pytest.mark.parametrize("start", ["zero", "learned"])
+def test_starts_without_velocities(start):
+    p = oscillators(60)
+    populations = Populations(p.times, p.positions)
+    fit = train(populations, WLM(n_steps=5, initial_velocity=start, **SMALL))
+    _, v = fit.dynamics.simulate(p.positions[0], [0.0, 0.5])
+    assert v.shape == (2, 60, 2) and np.isfinite(v).all()
+    assert (np.abs(v[0]).max() == 0) == (start == "zero")
+
+
+def test_learned_initial_velocity_is_a_gradient_field():
+    p = oscillators(60)
+    model = train(Populations(p.times, p.positions), WLM(n_steps=30, initial_velocity="learned", **SMALL)).dynamics.model
+    x = torch.randn(2)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model.initial_velocity(x[None])[0], x)
+    assert jacobian.abs().max() > 1e-4 and torch.allclose(jacobian, jacobian.T, atol=1e-6)
+
+
+def test_diverging_training_stops_with_the_step_and_advice():
+    with np.errstate(all="ignore"), pytest.raises(TrainingError, match=r"at step \d+ of 60.*smaller learning rate"):
+        train(oscillators(30), WLM(n_steps=60, lr=1e18, clip=1e18, **SMALL))
+
+
+def test_units_do_not_matter():
+    """The same cells in other units of length and time give the same dynamics in those units."""
+    p = oscillators(60)
+    q = Populations(10 * p.times + 3, tuple(100 * x + 7 for x in p.positions), tuple(10 * v for v in p.velocities))
+    a, b = (train(pops, WLM(n_steps=10, **SMALL)).dynamics for pops in (p, q))
+    x, v = p.positions[0], p.velocities[0]
+    xa, va = a.simulate(x, [0.0, 1.0], v=v)
+    xb, vb = b.simulate(100 * x + 7, [3.0, 13.0], v=10 * v)
+    assert np.allclose(100 * xa + 7, xb, rtol=1e-3, atol=0.05) and np.allclose(10 * va, vb, rtol=1e-3, atol=0.02)
+    assert a.rates()["friction"] == pytest.approx(10 * b.rates()["friction"], rel=1e-4)
+    assert np.allclose(100 * a.force(x, 0.5) / 10**2, b.force(100 * x + 7, 8.0), rtol=1e-2, atol=1e-3)
+
+
+def test_unequal_populations_and_irregular_times():
+    rng = np.random.default_rng(0)
+    sizes, times = (300, 7, 90), np.array([0.0, 0.3, 4.0])
+    populations = Populations(times, tuple(rng.normal(size=(n, 3)) + t for n, t in zip(sizes, times, strict=True)))
+    fit = train(populations, WLM(n_steps=5, **SMALL))
+    assert np.isfinite(fit.history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"lr": 0}, ValueError, "lr must be above 0"),
+        ({"n_steps": 2.5}, TypeError, "n_steps must be an integer"),
+        ({"friction": -1}, ValueError, "friction must be at least 0"),
+        ({"friction": float("nan")}, ValueError, "friction"),
+        ({"gradient": "exact"}, ValueError, "gradient must be one of"),
+        ({"p": 3}, ValueError, "p must be one of"),
+        ({"width": 30, "heads": 4}, ValueError, "multiple of heads"),
+        ({"restart": 2}, ValueError, "restart must be at most 1"),
+        ({"learn_friction": "yes"}, ValueError, "learn_friction must be one of"),
+        ({"learning_rate": 1}, TypeError, "unknown option.*options are.*lr"),
+    ],
+)
+def test_wrong_options_fail_at_once(options, error, message):
+    with pytest.raises(error, match=message):
+        WLM.from_options(options)
+
+
+@pytest.mark.parametrize(
+    ("times", "positions", "message"),
+    [
+        ([0.0], [np.zeros((3, 2))], "at least two times"),
+        ([0.0, 0.0], [np.zeros((3, 2))] * 2, "times must increase"),
+        ([0.0, 1.0], [np.zeros((3, 2)), np.zeros((3, 3))], "differ in dimension"),
+        ([0.0, 1.0], [np.zeros((3, 2)), np.full((3, 2), np.nan)], "NaN"),
+        ([0.0, 1.0], [np.zeros((3, 2)), np.zeros((1, 2))], "at least 2"),
+    ],
+)
+def test_impossible_populations_are_refused(times, positions, message):
+    with pytest.raises(ValueError, match=message):
+        Populations(np.array(times), tuple(positions))
+
+
+@pytest.mark.gpu
+def test_cpu_and_gpu_agree():
+    populations = oscillators(60)
+    a, b = (train(populations, WLM(n_steps=5, **SMALL), device=d).dynamics for d in ("cpu", "cuda"))
+    x, v = populations.positions[0], populations.velocities[0]
+    # Batches are drawn by each device's own generator, so only the scale of the result can agree.
+    assert np.isfinite(b.simulate(x, [0.0, 1.0], v=v)[0]).all()
+    assert b.rates()["friction"] == pytest.approx(a.rates()["friction"], rel=0.1)

@@ -1,0 +1,188 @@
+"""Simulated cells against their own truth, and the download path against a loopback server."""
+
+import hashlib
+import http.server
+import threading
+
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy.stats import kstest, poisson
+
+import wlm
+from wlm.datasets import _bifurcation, _fetch, _real
+from wlm.datasets._fetch import Source, fetch
+
+
+def test_bifurcation_has_what_it_promises():
+    adata = wlm.datasets.bifurcation(80, n_genes=30)
+    assert adata.shape == (400, 30) and adata.obs_names.is_unique
+    assert adata.obs["day"].unique().tolist() == [0, 1, 2, 3, 4]
+    assert (adata.X != adata.layers["spliced"]).nnz == 0
+    assert set(adata.obs["fate"].cat.categories) == {"A", "B"} and adata.obs["fate"].value_counts().min() > 100
+    for layer in ("spliced", "unspliced"):
+        counts = adata.layers[layer].toarray()
+        assert counts.dtype == np.float32 and (counts >= 0).all() and np.array_equal(counts, counts.round())
+
+
+def test_drift_is_minus_the_gradient_of_the_potential():
+    z, h = np.random.default_rng(0).uniform(-1, 1.5, (50, 2)), 1e-6
+    for k, e in enumerate(np.eye(2)):
+        slope = (_bifurcation.potential(z + h * e) - _bifurcation.potential(z - h * e)) / (2 * h)
+        assert np.allclose(-slope, _bifurcation._drift(z)[:, k], atol=1e-6)
+
+
+def test_cells_progress_and_branch():
+    adata = wlm.datasets.bifurcation(400, rng=2)
+    z, day = adata.obsm["latent"], adata.obs["day"].to_numpy()
+    assert (np.diff([z[day == d, 0].mean() for d in range(5)]) > 0.1).all()
+    spread = [np.abs(z[day == d, 1]).mean() for d in range(5)]
+    assert spread[4] > 4 * spread[0]
+    last = day == 4
+    assert np.array_equal(adata.obs["fate"][last] == "A", z[last, 1] > 0)
+    assert np.allclose(adata.obs["true_potential"], _bifurcation.potential(z), atol=1e-4)
+
+
+def test_true_velocity_is_the_change_of_the_expected_counts():
+    """Expected counts of one cell a little later, against its velocity: the same kinetics by small steps."""
+    genes = _bifurcation._Genes(20, np.random.default_rng(0))
+    adata = wlm.datasets.bifurcation(50, n_genes=20, noise=False, rng=0)
+    s, u = adata.layers["spliced"].toarray(), adata.layers["unspliced"].toarray()
+    genes = _bifurcation._Genes(20, np.random.default_rng([0, 0]))
+    assert np.allclose(adata.layers["true_velocity"], genes.beta * u - genes.gamma * s, rtol=1e-4, atol=1e-3)
+    steady = adata.obs["day"].to_numpy() == 0
+    assert np.abs(adata.layers["true_velocity"][steady]).max() < 1e-3 * s.max()
+
+
+def test_counts_are_poisson_given_their_means():
+    noisy, mean = (wlm.datasets.bifurcation(300, n_genes=10, noise=n, rng=5) for n in (True, False))
+    first = noisy.obs["day"].to_numpy() == 0
+    housekeeping = np.flatnonzero(noisy.var["program"] == "housekeeping")[0]
+    level = mean.layers["spliced"].toarray()[first, housekeeping]
+    assert np.allclose(level, level[0])
+    counts = noisy.layers["spliced"].toarray()[first, housekeeping]
+    # Capture spreads the mean by 20 % on top: the counts are wider than Poisson, but not by much.
+    assert 0.8 * level[0] < counts.mean() < 1.25 * level[0] and counts.var() < 1.2 * level[0] + (0.3 * level[0]) ** 2
+    assert kstest(poisson.rvs(level[0], size=300, random_state=0), counts).statistic < 0.2
+
+
+def test_leaving_days_out_does_not_change_the_others():
+    full, part = wlm.datasets.bifurcation(30, rng=1), wlm.datasets.bifurcation(30, rng=1, leave_out=[2])
+    rest = full[full.obs["day"] != 2]
+    assert part.obs_names.equals(rest.obs_names) and (part.X != rest.X).nnz == 0
+
+
+def test_goes_through_scanpys_usual_steps():
+    adata = wlm.datasets.bifurcation(100)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=10)
+    pc = adata.obsm["X_pca"]
+    progress = np.abs(np.corrcoef(np.c_[pc[:, :3], adata.obsm["latent"]].T))[:3, 3:]
+    assert progress[:, 0].max() > 0.85 and progress[:, 1].max() > 0.85
+
+
+@pytest.mark.parametrize(
+    "call", [{"n_cells": 1}, {"n_genes": 2}, {"days": [1, 1]}, {"days": [-1, 0]}, {"leave_out": [7]}], ids=str
+)
+def test_impossible_simulations(call):
+    with pytest.raises(ValueError, match="found|names"):
+        wlm.datasets.bifurcation(**call)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A loopback HTTP server; yields its address, the folder it serves, and the list of requested paths."""
+    served, requests = tmp_path / "served", []
+    served.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}", served, requests
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("WLM_DATA_DIR", str(folder))
+    return folder
+
+
+def git_sha1(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "git_sha1"])
+def test_downloads_once_verifies_and_caches(server, cache, checksum):
+    url, served, requests = server
+    data = b"cells" * 1000
+    (served / "f.bin").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest() if checksum == "sha256" else git_sha1(data)
+    source = Source("f.bin", f"{url}/f.bin", **{checksum: digest})
+    assert fetch(source).read_bytes() == data and fetch(source).read_bytes() == data
+    assert len(requests) == 1 and [p.name for p in cache.iterdir()] == ["f.bin"]
+
+
+def test_a_wrong_file_is_neither_kept_nor_used(server, cache):
+    url, served, _ = server
+    (served / "f.bin").write_bytes(b"other")
+    source = Source("f.bin", f"{url}/f.bin", sha256="0" * 64)
+    with pytest.raises(ValueError, match="not the expected file"):
+        fetch(source)
+    assert list(cache.iterdir()) == []
+    (cache / "f.bin").write_bytes(b"tampered")
+    with pytest.raises(ValueError, match="delete it and call again"):
+        fetch(source)
+
+
+def test_no_network_names_the_folder_to_put_the_file_in(server, cache):
+    url, _, _ = server
+    with pytest.raises(ConnectionError, match=f"put it into {cache}"):
+        fetch(Source("f.bin", f"{url}/missing.bin", sha256="0" * 64))
+    with pytest.raises(FileNotFoundError, match="no public address"):
+        wlm.datasets.vortex()
+
+
+def test_full_embryoid_bodies_from_a_file_of_the_same_layout(server, cache, monkeypatch):
+    url, served, _ = server
+    rng = np.random.default_rng(0)
+    pcs, labels = rng.normal(size=(50, 100)) * 3 + 1, np.arange(50) % 5
+    np.savez(served / "eb.npz", pcs=pcs, pcs_delta=pcs / 7, sample_labels=labels, phate=rng.normal(size=(50, 2)))
+    data = (served / "eb.npz").read_bytes()
+    monkeypatch.setattr(_real, "_EB_FULL", Source("eb.npz", f"{url}/eb.npz", git_sha1=git_sha1(data)))
+    adata = wlm.datasets.embryoid_body(full=True)
+    z = adata.obsm["X_pca"]
+    assert z.shape == (50, 100) and np.allclose(z.mean(0), 0, atol=1e-5) and np.allclose(z.std(0), 1, atol=1e-5)
+    assert np.allclose(adata.obsm["velocity_pca"], pcs / pcs.std(0) / 7, atol=1e-5)
+    table = wlm.datasets.embryoid_body()
+    assert np.allclose(table.obsm["X_pca"], z[:, :5], atol=1e-6) and "velocity_pca" not in table.obsm
+    assert table.obs["time"].tolist() == labels.tolist()
+
+
+def test_sources_are_pinned():
+    for source in (_real._EB_FULL, _real._EB_TABLE, _real._EMT, _real._VORTEX):
+        assert (source.sha256 is None) != (source.git_sha1 is None)
+        assert source.url is None or source.url.startswith("https://")
+
+
+@pytest.mark.shared
+def test_real_data(real_data, monkeypatch):
+    monkeypatch.setenv("WLM_DATA_DIR", str(real_data))
+    eb, emt, vortex = wlm.datasets.embryoid_body(), wlm.datasets.emt(), wlm.datasets.vortex()
+    assert eb.obs["time"].value_counts().sort_index().tolist() == [2381, 4163, 3278, 3665, 3332]
+    assert np.allclose(eb.obsm["X_pca"].std(0), 1, atol=1e-4)
+    assert emt.obsm["X_latent"].shape == (3133, 10) and vortex.obsm["X_position"].shape == (999, 2)
+
+
+def test_cache_folder_without_the_variable(monkeypatch):
+    monkeypatch.delenv("WLM_DATA_DIR", raising=False)
+    assert _fetch.cache_folder().name == "wlm"

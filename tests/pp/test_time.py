@@ -1,0 +1,71 @@
+"""Time labels as people write them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wlm.pp import parse_time
+
+SPELLINGS = {
+    "day": ["day {}", "day_{}", "Day-{}", "D{}", "d{}", "{} days", "{}d"],
+    "embryonic day": ["E{}", "e{}"],
+    "postnatal day": ["P{}"],
+    "hour": ["{}h", "{} h", "{}hpf", "{} hours", "hour {}"],
+    "week": ["week 2".replace("2", "{}"), "W{}", "{}wk"],
+    "": ["{}", "t{}", "time {}"],
+}
+
+
+@pytest.mark.parametrize(("unit", "form"), [(u, f) for u, forms in SPELLINGS.items() for f in forms])
+def test_spellings(unit, form):
+    times, read = parse_time([form.format(x) for x in (0, 7.5, 12)])
+    assert times.tolist() == [0, 7.5, 12] and times.dtype == np.float64 and read == unit
+
+
+@given(st.lists(st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)), min_size=1, max_size=20))
+def test_numbers_survive_as_numbers_text_and_categories(values):
+    plain = [f"{v:.3f}" for v in values]
+    for form in (values, np.array(values), pd.Series(values), pd.Categorical(values), plain, pd.Categorical(plain)):
+        assert np.allclose(parse_time(form)[0], values, atol=1e-9)
+
+
+@given(st.text(max_size=8))
+def test_any_text_is_read_or_refused(label):
+    try:
+        times, _ = parse_time([label])
+    except ValueError as error:
+        assert "cannot read" in str(error)
+    else:
+        assert times.shape == (1,)
+
+
+def test_missing_labels_stay_missing():
+    assert np.isnan(parse_time(["day 1", None, np.nan, ""])[0]).tolist() == [False, True, True, True]
+    assert np.isnan(parse_time(pd.Categorical(["1", None]))[0]).tolist() == [False, True]
+    assert np.isnan(parse_time(pd.array([1, None], dtype="Int64"))[0]).tolist() == [False, True]
+
+
+def test_timedeltas_are_days():
+    times, unit = parse_time(pd.to_timedelta(["12h", "2D"]))
+    assert times.tolist() == [0.5, 2.0] and unit == "day"
+
+
+@pytest.mark.parametrize("labels", [["early"], ["E8.5x"], ["rep1_day3"], ["day"], ["3 4"], ["day 3 h"]], ids=str)
+def test_unreadable(labels):
+    with pytest.raises(ValueError, match="cannot read these times"):
+        parse_time(labels)
+
+
+def test_mixed_units_are_refused():
+    with pytest.raises(ValueError, match=r"different units: \['day', 'hour'\]"):
+        parse_time(["12h", "2 days"])
+    with pytest.raises(ValueError, match="'embryonic day', 'postnatal day'"):
+        parse_time(["E18", "P1"])
+
+
+@pytest.mark.parametrize("values", [[True, False], pd.to_datetime(["2020-01-01"])], ids=["bool", "dates"])
+def test_types_that_are_no_times(values):
+    with pytest.raises(TypeError, match="dtype"):
+        parse_time(values)

@@ -1,0 +1,95 @@
+"""``tl.evaluate``: the table, the baselines against closed forms, the verdict, and refusals."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import wlm
+from wlm.core.metrics import w1
+
+
+def moving_clouds(n=60, times=(0.0, 1.0, 4.0), noise=0.1, seed=0):
+    """A cloud that moves along x at speed 1: the answer at every time is known."""
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([rng.normal(scale=noise, size=(n, 2)) + [t, 0] for t in times]).astype(np.float32)
+    obs = pd.DataFrame({"day": np.repeat(times, n)}, index=[f"c{i}" for i in range(len(x))])
+    return ad.AnnData(obs=obs, obsm={"X_pca": x})
+
+
+def test_table_of_every_time_model_and_seed(cells, quick):
+    options = {k: v for k, v in quick.items() if k != "show_progress"}
+    table = wlm.tl.evaluate(cells, "day", seeds=2, metrics=("w1", "w2", "mmd"), **options)
+    assert list(table.columns) == ["time", "model", "seed", "n_observed", "n_predicted", "w1", "w2", "mmd"]
+    counts = table.groupby(["time", "model"]).size().unstack()
+    assert counts.index.tolist() == [1, 2, 3] and (counts["wlm"] == 2).all()
+    assert set(counts.columns) == {"wlm", "previous", "next", "ot_midpoint", "floor"}
+    assert (table.loc[table["model"] == "wlm", "n_predicted"] == 60).all()
+    assert (table.loc[table["model"] == "floor", "n_observed"] == 30).all()
+    assert (table["w2"] >= table["w1"] - 1e-9).all()
+    fits = table[table["model"] == "wlm"]
+    assert fits.groupby("time")["w1"].nunique().eq(2).all(), "two seeds must give two results"
+    verdict = table.attrs["verdict"]
+    assert ("BEATS" in verdict) != ("LOSES TO" in verdict) and "2 seed(s)" in verdict
+
+
+def test_baselines_have_the_right_fraction_of_time(quick):
+    adata = moving_clouds()
+    table = wlm.tl.evaluate(adata, "day", metrics=("w1",), **{k: v for k, v in quick.items() if k != "show_progress"})
+    score = table.set_index("model")["w1"]
+    x, day = adata.obsm["X_pca"], adata.obs["day"].to_numpy()
+    assert score["previous"] == pytest.approx(w1(x[day == 0], x[day == 1]))
+    assert score["next"] == pytest.approx(3, abs=0.1)
+    # A quarter of the way from 0 to 4: the midpoint would be off by one.
+    assert score["ot_midpoint"] < 0.1 and score["floor"] < 0.1
+
+
+def test_verdict_follows_the_numbers(quick):
+    """An untrained model on an easy interpolation ties or loses, and the output says so."""
+    options = {**quick, "n_steps": 1, "lr": 1e-9, "friction": 0}
+    options.pop("show_progress")
+    table = wlm.tl.evaluate(moving_clouds(), "day", holdout=[4], metrics=("w1",), **options)
+    mean = table.groupby("model")["w1"].mean()
+    assert "ot_midpoint" not in mean and "next" not in mean, "nothing follows the last time"
+    assert mean["wlm"] == pytest.approx(mean["previous"], rel=0.05)
+    word = "BEATS" if mean["wlm"] < mean["previous"] else "LOSES TO"
+    assert word in table.attrs["verdict"] and "previous" in table.attrs["verdict"]
+
+
+def test_jobs_give_the_same_numbers_as_one(cells, quick):
+    options = {k: v for k, v in quick.items() if k != "show_progress"} | {"metrics": ("w1",), "holdout": [2], "seeds": 2}
+    one, two = (wlm.tl.evaluate(cells, "day", n_jobs=n, **options) for n in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_object_is_not_changed(cells, quick):
+    before = cells.obs.copy(), sorted(cells.obsm), sorted(cells.uns)
+    wlm.tl.evaluate(cells, "day", holdout=1, metrics=("mmd",), **{k: v for k, v in quick.items() if k != "show_progress"})
+    assert cells.obs.equals(before[0]) and (sorted(cells.obsm), sorted(cells.uns)) == before[1:]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"metrics": ("w3",)}, ValueError, "metrics must be among"),
+        ({"metrics": ()}, ValueError, "metrics must be among"),
+        ({"seeds": 0}, ValueError, "seeds must be at least 1"),
+        ({"method": "ot"}, ValueError, "does not exist"),
+        ({"holdout": 0}, ValueError, "first time, 0, cannot be held out"),
+        ({"holdout": 9}, ValueError, "were not observed"),
+        ({"learning_rate": 1}, TypeError, "unknown option"),
+        ({"time_key": "age"}, KeyError, "is missing"),
+        ({"device": "abacus"}, ValueError, "cannot be used"),
+    ],
+    ids=str,
+)
+def test_impossible_calls_fail_before_any_fit(cells, call, error, message, monkeypatch):
+    monkeypatch.setattr("wlm.tl._evaluate.fit", None)
+    with pytest.raises(error, match=message):
+        wlm.tl.evaluate(cells, **{"time_key": "day", **call})
+
+
+def test_two_times_cannot_be_evaluated(cells):
+    two = cells[cells.obs["day"].isin([0, 4])].copy()
+    with pytest.raises(ValueError, match="at least three times"):
+        wlm.tl.evaluate(two, "day")

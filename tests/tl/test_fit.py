@@ -1,0 +1,313 @@
+"""``tl.fit``: what it writes, what it refuses, and that it never leaves an object half-written."""
+
+import logging
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import wlm
+
+
+def snapshot(adata):
+    """Everything in an object, for comparing before and after."""
+    keys = {name: sorted(getattr(adata, name)) for name in ("obsm", "varm", "uns", "layers", "obsp")}
+    return keys, adata.obs.copy(), {k: np.array(v) for k, v in adata.obsm.items()}
+
+
+def same(a, b):
+    keys, obs, arrays = zip(a, b, strict=True)
+    pd.testing.assert_frame_equal(*obs)
+    assert keys[0] == keys[1] and all(np.array_equal(arrays[0][k], arrays[1][k], equal_nan=True) for k in arrays[0])
+
+
+def test_writes_the_contract(cells, quick):
+    before = cells.obs.copy()
+    assert wlm.tl.fit(cells, "day", holdout=2, **quick) is None
+    n, d, uns = cells.n_obs, 5, cells.uns["wlm"]
+    assert set(uns) >= {
+        "format", "version", "method", "config", "params", "time", "representation", "friction", "weights", "history", "rollout",
+    }  # fmt: skip
+    assert uns["method"] == "wlm" and isinstance(uns["friction"], float) and uns["friction"] > 0
+    assert uns["time"]["values"].tolist() == [0, 1, 2, 3, 4] and uns["time"]["holdout"].tolist() == [2]
+    assert uns["representation"]["key"] == "X_pca" and uns["representation"]["n_dims"] == d
+    assert all(w.dtype == np.float32 for w in uns["weights"].values())
+    assert len(uns["history"]["step"]) == len(uns["history"]["loss"]) == len(uns["history"]["friction"])
+    roll = uns["rollout"]
+    assert roll["positions"].shape == roll["velocities"].shape == (len(roll["times"]), len(roll["origin"]), d)
+    assert np.isin(roll["origin"], cells.obs_names[cells.obs["day"] == 0]).all()
+    assert cells.obs["wlm_potential"].dtype == np.float32 and np.isfinite(cells.obs["wlm_potential"]).all()
+    for name in ("velocity", "force", "next"):
+        assert cells.obsm[f"wlm_{name}"].shape == (n, d) and cells.obsm[f"wlm_{name}"].dtype == np.float32
+    assert np.isfinite(cells.obsm["wlm_velocity"]).all() and np.isfinite(cells.obsm["wlm_force"]).all()
+    last = (cells.obs["day"] == 4).to_numpy()
+    assert np.isnan(cells.obsm["wlm_next"][last]).all() and np.isfinite(cells.obsm["wlm_next"][~last]).all()
+    pd.testing.assert_frame_equal(cells.obs.drop(columns="wlm_potential"), before)
+
+
+def test_next_is_where_the_stored_velocity_leads(fitted):
+    uns_times = [0.0, 1.0]
+    start = (fitted.obs["day"] == 0).to_numpy()
+    from wlm._adata import read_fit
+
+    dynamics = read_fit(fitted, "wlm").dynamics
+    x, v = fitted.obsm["X_pca"][start], fitted.obsm["wlm_velocity"][start]
+    assert np.allclose(dynamics.simulate(x, uns_times, v=v)[0][-1], fitted.obsm["wlm_next"][start], atol=1e-4)
+
+
+def test_copy_key_and_log(cells, caplog, quick):
+    before = snapshot(cells)
+    wlm_logger = logging.getLogger("wlm")
+    wlm_logger.addHandler(caplog.handler)
+    try:
+        out = wlm.tl.fit(cells, "day", key_added="model", copy=True, **quick)
+    finally:
+        wlm_logger.removeHandler(caplog.handler)
+    same(before, snapshot(cells))
+    assert "model" in out.uns and "model_next" in out.obsm and "wlm" not in out.uns
+    assert "on cpu" in caplog.text and "uns['model']" in caplog.text and "friction" in caplog.text
+
+
+def test_same_seed_same_fit_and_generators_are_accepted(cells, quick):
+    fits = [
+        wlm.tl.fit(cells, "day", rng=rng, copy=True, **quick)
+        for rng in (3, 3, 4, np.random.default_rng(7), np.random.default_rng(7), np.random.SeedSequence(7))
+    ]
+    velocity = [f.obsm["wlm_velocity"] for f in fits]
+    assert np.array_equal(velocity[0], velocity[1]) and np.array_equal(velocity[3], velocity[4])
+    assert not np.array_equal(velocity[0], velocity[2]) and not np.array_equal(velocity[0], velocity[3])
+    with pytest.raises(TypeError, match="rng must be"):
+        wlm.tl.fit(cells, "day", rng="seed", **quick)
+
+
+def test_views_and_subsets_can_be_fitted(cells, quick):
+    view = cells[cells.obs["day"] < 3]
+    out = wlm.tl.fit(view, "day", copy=True, **quick)
+    assert out.n_obs == 180 and "wlm" not in cells.uns
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda day: pd.Categorical(day),
+        lambda day: pd.Categorical([f"day {d:g}" for d in day]),
+        lambda day: [f"E{d + 8.5}" for d in day],
+        lambda day: pd.array(day.astype(int), dtype="Int64"),
+        lambda day: [f"D{d:g}" for d in day],
+    ],
+    ids=["categorical", "day 3", "E8.5", "Int64", "D7"],
+)
+def test_times_as_people_write_them(cells, labels, quick):
+    cells.obs["when"] = labels(cells.obs["day"].to_numpy())
+    before = cells.obs["when"].copy()
+    wlm.tl.fit(cells, "when", **quick)
+    assert np.allclose(np.diff(cells.uns["wlm"]["time"]["values"]), 1)
+    pd.testing.assert_series_equal(cells.obs["when"], before)
+
+
+def test_velocities_from_obsm_are_used_as_they_are(cells, quick):
+    v = np.random.default_rng(0).normal(size=cells.obsm["X_pca"].shape).astype(np.float32)
+    cells.obsm["v"] = v
+    wlm.tl.fit(cells, "day", velocity_key="v", **quick)
+    assert np.array_equal(cells.obsm["wlm_velocity"], v)
+    wlm.tl.fit(cells, "day", velocity_key="v", initial_velocity="zero", **quick)
+    start = (cells.obs["day"] == 0).to_numpy()
+    assert np.abs(cells.obsm["wlm_velocity"][start]).max() == 0
+
+
+def test_velocities_from_a_layer_are_projected_on_the_loadings(cells, quick):
+    layer = np.random.default_rng(0).normal(size=cells.shape)
+    layer[:, 3] = np.nan
+    cells.layers["velocity"] = layer
+    wlm.tl.fit(cells, "day", velocity_key="velocity", n_dims=3, **quick)
+    expected = np.nan_to_num(layer) @ cells.varm["PCs"][:, :3]
+    assert np.allclose(cells.obsm["wlm_velocity"], expected, atol=1e-4)
+
+
+def test_a_first_day_that_is_held_out_gets_no_velocity(cells, quick):
+    wlm.tl.fit(cells, "day", holdout=[0], **quick)
+    early = (cells.obs["day"] == 0).to_numpy()
+    assert np.isnan(cells.obsm["wlm_velocity"][early]).all() and np.isfinite(cells.obsm["wlm_velocity"][~early]).all()
+
+
+def broken(adata, how):
+    """Objects and calls that cannot work."""
+    call = {"time_key": "day"}
+    if how == "no key":
+        call["time_key"] = "age"
+    elif how == "no pca":
+        del adata.obsm["X_pca"]
+    elif how == "no rep":
+        call["use_rep"] = "X_scvi"
+    elif how == "one time":
+        adata.obs["day"] = 1.0
+    elif how == "nan time":
+        adata.obs.loc[adata.obs_names[:3], "day"] = np.nan
+    elif how == "text time":
+        adata.obs["day"] = ["early" if d < 2 else "late" for d in adata.obs["day"]]
+    elif how == "units":
+        adata.obs["day"] = ["2 h" if d < 2 else "3 days" for d in adata.obs["day"]]
+    elif how == "nan rep":
+        adata.obsm["X_pca"][5, 2] = np.nan
+    elif how == "n_dims":
+        call["n_dims"] = 6
+    elif how == "option":
+        call["learning_rate"] = 1
+    elif how == "method":
+        call["method"] = "ot"
+    elif how == "holdout":
+        call["holdout"] = 2.5
+    elif how == "all held out":
+        call["holdout"] = [1, 2, 3, 4]
+    elif how == "no velocity":
+        call["velocity_key"] = "velocity"
+    elif how == "velocity wanted":
+        call["initial_velocity"] = "data"
+    elif how == "nan velocity":
+        adata.obsm["v"] = np.full((adata.n_obs, 5), np.nan)
+        call["velocity_key"] = "v"
+    elif how == "short velocity":
+        adata.obsm["v"] = np.zeros((adata.n_obs, 2))
+        call["velocity_key"] = "v"
+    elif how == "layer without loadings":
+        adata.layers["v"] = np.zeros(adata.shape)
+        del adata.varm["PCs"]
+        call["velocity_key"] = "v"
+    elif how == "slash":
+        call["key_added"] = "a/b"
+    elif how == "device":
+        call["device"] = "abacus"
+    elif how == "lonely cell":
+        adata.obs["day"] = np.append(np.arange(adata.n_obs - 1) % 2, 9.0)
+    elif how == "all equal":
+        adata.obsm["X_pca"][:] = 1.0
+    return call
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("no key", KeyError, r"obs\['age'\] is missing; obs has"),
+        ("no pca", KeyError, r"run sc.pp.pca\(adata\) first"),
+        ("no rep", KeyError, r"obsm\['X_scvi'\] is missing; obsm has"),
+        ("one time", ValueError, "at least two training times"),
+        ("nan time", ValueError, r"missing for 3 of 300 cells.*notna"),
+        ("text time", ValueError, r"cannot read these times: \['early', 'late'\]"),
+        ("units", ValueError, "different units"),
+        ("nan rep", ValueError, r"NaN or infinite values in 1 cells"),
+        ("n_dims", ValueError, "n_dims must be between 1 and the 5"),
+        ("option", TypeError, r"unknown option.*learning_rate.*options are"),
+        ("method", ValueError, r"method 'ot' does not exist; methods are"),
+        ("holdout", ValueError, r"holdout time\(s\) 2.5 were not observed"),
+        ("all held out", ValueError, "of which 1, 2, 3, 4 are held out"),
+        ("no velocity", KeyError, "neither in obsm"),
+        ("velocity wanted", ValueError, "pass velocity_key"),
+        ("nan velocity", ValueError, "NaN or infinite for 300 cells"),
+        ("short velocity", ValueError, "5 dimensions"),
+        ("layer without loadings", KeyError, r"varm\['PCs'\] is missing"),
+        ("slash", ValueError, "without '/'"),
+        ("device", ValueError, "device 'abacus' cannot be used"),
+        ("lonely cell", ValueError, "at least 2 cells are needed at every time"),
+        ("all equal", ValueError, "same position"),
+    ],
+)
+def test_bad_input_gets_a_clear_error_before_training_and_changes_nothing(cells, how, error, message, monkeypatch, quick):
+    call = broken(cells, how)
+    before = snapshot(cells)
+
+    def no_step(*args):
+        raise AssertionError("training started")
+
+    monkeypatch.setattr(wlm.core.methods.WLM, "step", no_step)
+    with pytest.raises(error, match=message):
+        wlm.tl.fit(cells, **{**quick, **call})
+    same(before, snapshot(cells))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_fit_keeps_what_was_there(fitted, error, monkeypatch, quick):
+    before = snapshot(fitted)
+    old = fitted.uns["wlm"]["weights"]["potential_embed_weight"].copy()
+    calls = []
+    step = wlm.core.methods.WLM.step
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+        return step(*args)
+
+    monkeypatch.setattr(wlm.core.methods.WLM, "step", interrupted)
+    with pytest.raises(error):
+        wlm.tl.fit(fitted, "day", rng=9, **quick)
+    same(before, snapshot(fitted))
+    assert np.array_equal(old, fitted.uns["wlm"]["weights"]["potential_embed_weight"])
+
+
+def test_not_an_anndata():
+    with pytest.raises(TypeError, match="must be an AnnData"):
+        wlm.tl.fit(pd.DataFrame({"day": [0, 1]}), "day")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    d=st.integers(1, 4),
+    spoil=st.sampled_from(["nothing", "nan", "inf", "constant dimension", "huge", "duplicate"]),
+    dtype=st.sampled_from([np.float32, np.float64, np.int64]),
+    seed=st.integers(0, 2**16),
+)
+def test_any_object_is_fitted_or_refused_clearly_and_unchanged(sizes, d, spoil, dtype, seed, quick):
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    x = (rng.normal(size=(n, d)) * 10).astype(dtype)
+    if spoil == "nan" and dtype != np.int64:
+        x[rng.integers(n)] = np.nan
+    elif spoil == "inf" and dtype != np.int64:
+        x[0, 0] = np.inf
+    elif spoil == "constant dimension":
+        x[:, 0] = 1
+    elif spoil == "huge":
+        x = (x * 10_000).astype(dtype)
+    elif spoil == "duplicate":
+        x[:] = x[0]
+    obs = pd.DataFrame({"day": np.repeat(np.arange(len(sizes)) * 1.5, sizes)}, index=[f"c{i}" for i in range(n)])
+    adata = ad.AnnData(obs=obs, obsm={"X_pca": x})
+    before = snapshot(adata)
+    try:
+        wlm.tl.fit(adata, "day", **{**quick, "n_steps": 2})
+    except (ValueError, KeyError, TypeError) as error:
+        assert len(str(error)) > 20
+        same(before, snapshot(adata))
+    else:
+        assert np.isfinite(adata.obsm["wlm_velocity"]).all() and np.isfinite(adata.obs["wlm_potential"]).all()
+
+
+@pytest.mark.shared
+def test_reprogramming_from_normalised_counts_to_the_missing_day(real_data):
+    adata = ad.read_h5ad(real_data / "reprogramming_250.h5ad")
+    sc.pp.pca(adata, n_comps=10)
+    torch.manual_seed(0)
+    wlm.tl.fit(adata, "day", holdout=10.5, n_steps=150, show_progress=False)
+    day = adata.obs["day"].astype(float).to_numpy()
+    at = {d: adata.obsm["X_pca"][day == d] for d in (10.0, 10.5, 11.0)}
+    predicted = wlm.tl.predict(adata, 10.5).obsm["X_pca"]
+    score = {name: wlm.core.metrics.w1(x, at[10.5]) for name, x in (("wlm", predicted), ("10", at[10.0]), ("11", at[11.0]))}
+    assert score["wlm"] < min(score["10"], score["11"]), score
+
+
+@pytest.mark.shared
+def test_dentate_gyrus_with_its_rna_velocity(real_data):
+    adata = ad.read_h5ad(real_data / "dentate_50.h5ad")
+    wlm.tl.fit(adata, "age(days)", velocity_key="velocity", n_dims=10, n_steps=60, show_progress=False)
+    assert adata.uns["wlm"]["time"]["values"].tolist() == [12, 35]
+    predicted = wlm.tl.predict(adata, [20, 40])
+    assert np.isfinite(predicted.obsm["X_pca"]).all() and set(predicted.obs["age(days)"]) == {20.0, 40.0}
+    # The prediction stays in the region of the cells.
+    spread = adata.obsm["X_pca"][:, :10].std()
+    assert np.abs(predicted.obsm["X_pca"] - adata.obsm["X_pca"][:, :10].mean(0)).max() < 20 * spread

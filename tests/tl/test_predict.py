@@ -1,0 +1,157 @@
+"""``tl.predict``: shapes, provenance, round-trips, decoding, and refusals."""
+
+import subprocess
+import sys
+import textwrap
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import wlm
+
+
+def test_interpolates_and_forecasts(fitted):
+    out = wlm.tl.predict(fitted, [2, "4.5", 6])
+    assert out.n_obs == 180 and out.n_vars == 0 and out.obs_names.is_unique
+    assert out.obs["day"].tolist() == [2.0] * 60 + [4.5] * 60 + [6.0] * 60
+    assert out.obsm["X_pca"].shape == (180, 5) and out.obsm["X_pca"].dtype == np.float32
+    assert np.isfinite(out.obsm["X_pca"]).all() and np.isfinite(out.obsm["wlm_velocity"]).all()
+    # The held-out day 2 starts from day 1 although day 2 is in the object; forecasts from the last.
+    assert out.obs.groupby("day")["from_time"].unique().map(list).to_dict() == {2.0: [1.0], 4.5: [4.0], 6.0: [4.0]}
+    origin = fitted.obs.loc[out.obs["origin"], "day"].to_numpy()
+    assert np.array_equal(origin, out.obs["from_time"])
+    record = out.uns["wlm_prediction"]
+    assert record["method"] == "wlm" and record["times"].tolist() == [2.0, 4.5, 6.0]
+
+
+def test_one_time_is_the_same_alone_and_among_others(fitted):
+    together, alone = wlm.tl.predict(fitted, [1.5, 6]), wlm.tl.predict(fitted, 1.5)
+    assert np.allclose(together[together.obs["day"] == 1.5].obsm["X_pca"], alone.obsm["X_pca"], atol=1e-4)
+
+
+def test_object_is_not_changed(fitted):
+    obs, keys = fitted.obs.copy(), sorted(fitted.obsm)
+    x = fitted.obsm["X_pca"].copy()
+    wlm.tl.predict(fitted, [2, 6], genes=True)
+    assert fitted.obs.equals(obs) and sorted(fitted.obsm) == keys and np.array_equal(fitted.obsm["X_pca"], x)
+
+
+def test_from_time_and_n_cells(fitted):
+    out = wlm.tl.predict(fitted, 3.5, from_time=0, n_cells=100, rng=3)
+    assert out.n_obs == 100 and (out.obs["from_time"] == 0).all() and out.obs["origin"].nunique() <= 60
+    few = wlm.tl.predict(fitted, [3.5, 5], n_cells=10)
+    assert few.n_obs == 20 and few[few.obs["day"] == 5].obs["origin"].is_unique
+    # A held-out day can be started from when asked for.
+    assert (wlm.tl.predict(fitted, 3.5, from_time=2).obs["from_time"] == 2).all()
+
+
+def test_seed_decides(fitted):
+    a, b, c = (wlm.tl.predict(fitted, 2.0, n_cells=20, rng=r) for r in (1, 1, 2))
+    assert np.array_equal(a.obsm["X_pca"], b.obsm["X_pca"]) and not np.array_equal(a.obs["origin"], c.obs["origin"])
+
+
+def test_bridged_prediction_approaches_the_next_observed_day(fitted):
+    near = wlm.tl.predict(fitted, 2.9999).obsm["X_pca"]
+    day3 = fitted.obsm["X_pca"][fitted.obs["day"] == 3]
+    assert wlm.core.metrics.w1(near, day3) < 0.05 * day3.std()
+
+
+def test_genes_are_decoded_in_the_units_of_the_pca(fitted):
+    out = wlm.tl.predict(fitted, 2, genes=True)
+    assert out.shape == (60, fitted.n_vars) and list(out.var_names) == list(fitted.var_names)
+    mean = np.asarray(fitted.X.mean(axis=0)).ravel()
+    assert np.allclose((out.X - mean) @ fitted.varm["PCs"], out.obsm["X_pca"], atol=1e-3)
+
+
+def test_decoding_is_refused_where_the_loadings_do_not_explain_the_representation(fitted):
+    other = fitted.copy()
+    other.X = other.X * 3
+    other.layers.clear()
+    with pytest.raises(ValueError, match="does not explain"):
+        wlm.tl.predict(other, 2, genes=True)
+    del other.varm["PCs"]
+    with pytest.raises(KeyError, match="PCs"):
+        wlm.tl.predict(other, 2, genes=True)
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_a_fresh_process_reads_the_file_and_predicts_the_same_numbers(fitted, tmp_path, form):
+    path, out = tmp_path / f"fit.{form}", tmp_path / "out.npy"
+    getattr(fitted, f"write_{form}")(path)
+    expected = wlm.tl.predict(fitted, [2, 5.5]).obsm["X_pca"]
+    code = f"""
+        import anndata, numpy, torch, wlm
+        torch.set_num_threads(1)
+        adata = anndata.read_{form}({str(path)!r})
+        numpy.save({str(out)!r}, wlm.tl.predict(adata, [2, 5.5]).obsm["X_pca"])
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    assert np.array_equal(np.load(out), expected)
+
+
+def test_predictions_can_be_written(fitted, tmp_path):
+    out = wlm.tl.predict(fitted, [2, 5], genes=True)
+    out.write_h5ad(tmp_path / "out.h5ad")
+    assert ad.read_h5ad(tmp_path / "out.h5ad").obs["origin"].tolist() == out.obs["origin"].tolist()
+
+
+def test_subsets_predict_from_the_cells_that_are_left(fitted):
+    part = fitted[::2].copy()
+    out = wlm.tl.predict(part, 2.5)
+    assert out.n_obs == 30 and np.isin(out.obs["origin"], part.obs_names).all()
+    without = fitted[fitted.obs["day"] != 3].copy()
+    assert (wlm.tl.predict(without, 3.5).obs["from_time"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"times": 0}, ValueError, "cannot predict 0: predictions start from"),
+        ({"times": -3}, ValueError, "first in adata is 0"),
+        ({"times": []}, ValueError, "one or more"),
+        ({"times": "soon"}, ValueError, "cannot read"),
+        ({"times": float("nan")}, ValueError, "one or more"),
+        ({"times": 2, "key": "other"}, KeyError, r"run wlm.tl.fit\(adata, time_key, key_added='other'\) first"),
+        ({"times": 2, "key": "pca"}, ValueError, "not written by wlm.tl.fit"),
+        ({"times": 2, "from_time": 3}, ValueError, "later than from_time"),
+        ({"times": 2, "from_time": 1.5}, ValueError, "was not observed"),
+        ({"times": 2, "n_cells": 0}, ValueError, "n_cells"),
+        ({"times": 2, "n_cells": True}, ValueError, "n_cells"),
+    ],
+    ids=str,
+)
+def test_impossible_calls(fitted, call, error, message):
+    with pytest.raises(error, match=message):
+        wlm.tl.predict(fitted, **call)
+
+
+def test_before_a_fit(cells):
+    with pytest.raises(KeyError, match="run wlm.tl.fit"):
+        wlm.tl.predict(cells, 2)
+
+
+def test_another_representation_is_recognised(fitted):
+    fitted.obsm["X_pca"] = -fitted.obsm["X_pca"]
+    with pytest.raises(ValueError, match="is not the representation"):
+        wlm.tl.predict(fitted, 2)
+    del fitted.obsm["X_pca"]
+    with pytest.raises(KeyError, match=r"run sc.pp.pca\(adata\) first"):
+        wlm.tl.predict(fitted, 2)
+
+
+@pytest.mark.parametrize("damage", ["weight gone", "weight short", "config", "newer", "representation gone"])
+def test_damaged_fits_are_recognised(fitted, damage):
+    uns = fitted.uns["wlm"]
+    if damage == "weight gone":
+        del uns["weights"]["log_friction"]
+    elif damage == "weight short":
+        uns["weights"]["potential_embed_weight"] = uns["weights"]["potential_embed_weight"][:3]
+    elif damage == "config":
+        uns["config"] = "{broken"
+    elif damage == "newer":
+        uns["format"] = 99
+    else:
+        del uns["representation"]
+    with pytest.raises(ValueError, match="update wlm" if damage == "newer" else "is damaged.*run wlm.tl.fit again"):
+        wlm.tl.predict(fitted, 2)
