@@ -12,13 +12,23 @@ import pytest
 import wlm
 
 SOURCE = Path(wlm.__file__).parent
-PUBLIC = [
-    (module, name) for module in ("pp", "tl", "pl", "datasets") for name in getattr(wlm, module).__all__
-]
+PUBLIC = [(module, name) for module in ("pp", "tl", "pl", "datasets") for name in getattr(wlm, module).__all__]
 
 
 def test_import_is_lazy_and_the_core_needs_torch_and_numpy_only():
-    blocked = ["anndata", "scanpy", "pandas", "matplotlib", "scipy", "ot", "geomloss", "tqdm", "pooch", "joblib", "sklearn"]
+    blocked = [
+        "anndata",
+        "scanpy",
+        "pandas",
+        "matplotlib",
+        "scipy",
+        "ot",
+        "geomloss",
+        "tqdm",
+        "pooch",
+        "joblib",
+        "sklearn",
+    ]
     code = f"""
 import sys
 import wlm
@@ -30,7 +40,8 @@ from wlm.core.methods import METHODS
 from wlm.core.populations import Populations
 from wlm.core.training import train
 rng = np.random.default_rng(0)
-fit = train(Populations(np.arange(3.0), tuple(rng.normal(size=(20, 2)) + k for k in range(3))), METHODS["wlm"](n_steps=2, width=8, heads=2))
+cells = tuple(rng.normal(size=(20, 2)) + k for k in range(3))
+fit = train(Populations(np.arange(3.0), cells), METHODS["wlm"](n_steps=2, width=8, heads=2))
 x = fit.dynamics.simulate(rng.normal(size=(5, 2)), [0, 1])[0]
 import wlm.core.prediction
 assert x.shape == (2, 5, 2)

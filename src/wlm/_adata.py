@@ -185,7 +185,13 @@ def _list(values: Any) -> str:
 
 
 def write_fit(
-    adata: ad.AnnData, key: str, cells: Cells, fit: Fit, rollout: Rollout, fields: Mapping[str, Any], params: dict[str, Any]
+    adata: ad.AnnData,
+    key: str,
+    cells: Cells,
+    fit: Fit,
+    rollout: Rollout,
+    fields: Mapping[str, Any],
+    params: dict[str, Any],
 ) -> list[str]:
     """Write a fit into ``adata``; returns the names of the keys that were written.
 
@@ -280,7 +286,10 @@ def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
         spec = Spec(**json.loads(uns["spec"]))
         time, rep = uns["time"], uns["representation"]
         units = Units(
-            np.asarray(rep["location"], dtype=np.float64), float(rep["scale"]), float(time["origin"]), float(time["scale"])
+            np.asarray(rep["location"], dtype=np.float64),
+            float(rep["scale"]),
+            float(time["origin"]),
+            float(time["scale"]),
         )
         with torch.random.fork_rng(devices=[]):
             model = method.build(spec)

@@ -71,7 +71,5 @@ def test_truncated_force_has_no_gradient_in_positions_and_the_same_in_parameters
     x, lam = torch.randn(20, 3, requires_grad=True), torch.randn(20, 3)
     weight = net.embed.weight
     full = torch.autograd.grad(force(net, x, t), [x, weight], lam)
-    truncated = torch.autograd.grad(
-        force(net, x, t, through_positions=False), [x, weight], lam, allow_unused=True
-    )
+    truncated = torch.autograd.grad(force(net, x, t, through_positions=False), [x, weight], lam, allow_unused=True)
     assert truncated[0] is None and torch.allclose(full[1], truncated[1])

@@ -52,7 +52,9 @@ def test_friction_is_learned():
     assert friction == pytest.approx(gamma, rel=0.3)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient": "truncated", "initial_velocity": "zero", "momentum": "none", "time_features": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient": "truncated", "initial_velocity": "zero", "momentum": "none", "time_features": True}]
+)
 def test_same_seed_same_numbers_and_global_state_untouched(options):
     populations = oscillators(50)
     torch.manual_seed(123)
@@ -78,7 +80,9 @@ def test_starts_without_velocities(start):
 
 def test_learned_initial_velocity_is_a_gradient_field():
     p = oscillators(60)
-    model = train(Populations(p.times, p.positions), WLM(n_steps=30, initial_velocity="learned", **SMALL)).dynamics.model
+    model = train(
+        Populations(p.times, p.positions), WLM(n_steps=30, initial_velocity="learned", **SMALL)
+    ).dynamics.model
     x = torch.randn(2)
     jacobian = torch.autograd.functional.jacobian(lambda x: model.initial_velocity(x[None])[0], x)
     assert jacobian.abs().max() > 1e-4 and torch.allclose(jacobian, jacobian.T, atol=1e-6)

@@ -19,9 +19,8 @@ def test_rollout_has_a_panel_for_each_time_and_one_for_paths(fitted):
     figure = wlm.pl.rollout(fitted, return_fig=True)
     panels = [a for a in figure.axes if a.get_visible()]
     titles = [a.get_title() for a in panels]
-    assert titles == [
-        "day 0, start", "day 1, trained on", "day 2, held out", "day 3, trained on", "day 4, trained on", "paths from day 0",
-    ]  # fmt: skip
+    states = ["0, start", "1, trained on", "2, held out", "3, trained on", "4, trained on"]
+    assert titles == [*(f"day {s}" for s in states), "paths from day 0"]
     assert len(panels[-1].collections[1].get_segments()) == 60
     predicted = panels[2].collections[-1].get_offsets()
     assert np.allclose(predicted, wlm.tl.predict(fitted, 2).obsm["X_pca"][:, :2], atol=1e-4)

@@ -57,14 +57,20 @@ def test_verdict_follows_the_numbers(quick):
 
 
 def test_jobs_give_the_same_numbers_as_one(cells, quick):
-    options = {k: v for k, v in quick.items() if k != "show_progress"} | {"metrics": ("w1",), "holdout": [2], "seeds": 2}
+    options = {k: v for k, v in quick.items() if k != "show_progress"} | {
+        "metrics": ("w1",),
+        "holdout": [2],
+        "seeds": 2,
+    }
     one, two = (wlm.tl.evaluate(cells, "day", n_jobs=n, **options) for n in (1, 2))
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_object_is_not_changed(cells, quick):
     before = cells.obs.copy(), sorted(cells.obsm), sorted(cells.uns)
-    wlm.tl.evaluate(cells, "day", holdout=1, metrics=("mmd",), **{k: v for k, v in quick.items() if k != "show_progress"})
+    wlm.tl.evaluate(
+        cells, "day", holdout=1, metrics=("mmd",), **{k: v for k, v in quick.items() if k != "show_progress"}
+    )
     assert cells.obs.equals(before[0]) and (sorted(cells.obsm), sorted(cells.uns)) == before[1:]
 
 

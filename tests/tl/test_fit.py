@@ -30,9 +30,8 @@ def test_writes_the_contract(cells, quick):
     before = cells.obs.copy()
     assert wlm.tl.fit(cells, "day", holdout=2, **quick) is None
     n, d, uns = cells.n_obs, 5, cells.uns["wlm"]
-    assert set(uns) >= {
-        "format", "version", "method", "config", "params", "time", "representation", "friction", "weights", "history", "rollout",
-    }  # fmt: skip
+    assert set(uns) >= {"format", "version", "method", "config", "params", "time", "representation"}
+    assert set(uns) >= {"friction", "weights", "history", "rollout"}
     assert uns["method"] == "wlm" and isinstance(uns["friction"], float) and uns["friction"] > 0
     assert uns["time"]["values"].tolist() == [0, 1, 2, 3, 4] and uns["time"]["holdout"].tolist() == [2]
     assert uns["representation"]["key"] == "X_pca" and uns["representation"]["n_dims"] == d
@@ -216,7 +215,9 @@ def broken(adata, how):
         ("all equal", ValueError, "same position"),
     ],
 )
-def test_bad_input_gets_a_clear_error_before_training_and_changes_nothing(cells, how, error, message, monkeypatch, quick):
+def test_bad_input_gets_a_clear_error_before_training_and_changes_nothing(
+    cells, how, error, message, monkeypatch, quick
+):
     call = broken(cells, how)
     before = snapshot(cells)
 
@@ -297,7 +298,9 @@ def test_reprogramming_from_normalised_counts_to_the_missing_day(real_data):
     day = adata.obs["day"].astype(float).to_numpy()
     at = {d: adata.obsm["X_pca"][day == d] for d in (10.0, 10.5, 11.0)}
     predicted = wlm.tl.predict(adata, 10.5).obsm["X_pca"]
-    score = {name: wlm.core.metrics.w1(x, at[10.5]) for name, x in (("wlm", predicted), ("10", at[10.0]), ("11", at[11.0]))}
+    score = {
+        name: wlm.core.metrics.w1(x, at[10.5]) for name, x in (("wlm", predicted), ("10", at[10.0]), ("11", at[11.0]))
+    }
     assert score["wlm"] < min(score["10"], score["11"]), score
 
 

@@ -7,6 +7,8 @@ Conventions are those of geomloss (its oracle in the tests): cost :math:`|x-y|` 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -67,9 +69,7 @@ def plan(
         scale = max(eps, scale / 2)
 
 
-def _scale(
-    kernel: Tensor, a: Tensor, b: Tensor, tol: float | None, n_iter: int
-) -> tuple[Tensor, Tensor, bool]:
+def _scale(kernel: Tensor, a: Tensor, b: Tensor, tol: float | None, n_iter: int) -> tuple[Tensor, Tensor, bool]:
     """Scale rows and columns of ``kernel``, whose rows sum to ``a``, towards the marginals ``a`` and ``b``."""
     u, v = torch.ones_like(a), torch.ones_like(b)
     for i in range(n_iter):
@@ -107,7 +107,7 @@ def _gradient(plan: Tensor, c: Tensor, x: Tensor, y: Tensor, p: int) -> Tensor:
 
 class _Sinkhorn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, a, b, p, blur):  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: int, blur: float) -> tuple[Tensor, Tensor]:
         eps = blur if p == 1 else blur**2
         cxy, cxx = cost(x, y, p), cost(x, x, p)
         pxy, f, g = plan(cxy, a, b, eps)
@@ -117,7 +117,7 @@ class _Sinkhorn(torch.autograd.Function):
         return (a * f).sum(-1) + (b * g).sum(-1) - 0.5 * vxx, pxy
 
     @staticmethod
-    def backward(ctx, grad, _plan):  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _plan: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return grad[..., None, None] * gradient, None, None, None, None, None
 

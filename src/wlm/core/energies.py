@@ -2,6 +2,8 @@ r"""Energies of a population, and the force they exert on each of its cells."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -111,7 +113,14 @@ class _Force(torch.autograd.Function):
     STEP = 1e-2
 
     @staticmethod
-    def forward(ctx, energy, through_positions, x, t, *parameters):  # type: ignore[override]
+    def forward(
+        ctx: Any,
+        energy: nn.Module,
+        through_positions: bool,  # noqa: FBT001 - torch passes positions only
+        x: Tensor,
+        t: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
         ctx.energy, ctx.through_positions, ctx.t = energy, through_positions, t
         ctx.save_for_backward(x)
         with torch.enable_grad():
@@ -120,7 +129,7 @@ class _Force(torch.autograd.Function):
         return -gradient
 
     @staticmethod
-    def backward(ctx, lam):  # type: ignore[override]
+    def backward(ctx: Any, lam: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         step = _Force.STEP / lam.square().mean().sqrt().clamp_min(1e-30)
         sign = x.new_tensor([1.0, -1.0]).view(2, *[1] * x.ndim)

@@ -51,7 +51,9 @@ def rollout(
         All observed times, held-out ones included.
     """
     keep = np.sort(np.random.default_rng(seed).permutation(len(x))[:N_ROLLOUT])
-    fine = [np.linspace(a, b, POINTS_PER_INTERVAL, endpoint=False) for a, b in zip(observed[:-1], observed[1:], strict=True)]
+    fine = [
+        np.linspace(a, b, POINTS_PER_INTERVAL, endpoint=False) for a, b in zip(observed[:-1], observed[1:], strict=True)
+    ]
     times = np.concatenate([*fine, observed[-1:]])
     positions, velocities = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], seed=seed)
     return Rollout(times, positions, velocities, origin[keep])

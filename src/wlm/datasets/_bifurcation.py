@@ -103,7 +103,7 @@ def bifurcation(
     genes = _Genes(n_genes, np.random.default_rng([seed, 0]))
     keep = [(k, t) for k, t in enumerate(times) if t not in set(map(float, leave_out))]
     # Each day has its own stream, so that leaving one out does not change the others.
-    parts = [_day(t, times[-1], n_cells, genes, noise, np.random.default_rng([seed, k + 1])) for k, t in keep]
+    parts = [_day(t, times[-1], n_cells, genes, np.random.default_rng([seed, k + 1]), noise=noise) for k, t in keep]
     obs = pd.concat([p[0] for p in parts], ignore_index=True)
     obs["fate"] = pd.Categorical(obs["fate"], categories=["A", "B"])
     obs.index = [f"d{day:g}_{i}" for day, i in zip(obs["day"], obs.groupby("day").cumcount(), strict=True)]
@@ -141,7 +141,7 @@ class _Genes:
 
 
 def _day(
-    day: float, last: float, n: int, genes: _Genes, noise: bool, rng: np.random.Generator
+    day: float, last: float, n: int, genes: _Genes, rng: np.random.Generator, *, noise: bool
 ) -> tuple[pd.DataFrame, Array, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Simulate the cells sampled on one day, and their latent future until the last."""
     z = np.stack([rng.normal(0, 0.06, n), rng.normal(0, 0.15, n)], axis=1)
@@ -154,8 +154,10 @@ def _day(
             # Exact for rates held fixed over the step.
             u_inf = alpha / genes.beta
             eb, eg = np.exp(-genes.beta * _DT), np.exp(-genes.gamma * _DT)
-            s = alpha / genes.gamma + (s - alpha / genes.gamma) * eg + (
-                genes.beta * (u - u_inf) / (genes.gamma - genes.beta) * (eb - eg)
+            s = (
+                alpha / genes.gamma
+                + (s - alpha / genes.gamma) * eg
+                + (genes.beta * (u - u_inf) / (genes.gamma - genes.beta) * (eb - eg))
             )
             u = u_inf + (u - u_inf) * eb
         z = z + _drift(z) * _DT + _NOISE * np.sqrt(_DT) * rng.normal(size=z.shape)

@@ -64,7 +64,8 @@ def fetch(source: Source) -> Path:
     folder = cache_folder()
     if source.url is None:
         raise FileNotFoundError(
-            f"{source.name} has no public address of its own; put the file into {folder} (or the folder in WLM_DATA_DIR)"
+            f"{source.name} has no public address of its own; put the file into {folder} "
+            "(or the folder in WLM_DATA_DIR)"
         )
     folder.mkdir(parents=True, exist_ok=True)
     part = f"{source.name}.part-{os.getpid()}"
@@ -75,7 +76,8 @@ def fetch(source: Source) -> Path:
         got = Path(pooch.retrieve(source.url, known_hash=None, fname=part, path=folder, downloader=downloader))
     except OSError as error:
         raise ConnectionError(
-            f"{source.url} could not be downloaded ({error}); fetch it by other means and put it into {folder} as {source.name}"
+            f"{source.url} could not be downloaded ({error}); "
+            f"fetch it by other means and put it into {folder} as {source.name}"
         ) from error
     try:
         if not source.verify(got):

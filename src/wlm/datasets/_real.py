@@ -19,9 +19,7 @@ _EMT = Source(
     "https://raw.githubusercontent.com/zhenyiizhang/DeepRUOTv2/a47fcb035c76f1aaaec41b3d9a7ccce1638a360a/data/emt.csv",
     sha256="820eca0ca6a9b8c5aba970dda04052b2e2ea4489b712b948559fe5cd185a8294",
 )
-_VORTEX = Source(
-    "vortex_small.npz", None, sha256="30168f54f8eb2ea59f23f28adf01e71917491dceffd61106801a493a2c23e0ce"
-)
+_VORTEX = Source("vortex_small.npz", None, sha256="30168f54f8eb2ea59f23f28adf01e71917491dceffd61106801a493a2c23e0ce")
 _EB_DAYS = ("0-3", "6-9", "12-15", "18-21", "24-27")
 
 

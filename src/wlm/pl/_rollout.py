@@ -81,7 +81,13 @@ def rollout(
         columns = min(n_panels, 4)
         rows = -(-n_panels // columns)
         figure, grid = plt.subplots(
-            rows, columns, figsize=(2.9 * columns, 2.7 * rows + 0.4), sharex=True, sharey=True, squeeze=False, layout="constrained"
+            rows,
+            columns,
+            figsize=(2.9 * columns, 2.7 * rows + 0.4),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
         )
         axes = grid.ravel()
         for extra in axes[n_panels:]:
@@ -90,7 +96,9 @@ def rollout(
     else:
         axes = np.asarray(ax, dtype=object).ravel()
         if len(axes) != n_panels:
-            raise ValueError(f"ax must hold {n_panels} axes, one for each time and one for the paths; found {len(axes)}")
+            raise ValueError(
+                f"ax must hold {n_panels} axes, one for each time and one for the paths; found {len(axes)}"
+            )
         figure = axes[0].figure
 
     unit = f" ({fit.unit})" if fit.unit else ""
@@ -102,7 +110,15 @@ def rollout(
         if len(here):
             cells = project(_some(here, max_cells, generator))
             panel.scatter(*cells.T, s=4, color=PREDICTED, alpha=0.6, linewidths=0, rasterized=True)
-        state = "start" if t == first else "trained on" if t in fit.training else "held out" if len(seen) else "not observed"
+        state = (
+            "start"
+            if t == first
+            else "trained on"
+            if t in fit.training
+            else "held out"
+            if len(seen)
+            else "not observed"
+        )
         panel.set_title(f"{fit.time_key} {t:g}, {state}", fontsize="medium")
         bare(panel, labels)
 
@@ -117,7 +133,12 @@ def rollout(
     if ax is None:
         handles = [
             Line2D([], [], marker="o", ls="", ms=4, color=c, label=text)
-            for c, text in (("#e6e6e6", "all cells"), (OBSERVED, "observed at that time"), (PREDICTED, "predicted"), ("black", "start of a path"))
+            for c, text in (
+                ("#e6e6e6", "all cells"),
+                (OBSERVED, "observed at that time"),
+                (PREDICTED, "predicted"),
+                ("black", "start of a path"),
+            )
         ]
         handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
         figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")

@@ -45,7 +45,7 @@ def training(
     if ax is None:
         figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
     else:
-        figure = ax.figure
+        figure = ax.get_figure(root=True)  # type: ignore[assignment]
     step, loss = history["step"], history["loss"]
     window = max(1, len(loss) // 25)
     median = np.array([np.median(loss[max(0, i - window) : i + window + 1]) for i in range(len(loss))])

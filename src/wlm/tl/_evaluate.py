@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from wlm._adata import Cells, read_cells, read_holdout
 from wlm._logging import logger
-from wlm._random import RNG, as_seed
+from wlm._random import RNG
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
 from wlm.tl import _fit
@@ -108,7 +108,7 @@ def evaluate(
     run_seeds = _seeds(rng, seeds)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
-        delayed(_predict)(slim, t, name, s, velocity_key is not None, device, method_options) for t, name, s in jobs
+        delayed(_predict)(slim, t, name, s, device, method_options) for t, name, s in jobs
     )
     rows = []
     for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
@@ -135,7 +135,12 @@ def _slim(cells: Cells) -> ad.AnnData:
 
 
 def _predict(
-    slim: ad.AnnData, t: float, method: str, seed: int, has_velocity: bool, device: str, options: dict[str, Any]  # noqa: FBT001
+    slim: ad.AnnData,
+    t: float,
+    method: str,
+    seed: int,
+    device: str,
+    options: dict[str, Any],
 ) -> tuple[np.ndarray, float]:
     """Positions predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
     fitted = fit(
@@ -143,7 +148,7 @@ def _predict(
         "time",
         method=method,
         use_rep="x",
-        velocity_key="v" if has_velocity else None,
+        velocity_key="v" if "v" in slim.obsm else None,
         holdout=t,
         rng=seed,
         device=device,
@@ -183,7 +188,11 @@ def _baselines(cells: Cells, t: float, seed: int, metrics: Sequence[str], max_ce
 def _verdict(table: pd.DataFrame, methods: Sequence[str], metric: str) -> str:
     """The comparison in words, for the first metric, averaged over held-out times and seeds."""
     means = table.groupby(["model", "time"])[metric].mean().groupby("model").mean()
-    complete = [b for b in BASELINES if b in means.index and table[table["model"] == b]["time"].nunique() == table["time"].nunique()]
+    complete = [
+        b
+        for b in BASELINES
+        if b in means.index and table[table["model"] == b]["time"].nunique() == table["time"].nunique()
+    ]
     best = min(complete, key=lambda b: means[b])
     lines = []
     for name in methods:

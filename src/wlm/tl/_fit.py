@@ -106,9 +106,7 @@ def fit(
     """
     config = get_method(method, method_options)
     _check_key(key_added)
-    cells = read_cells(
-        adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, holdout=holdout
-    )
+    cells = read_cells(adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, holdout=holdout)
     config.check(has_velocity=cells.v is not None)
     seed = as_seed(rng)
     where = get_device(device)

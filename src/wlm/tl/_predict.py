@@ -108,7 +108,9 @@ def predict(
             cells = generator.choice(cells, n_cells, replace=n_cells > len(cells))
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
-            raise ValueError(f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from {present[0]:g} or later")
+            raise ValueError(
+                f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from {present[0]:g} or later"
+            )
         ask = wanted[starts == start]
         later = present[present > start]
         bridged = len(later) > 0 and bool((ask < later[0]).any())
@@ -135,7 +137,11 @@ def _read_times(times: Any) -> NDArray[np.float64]:
 
 
 def _starts(
-    wanted: NDArray[np.float64], from_time: Any, fit: StoredFit, present: NDArray[np.float64], all_times: NDArray[np.float64]
+    wanted: NDArray[np.float64],
+    from_time: Any,
+    fit: StoredFit,
+    present: NDArray[np.float64],
+    all_times: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The observed time that each wanted time starts from."""
     if from_time is None:

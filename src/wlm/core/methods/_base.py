@@ -47,9 +47,7 @@ class Model(nn.Module, ABC):
         return v
 
     @abstractmethod
-    def rollout(
-        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def rollout(self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Move cells from ``times[0]`` through ``times``.
 
         Parameters
@@ -129,7 +127,9 @@ class Method(ABC):
         """The config as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
-    def _require(self, field: str, kind: type, low: float | None = None, high: float | None = None, **kwargs: bool) -> None:
+    def _require(
+        self, field: str, kind: type, low: float | None = None, high: float | None = None, **kwargs: bool
+    ) -> None:
         """Check that a field is a number of the right kind within [low, high]."""
         value = getattr(self, field)
         number = isinstance(value, (int, np.integer)) if kind is int else isinstance(value, (int, float, np.number))

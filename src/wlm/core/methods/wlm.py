@@ -24,7 +24,14 @@ class Mechanics(Model):
     """A population potential, a friction and, if it is learned, a field of initial velocities."""
 
     def __init__(
-        self, potential: PopulationPotential, friction: float, start: nn.Module | None, *, rest: bool, momentum: str, step: float
+        self,
+        potential: PopulationPotential,
+        friction: float,
+        start: nn.Module | None,
+        *,
+        rest: bool,
+        momentum: str,
+        step: float,
     ):
         super().__init__()
         self.potential = potential
@@ -191,7 +198,9 @@ class WLM(Method):
 
     def check(self, *, has_velocity: bool) -> None:
         if self.initial_velocity == "data" and not has_velocity:
-            raise ValueError("initial_velocity='data' needs velocities; pass velocity_key, or choose 'zero' or 'learned'")
+            raise ValueError(
+                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'zero' or 'learned'"
+            )
 
     def build(self, spec: Spec) -> Mechanics:
         potential = PopulationPotential(
@@ -328,7 +337,9 @@ def _batches(positions: list[Tensor], size: int, generator: torch.Generator) -> 
     """
     cells = [sample_index(len(x), size, generator) for x in positions]
     n = max(map(len, cells))
-    batches = torch.stack([torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(positions, cells, strict=True)])
+    batches = torch.stack(
+        [torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(positions, cells, strict=True)]
+    )
     weights = batches.new_zeros(batches.shape[:2])
     for w, i in zip(weights, cells, strict=True):
         w[: len(i)] = 1 / len(i)
