@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import wlm
+from wlm._genes import pca_mean
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.populations import Populations, Units
@@ -200,6 +201,8 @@ def write_fit(
     dynamics = fit.dynamics
     units = dynamics.units
     fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
+    # A backed X is not read for this: decoding then looks for the mean when it is asked for.
+    mean = pca_mean(adata) if cells.use_rep == "X_pca" and not adata.isbacked else None
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     uns: dict[str, Any] = {
         "format": FORMAT,
@@ -222,6 +225,7 @@ def write_fit(
             "scale": units.length,
             "cells": cells.names[fingerprint].to_numpy(dtype=object),
             "positions": cells.x[fingerprint],
+            **({} if mean is None else {"mean": mean}),
         },
         "spec": json.dumps(asdict(dynamics.spec)),
         "weights": {

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 _N_CHECK = 500
 
 
-def decode(adata: ad.AnnData, positions: NDArray[np.float32], use_rep: str) -> NDArray[np.float32]:
+def decode(
+    adata: ad.AnnData, positions: NDArray[np.float32], use_rep: str, mean: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
     """Expression (n, n_vars) of cells at ``positions`` (n, d) in the principal components.
 
-    scanpy stores the loadings but neither the mean nor the layer: both are recovered by finding the
-    matrix for which ``(X - mean) @ PCs`` gives ``obsm["X_pca"]``.
+    ``mean`` (n_vars,) is what :func:`pca_mean` found when the fit was made; without it, it is looked
+    for now.
 
     Raises
     ------
@@ -28,7 +30,8 @@ def decode(adata: ad.AnnData, positions: NDArray[np.float32], use_rep: str) -> N
     if "PCs" not in adata.varm:
         raise KeyError("varm['PCs'] is missing, so that cells cannot be decoded to genes; run sc.pp.pca(adata) first")
     loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
-    mean = pca_mean(adata, loadings)
+    if mean is None or len(mean) != len(loadings):
+        mean = pca_mean(adata)
     if mean is None:
         raise ValueError(
             "varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs from it for X and every layer; "
@@ -38,8 +41,15 @@ def decode(adata: ad.AnnData, positions: NDArray[np.float32], use_rep: str) -> N
     return (positions @ loadings[:, :d].T + mean).astype(np.float32)
 
 
-def pca_mean(adata: ad.AnnData, loadings: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Mean (n_vars,) that PCA subtracted, or None if no matrix of ``adata`` explains ``obsm["X_pca"]``."""
+def pca_mean(adata: ad.AnnData) -> NDArray[np.float64] | None:
+    """Mean (n_vars,) that PCA subtracted, or None if no matrix of ``adata`` explains ``obsm["X_pca"]``.
+
+    scanpy stores the loadings but neither the mean nor the layer: both are recovered by finding the
+    matrix for which ``(X - mean) @ PCs`` gives ``obsm["X_pca"]``.
+    """
+    if "X_pca" not in adata.obsm or "PCs" not in adata.varm:
+        return None
+    loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
     check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
     scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[check]
     k = min(scores.shape[1], loadings.shape[1])

@@ -3,6 +3,7 @@
 import numpy as np
 import ot
 import pytest
+import torch
 
 from wlm.core.methods import WLM
 from wlm.core.metrics import METRICS, coupling, mmd, w1, w2
@@ -38,6 +39,22 @@ def test_a_prediction_that_hits_the_target_is_not_corrected():
     plain = predict(dynamics, x, v, 0.0, [1.0])[0]
     bridged = predict(dynamics, x, v, 0.0, [1.0], target=y, target_time=2.0)[0]
     assert np.allclose(plain[0], x + v, atol=1e-4) and np.allclose(plain, bridged, atol=1e-4)
+
+
+def test_steady_cells_keep_a_constant_speed_to_the_same_end():
+    """Under a constant force a free cell is slow first; a steady one is half-way at half-time."""
+    dynamics, x, _ = free()
+    v = np.zeros_like(x)
+    y = x + np.float32([4.0, 0.0])
+    fall = lambda share: predict(dynamics, x, v, 0.0, [0.5], target=y, target_time=2.0, steady=share)  # noqa: E731
+    dynamics.model.rollout = lambda x, v, t, g: (  # a uniformly accelerated motion that ends at y
+        torch.stack([x + torch.tensor([1.0, 0.0]) * 4 / dynamics.units.length * (s / 1.0) ** 2 for s in t]),
+        torch.stack([v for _ in t]),
+    )
+    accelerated, steady, mixed = (fall(s)[0][0] - x for s in (0.0, 1.0, 0.5))
+    assert np.allclose(accelerated, [0.25, 0], atol=1e-4) and np.allclose(steady, [1, 0], atol=1e-4)
+    share = (np.abs(mixed[:, 0] - 1) < 1e-3).mean()
+    assert 0.3 < share < 0.7 and set(mixed[:, 0].round(2)) == {0.25, 1.0}
 
 
 def test_times_come_back_in_the_order_asked_and_beyond_the_target_unbridged():

@@ -112,6 +112,7 @@ def predict(
     *,
     target: Array | None = None,
     target_time: float | None = None,
+    steady: float | None = None,
     seed: int = 0,
 ) -> tuple[Float32, Float32]:
     r"""Predict where observed cells are at later times.
@@ -123,6 +124,10 @@ def predict(
     and velocities this is the linear interpolation of optimal transport; with a perfect fit it is the
     rollout itself.
 
+    Without measured velocities, how fast a population moves between two observations is what they say
+    least about. A random share ``steady`` of the cells then goes to the same end on a straight line at
+    constant speed: the prediction is a mixture of both paces (``docs/benchmarks.md`` has what it is worth).
+
     Parameters
     ----------
     x, v, start
@@ -131,8 +136,11 @@ def predict(
         Times to predict, after ``start``.
     target, target_time
         Cells (m, d) of the next observed time, for bridging the times before it.
+    steady
+        Share of the cells that are bridged at constant speed; by default none where velocities were
+        measured, else half.
     seed
-        Seeds the choice among equally good partners, and stochastic models.
+        Seeds the choice of partners and of steady cells, and stochastic models.
 
     Returns
     -------
@@ -145,12 +153,19 @@ def predict(
     positions, velocities = positions[1:][back], velocities[1:][back]
     if target is None or target_time is None:
         return positions, velocities
-    error = _partners(positions[-1], target, np.random.default_rng(seed)) - positions[-1]
+    if steady is None:
+        steady = 0.0 if dynamics.needs_velocity else 0.5
+    rng = np.random.default_rng(seed)
+    end = _partners(positions[-1], target, rng)
+    error = end - positions[-1]
     positions, velocities = positions[:-1].copy(), velocities[:-1].copy()
-    inside = wanted < target_time
-    share = ((wanted - start) / (target_time - start))[inside, None, None]
-    positions[inside] += (share * error).astype(np.float32)
-    velocities[inside] += (error / (target_time - start)).astype(np.float32)
+    inside = np.flatnonzero(wanted < target_time)
+    straight = rng.random(len(x)) < steady
+    for k in inside:
+        share = (wanted[k] - start) / (target_time - start)
+        positions[k] = np.where(straight[:, None], x + share * (end - x), positions[k] + share * error)
+        change = np.where(straight[:, None], end - x, error) / (target_time - start)
+        velocities[k] = np.where(straight[:, None], change, velocities[k] + change)
     return positions, velocities
 
 

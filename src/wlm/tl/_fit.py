@@ -73,7 +73,8 @@ def fit(
     None, or the copy if ``copy=True``. Written to ``adata``:
 
     ``uns[K]`` : dict
-        The fit: configuration, weights, times, representation, ``friction`` (1/time unit), ``history``
+        The fit: configuration, weights, times, representation (with the mean that PCA subtracted, if
+        ``X`` or a layer explains ``X_pca``), ``friction`` (1/time unit), ``history``
         and ``rollout`` {times (T,), positions (T, n, d), velocities (T, n, d), origin (n,)}: the paths of
         at most 1000 cells of the first time.
     ``obs["K_potential"]`` : float32

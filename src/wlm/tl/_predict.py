@@ -190,5 +190,5 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
     )
     if not genes:
         return predicted
-    decoded = decode(adata, positions, fit.use_rep)
+    decoded = decode(adata, positions, fit.use_rep, fit.uns["representation"].get("mean"))
     return ad.AnnData(decoded, obs=obs, var=adata.var.copy(), obsm=dict(predicted.obsm), uns=dict(predicted.uns))

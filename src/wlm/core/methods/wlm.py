@@ -151,7 +151,7 @@ class WLM(Method):
 
     name: ClassVar[str] = "wlm"
 
-    n_steps: int = 800
+    n_steps: int = 1000
     lr: float = 3e-3
     batch_size: int = 256
     friction: float = 0.1
