@@ -110,7 +110,7 @@ class WLM(Method):
         Cells drawn from each population per step.
     friction
         Friction, or its initial value, per mean interval between training times. 0 is conservative and
-        is never learned.
+        is never learned. ``None`` starts at 0.1 where the initial velocity is measured, at 0.3 where not.
     learn_friction
         Whether friction is learned (as its logarithm).
     friction_lr
@@ -130,7 +130,8 @@ class WLM(Method):
         Measured velocities are always used in full.
     force_penalty
         Weight of the mean squared force (standard units) in the loss: of all mechanics that explain the
-        populations, the ones with the least force are preferred.
+        populations, the ones with the least force are preferred. ``None`` takes 0.1 where the initial
+        velocity is not measured, so that many mechanics explain the same populations, and 0.01 where it is.
     max_step
         Largest integrator step in training, in mean intervals; it is varied by a factor of two either
         way so that the dynamics do not depend on it.
@@ -152,16 +153,16 @@ class WLM(Method):
     name: ClassVar[str] = "wlm"
 
     n_steps: int = 1000
-    lr: float = 3e-3
+    lr: float = 4e-3
     batch_size: int = 256
-    friction: float = 0.1
+    friction: float | None = None
     learn_friction: bool = True
     friction_lr: float = 1e-2
     initial_velocity: str = "auto"
     gradient: str = "full"
     restart: float = 0.5
     momentum: str = "full"
-    force_penalty: float = 0.03
+    force_penalty: float | None = None
     max_step: float = 0.5
     p: int = 2
     blur: float | None = None
@@ -181,10 +182,12 @@ class WLM(Method):
         self._require("n_inducing", int, 0)
         for field in ("lr", "max_step", "clip", "friction_lr"):
             self._require(field, float, 0, open_low=True)
-        for field in ("friction", "weight_decay", "force_penalty"):
-            self._require(field, float, 0)
+        self._require("weight_decay", float, 0)
         for field in ("restart", "ema"):
             self._require(field, float, 0, 1)
+        for field in ("friction", "force_penalty"):
+            if getattr(self, field) is not None:
+                self._require(field, float, 0)
         if self.blur is not None:
             self._require("blur", float, 0, open_low=True)
         self._require_one_of("p", (1, 2))
@@ -213,9 +216,12 @@ class WLM(Method):
             time_features=self.time_features,
         )
         start = self._start(spec)
+        friction = self.friction
+        if friction is None:
+            friction = 0.1 if start == "data" else 0.3
         model = Mechanics(
             potential,
-            self.friction,
+            friction,
             _Gradient(spec.n_dims, self.width) if start == "learned" else None,
             rest=start == "zero",
             momentum=self.momentum,
@@ -278,10 +284,12 @@ class WLM(Method):
         loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur)
         loss = (loss + extra["constant"][target]).mean()
 
-        penalty = self.force_penalty * torch.stack(work).mean()
+        penalty = self.force_penalty
+        if penalty is None:
+            penalty = 0.01 if self._start(spec) == "data" else 0.1
 
         state.optimizer.zero_grad(set_to_none=True)
-        (loss + penalty).backward()
+        (loss + penalty * torch.stack(work).mean()).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
         state.optimizer.step()
         extra["schedule"].step()
