@@ -9,9 +9,11 @@ import os
 import platform
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import pandas as pd
 import torch
 
@@ -88,3 +90,41 @@ def report(name: str, title: str, table: pd.DataFrame, notes: dict[str, Any]) ->
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), "notes": notes, "rows": table.to_dict("records")}, indent=1))
     print(f"wrote {path}")
+
+
+def leave_one_out(
+    arguments: argparse.Namespace, name: str, title: str, adata: ad.AnnData, time_key: str, use_rep: str = "X_pca"
+) -> None:
+    """Hold out each inner time in turn with ``tl.evaluate``, and report."""
+    extra = options(arguments.option)
+    if arguments.quick:
+        name, extra, arguments.seeds = f"{name}-quick", {"n_steps": 20, **extra}, 1
+        adata = adata[:: max(1, adata.n_obs // 1000)].copy()
+    begin = time.perf_counter()
+    table = wlm.tl.evaluate(
+        adata,
+        time_key,
+        use_rep=use_rep,
+        seeds=arguments.seeds,
+        n_jobs=arguments.jobs,
+        metrics=("w1",),
+        device="cpu",
+        **extra,
+    )
+    wall = time.perf_counter() - begin
+    n_fits = int((table["model"] == "wlm").sum())
+    report(
+        name,
+        title,
+        table,
+        {
+            "cells": ", ".join(
+                f"{n} at {t:g}" for t, n in adata.obs[time_key].astype(float).value_counts().sort_index().items()
+            ),
+            "options": extra or "defaults",
+            "verdict": table.attrs["verdict"],
+            "wall time": f"{wall:.0f} s for {n_fits} fits and scores, {arguments.jobs} at a time",
+            "mean fit": f"{table.attrs['seconds']:.0f} s on one thread",
+            "peak memory of a process": f"{peak_memory():.2f} GB",
+        },
+    )
