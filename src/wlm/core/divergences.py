@@ -7,6 +7,7 @@ Conventions are those of geomloss (its oracle in the tests): cost :math:`|x-y|` 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -52,7 +53,11 @@ def plan(
         Dual potentials, shapes (..., n) and (..., m), in the units of ``c``.
     """
     log_a, log_b = a.clamp_min(_TINY).log(), b.clamp_min(_TINY).log()
-    scale = max(eps, float(c.max()) / _KERNEL_RANGE)
+    largest = float(c.max())
+    if not math.isfinite(largest):
+        nan = c.new_full((), math.nan)
+        return nan * c, nan * a, nan * b
+    scale = max(eps, largest / _KERNEL_RANGE)
     g = torch.zeros_like(b)
     iterations = 0
     while True:
@@ -63,7 +68,7 @@ def plan(
         u, v, done = _scale(kernel, a, b, tol if last else None, 20 if last else 5)
         f = f + scale * u.clamp_min(_TINY).log()
         g = g + scale * v.clamp_min(_TINY).log()
-        iterations += 20
+        iterations += 20 if last else 0
         if last and (done or iterations >= max_iter):
             return u.unsqueeze(-1) * kernel * v.unsqueeze(-2), f, g
         scale = max(eps, scale / 2)

@@ -67,7 +67,7 @@ def train(
         populations.n_dims, 0.5 * median_distance(snapshots.positions, generator), snapshots.velocities is not None
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU only: torch.manual_seed would reseed every device
         model = method.build(spec).to(device)
     state = method.init(model, spec, snapshots, generator)
     average = [p.detach().clone() for p in model.parameters()]

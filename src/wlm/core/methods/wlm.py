@@ -152,7 +152,7 @@ class WLM(Method):
 
     name: ClassVar[str] = "wlm"
 
-    n_steps: int = 1000
+    n_steps: int = 800
     lr: float = 4e-3
     batch_size: int = 256
     friction: float | None = None
@@ -309,9 +309,9 @@ class WLM(Method):
             return x, velocities[first][cells[first]]
         if first > 0 and first in state.extra["carried"]:
             x, v = state.extra["carried"][first]
-        else:
-            v = model.initial_velocity(x)
-        return x, model.start_velocity(v, state.generator)
+            return x, model.start_velocity(v, state.generator)
+        # Before the first rollout has come by, later cells borrow the initial field.
+        return x, model.initial_velocity(x)
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero" or "learned"."""
