@@ -80,21 +80,24 @@ def read_cells(
     """
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
+    if not adata.obs_names.is_unique:
+        raise ValueError("obs_names are not unique; run adata.obs_names_make_unique() first")
     times, unit = read_times(adata, time_key)
     x = read_rep(adata, use_rep, n_dims)
     v = None if velocity_key is None else _read_velocity(adata, velocity_key, use_rep, x.shape[1])
-    observed = np.unique(times)
-    held = read_holdout(holdout, observed)
+    observed, counts = np.unique(times, return_counts=True)
+    held = read_holdout(holdout, observed, unit)
     training = observed[~np.isin(observed, held)]
     if len(training) < 2:
         raise ValueError(
             f"at least two training times are needed; obs[{time_key!r}] has {_list(observed)}"
             + (f", of which {_list(held)} are held out" if len(held) else "")
         )
-    counts = {t: int((times == t).sum()) for t in observed}
-    small = [t for t, n in counts.items() if n < 2]
-    if small:
-        raise ValueError(f"at least 2 cells are needed at every time; time(s) {_list(small)} have one")
+    if counts.min() < 2:
+        raise ValueError(
+            f"at least 2 cells are needed at every time; time(s) {_list(observed[counts < 2])} have one: "
+            f"leave them out, or give them the time of a neighbour"
+        )
     return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training)
 
 
@@ -158,16 +161,33 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
     return np.ascontiguousarray(v, dtype=np.float32)
 
 
-def read_holdout(holdout: Any, observed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Held-out times as floats; every one must have been observed."""
+def read_labels(labels: Any, unit: str, name: str = "times") -> NDArray[np.float64]:
+    """One time or several that a user asks for, as floats; a unit they name must be that of the data."""
+    several = isinstance(labels, (list, tuple, set, range, pd.Series, pd.Index)) or (
+        isinstance(labels, np.ndarray) and labels.ndim > 0
+    )
+    times, named = parse_time(list(labels) if several else [labels])
+    if named and unit and named != unit:
+        raise ValueError(f"{name} are in the unit {named!r}, the data in {unit!r}; convert them")
+    if len(times) == 0 or not np.isfinite(times).all():
+        raise ValueError(f"{name} must be one or more numbers or labels, found {labels!r}")
+    return np.array(list(dict.fromkeys(times.tolist())))
+
+
+def read_holdout(holdout: Any, observed: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
+    """Held-out times, as they were observed; none if ``holdout`` is None."""
     if holdout is None:
         return np.empty(0)
-    labels = [holdout] if np.isscalar(holdout) else list(holdout)
-    held = np.unique(parse_time(labels)[0])
-    unknown = held[~np.isin(held, observed)]
-    if len(unknown):
-        raise ValueError(f"holdout time(s) {_list(unknown)} were not observed; the times are {_list(observed)}")
-    return held
+    held = read_labels(holdout, unit, "holdout times")
+    return np.unique([find_observed(t, observed, "holdout time") for t in held])
+
+
+def find_observed(t: float, observed: NDArray[np.float64], name: str) -> float:
+    """The observed time that ``t`` means, up to rounding."""
+    nearest = observed[np.argmin(np.abs(observed - t))]
+    if not np.isclose(nearest, t, rtol=1e-6, atol=1e-9):
+        raise ValueError(f"{name} {t:g} was not observed; the times are {_list(observed)}")
+    return float(nearest)
 
 
 def _dense(a: Any) -> NDArray[np.float32]:
@@ -203,6 +223,7 @@ def write_fit(
     fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
     # A backed X is not read for this: decoding then looks for the mean when it is asked for.
     mean = pca_mean(adata) if cells.use_rep == "X_pca" and not adata.isbacked else None
+    decoding = {} if mean is None else {"mean": mean, "genes": adata.var_names.to_numpy(dtype=object)}
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     uns: dict[str, Any] = {
         "format": FORMAT,
@@ -225,7 +246,7 @@ def write_fit(
             "scale": units.length,
             "cells": cells.names[fingerprint].to_numpy(dtype=object),
             "positions": cells.x[fingerprint],
-            **({} if mean is None else {"mean": mean}),
+            **decoding,
         },
         "spec": json.dumps(asdict(dynamics.spec)),
         "weights": {

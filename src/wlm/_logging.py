@@ -1,6 +1,8 @@
-"""The package's logger: messages go to standard error unless the application configures logging itself."""
+"""The package's logger: it writes information to standard error; ``logging.getLogger("wlm")`` changes that."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger("wlm")
 if not logger.handlers:
@@ -9,3 +11,14 @@ if not logger.handlers:
     logger.addHandler(_handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show warnings only, for calls inside that the user did not make."""
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

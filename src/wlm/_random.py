@@ -14,3 +14,9 @@ def as_seed(rng: RNG) -> int:
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and 0 <= rng < 2**63:
         return int(rng)
     raise TypeError(f"rng must be a non-negative integer, a numpy Generator or a SeedSequence, found {rng!r}")
+
+
+def as_seeds(rng: RNG, n: int) -> list[int]:
+    """``n`` seeds from ``rng``, the first being that of :func:`as_seed`."""
+    first = as_seed(rng)
+    return [first, *(int(s) for s in np.random.default_rng(first).integers(2**63, size=n - 1))]

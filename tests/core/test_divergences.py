@@ -67,6 +67,18 @@ def test_divergence_vanishes_between_a_cloud_and_itself_and_grows_with_distance(
     assert values[1:] == pytest.approx([0.5, 2.0, 8.0], rel=0.02)
 
 
+def test_infinite_costs_give_nan_instead_of_an_endless_loop():
+    x = cloud(10, 2, 0)
+    loss, _ = sinkhorn_loss(x * float("inf"), x, p=2, blur=0.5)
+    assert torch.isnan(loss)
+
+
+def test_marginals_are_met_at_small_blur():
+    x, y = cloud(100, 2, 0).double(), cloud(100, 2, 1, shift=1.0).double()
+    p, _, _ = plan(cost(x, y, 2), uniform(x), uniform(y), 0.1**2, tol=1e-3, max_iter=2000)
+    assert (p.sum(0) - 0.01).abs().sum() < 2e-3 and (p.sum(1) - 0.01).abs().sum() < 2e-3
+
+
 def test_far_clouds_and_small_blur_stay_finite_and_point_the_right_way():
     x, y = cloud(50, 2, 0).requires_grad_(), cloud(50, 2, 1, shift=100.0)
     loss, p = sinkhorn_loss(x, y, p=2, blur=0.05)

@@ -44,14 +44,16 @@ def test_cells_progress_and_branch():
 
 
 def test_true_velocity_is_the_change_of_the_expected_counts():
-    """Expected counts of one cell a little later, against its velocity: the same kinetics by small steps."""
-    genes = _bifurcation._Genes(20, np.random.default_rng(0))
-    adata = wlm.datasets.bifurcation(50, n_genes=20, noise=False, rng=0)
-    s, u = adata.layers["spliced"].toarray(), adata.layers["unspliced"].toarray()
-    genes = _bifurcation._Genes(20, np.random.default_rng([0, 0]))
-    assert np.allclose(adata.layers["true_velocity"], genes.beta * u - genes.gamma * s, rtol=1e-4, atol=1e-3)
-    steady = adata.obs["day"].to_numpy() == 0
-    assert np.abs(adata.layers["true_velocity"][steady]).max() < 1e-3 * s.max()
+    """The same cells followed one step longer: the mean change of their counts is the step times their velocity."""
+    short, long = (wlm.datasets.bifurcation(400, days=[d, 4], noise=False, rng=3) for d in (2.0, 2.05))
+    short, long = short[:400], long[:400]
+    change = (long.layers["spliced"] - short.layers["spliced"]).toarray() / 0.05
+    velocity = 0.5 * (short.layers["true_velocity"] + long.layers["true_velocity"])
+    assert np.corrcoef(change.ravel(), velocity.ravel())[0, 1] > 0.995
+    assert np.abs(change - velocity).mean() < 0.05 * np.abs(velocity).mean() + 1e-2
+    still = wlm.datasets.bifurcation(50, noise=False)
+    still = still[still.obs["day"] == 0]
+    assert np.abs(still.layers["true_velocity"]).max() < 1e-3 * still.layers["spliced"].max()
 
 
 def test_counts_are_poisson_given_their_means():

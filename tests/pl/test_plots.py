@@ -49,8 +49,10 @@ def test_rollout_in_another_embedding_puts_predicted_cells_among_their_neighbour
 def test_training_draws_loss_and_friction(fitted):
     figure = wlm.pl.training(fitted, return_fig=True)
     loss, friction = figure.axes
-    assert loss.get_yscale() == "log" and "standard units" in loss.get_ylabel()
+    assert loss.get_yscale() == "symlog" and "standard units" in loss.get_ylabel()
     assert "1/time unit" in friction.get_ylabel()
+    own = plt.subplots()[1]
+    assert wlm.pl.training(fitted, ax=own)[0] is own
     last = friction.lines[0].get_ydata()[-1]
     assert last == pytest.approx(fitted.uns["wlm"]["friction"], rel=0.2)
 
@@ -69,6 +71,8 @@ def test_plots_write_nothing_and_need_a_fit(plot, fitted, cells):
     [
         ({"basis": "tsne"}, KeyError, "neither in obsm"),
         ({"components": (0, 5)}, ValueError, "components"),
+        ({"times": [0]}, ValueError, "after the first training time"),
+        ({"times": ["2 h", "day 3"]}, ValueError, "different units"),
     ],
     ids=str,
 )

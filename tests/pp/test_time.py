@@ -52,6 +52,18 @@ def test_timedeltas_are_days():
     assert times.tolist() == [0.5, 2.0] and unit == "day"
 
 
+def test_signs_are_kept_and_ambiguous_hyphens_refused():
+    assert parse_time(["day -1", "day 1"])[0].tolist() == [-1, 1]
+    assert parse_time(["day-3", "day-4"])[0].tolist() == [3, 4]
+    with pytest.raises(ValueError, match="sign or a separator"):
+        parse_time(["D-1", "D1"])
+
+
+def test_float32_is_read_as_the_decimal_it_stands_for_and_unused_categories_do_not_matter():
+    assert parse_time(np.array([0.1, 8.5], dtype=np.float32))[0].tolist() == [0.1, 8.5]
+    assert parse_time(pd.Categorical(["1", "2", "unknown"])[:2])[0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("labels", [["early"], ["E8.5x"], ["rep1_day3"], ["day"], ["3 4"], ["day 3 h"]], ids=str)
 def test_unreadable(labels):
     with pytest.raises(ValueError, match="cannot read these times"):

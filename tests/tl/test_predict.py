@@ -23,11 +23,22 @@ def test_interpolates_and_forecasts(fitted):
     assert np.array_equal(origin, out.obs["from_time"])
     record = out.uns["wlm_prediction"]
     assert record["method"] == "wlm" and record["times"].tolist() == [2.0, 4.5, 6.0]
+    assert record["bridged"].tolist() == [True, False, False]
 
 
 def test_one_time_is_the_same_alone_and_among_others(fitted):
-    together, alone = wlm.tl.predict(fitted, [1.5, 6]), wlm.tl.predict(fitted, 1.5)
-    assert np.allclose(together[together.obs["day"] == 1.5].obsm["X_pca"], alone.obsm["X_pca"], atol=1e-4)
+    together, alone = wlm.tl.predict(fitted, [1.2, 1.5, 3.0]), wlm.tl.predict(fitted, 1.5)
+    same = together[together.obs["day"] == 1.5]
+    assert np.array_equal(same.obs["origin"], alone.obs["origin"])
+    # The integrator's steps end at other times, which is all that may differ.
+    difference = np.linalg.norm(same.obsm["X_pca"] - alone.obsm["X_pca"], axis=1)
+    assert np.median(difference) < 1e-2 * alone.obsm["X_pca"].std()
+
+
+def test_fewer_cells_are_a_choice_among_the_same_ones(fitted):
+    every, few = wlm.tl.predict(fitted, 4.5), wlm.tl.predict(fitted, 4.5, n_cells=5)
+    rows = every.obs.reset_index().set_index("origin").loc[few.obs["origin"], "index"]
+    assert np.allclose(every[rows].obsm["X_pca"], few.obsm["X_pca"])
 
 
 def test_object_is_not_changed(fitted):
@@ -62,6 +73,17 @@ def test_genes_are_decoded_in_the_units_of_the_pca(fitted):
     assert out.shape == (60, fitted.n_vars) and list(out.var_names) == list(fitted.var_names)
     mean = np.asarray(fitted.X.mean(axis=0)).ravel()
     assert np.allclose((out.X - mean) @ fitted.varm["PCs"], out.obsm["X_pca"], atol=1e-3)
+
+
+def test_decoding_follows_genes_and_knows_the_mean_of_cells_that_are_gone(cells, quick):
+    mean, day = np.asarray(cells.X.mean(axis=0)).ravel(), cells.obs["day"].to_numpy()
+    part = cells[day > 0].copy()
+    wlm.tl.fit(part, "day", **quick)
+    out = wlm.tl.predict(part, 2.5, genes=True)
+    assert np.allclose((out.X - mean) @ cells.varm["PCs"], out.obsm["X_pca"], atol=1e-3)
+    order = np.random.default_rng(0).permutation(part.n_vars)
+    shuffled = wlm.tl.predict(part[:, order].copy(), 2.5, genes=True)
+    assert np.allclose(shuffled.X, out.X[:, order], atol=1e-4)
 
 
 def test_decoding_needs_loadings_that_explain_the_representation(cells, quick):

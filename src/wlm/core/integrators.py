@@ -70,7 +70,6 @@ def leapfrog(
         The state at ``times[1], times[2], ...``.
     """
     a = acceleration(x, times[0])
-    last = len(times) - 2
     for k, n in enumerate(substeps):
         h = (times[k + 1] - times[k]) / n
         m, c = half_kick(gamma, h)
@@ -81,8 +80,6 @@ def leapfrog(
             a = acceleration(x, t)
             v = m * v + c * a
         yield x, v
-        if k == last:
-            return
 
 
 def substeps_for(times: Tensor, step: float) -> list[int]:

@@ -45,8 +45,10 @@ class Populations:
         dims = {x.shape[1] for x in self.positions}
         if len(dims) != 1:
             raise ValueError(f"populations differ in dimension: {sorted(dims)}")
-        for name, arrays in (("positions", self.positions), ("velocities", self.velocities or ())):
-            for t, a, x in zip(self.times, arrays, self.positions, strict=False):
+        for name, arrays in (("positions", self.positions), ("velocities", self.velocities or self.positions)):
+            if len(arrays) != len(self.times):
+                raise ValueError(f"{len(self.times)} times but {name} of {len(arrays)}")
+            for t, a, x in zip(self.times, arrays, self.positions, strict=True):
                 if a.shape != x.shape:
                     raise ValueError(f"{name} at time {t:g} have shape {a.shape}, positions {x.shape}")
                 if len(a) < 2:

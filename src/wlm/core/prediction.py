@@ -99,7 +99,10 @@ def fields(
         else:
             out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], seed=seed)
         if k + 1 < len(observed):
-            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=out["velocity"][i], seed=seed)[0][-1]
+            start = out["velocity"][i]
+            if t > path.times[0]:
+                start = dynamics.start_velocity(start, seed=seed)
+            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, seed=seed)[0][-1]
     return {"potential": potential, **out}
 
 
@@ -183,10 +186,10 @@ def _partners(x: Array, y: Array, rng: np.random.Generator, size: int = 4000) ->
     out = np.empty_like(x)
     for i, j in zip(np.array_split(rng.permutation(len(x)), parts), _parts(len(y), parts, rng), strict=True):
         rows, columns, mass = coupling(x[i], y[j])
-        # One draw per row: the largest of mass-weighted random keys (Efraimidis and Spirakis 2006).
-        order = np.lexsort((rng.random(len(mass)) ** (mass.min() / mass), rows))
-        last = np.append(np.flatnonzero(np.diff(rows[order])), len(rows) - 1)
-        out[i[rows[order][last]]] = y[j[columns[order][last]]]
+        # One draw per row, in proportion to mass: the first of exponential clocks that run at that rate.
+        order = np.lexsort((rng.exponential(size=len(mass)) / mass, rows))
+        first = order[np.insert(np.diff(rows[order]) > 0, 0, True)]
+        out[i[rows[first]]] = y[j[columns[first]]]
     return out
 
 

@@ -75,7 +75,6 @@ def train(
     logged: list[dict[str, float]] = []
     for step in range(1, method.n_steps + 1):
         scalars = method.step(model, spec, state)
-        state.step = step
         bad = [k for k, x in scalars.items() if not np.isfinite(x)]
         if bad:
             raise TrainingError(

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from wlm._adata import check_representation, read_fit, read_rep, read_times
+from wlm._adata import check_representation, read_fit, read_labels, read_rep, read_times
+from wlm._random import RNG, as_seed
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
 from wlm.tl import predict
 
@@ -21,7 +22,7 @@ def rollout(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
-    times: Sequence[float] | None = None,
+    times: Any = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     n_paths: int = 60,
@@ -29,7 +30,7 @@ def rollout(
     ax: Sequence[Axes] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    rng: int = 0,
+    rng: RNG = 0,
 ) -> Any:
     """Draw observed and predicted populations, a panel for each time, and paths of cells in the last panel.
 
@@ -40,8 +41,9 @@ def rollout(
     key
         Name of the fit.
     times
-        Times to draw after the first; by default all observed ones and, in intervals without a
-        held-out time that are longer than the typical one, their middle.
+        Times to draw, as numbers or labels; the first training time is always drawn. By default all
+        observed ones and, in intervals without a held-out time that are longer than the typical one,
+        their middle.
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation. Predicted
         cells are placed in other embeddings by their nearest observed cells.
@@ -70,11 +72,14 @@ def rollout(
     cell_times, _ = read_times(adata, fit.time_key)
     shown, project, labels = embedding(adata, fit, basis, components)
     first = fit.training[0]
-    wanted = _default_times(fit.observed, fit.training) if times is None else np.unique(np.asarray(times, dtype=float))
-    wanted = wanted[wanted > first]
-    predicted = predict(adata, wanted, key=key, rng=rng)
+    wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.unit)
+    wanted = np.unique(wanted[wanted > first])
+    if len(wanted) == 0:
+        raise ValueError(f"times must hold one after the first training time {first:g}, found {times!r}")
+    seed = as_seed(rng)
+    predicted = predict(adata, wanted, key=key, rng=seed)
     positions = np.asarray(predicted.obsm[fit.use_rep])
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
 
     n_panels = len(wanted) + 2
     if ax is None:

@@ -49,10 +49,11 @@ def training(
     step, loss = history["step"], history["loss"]
     window = max(1, len(loss) // 25)
     median = np.array([np.median(loss[max(0, i - window) : i + window + 1]) for i in range(len(loss))])
-    floor = max(1e-6, np.abs(loss).min())
-    ax.plot(step, np.maximum(loss, floor), color=PREDICTED, alpha=0.25, lw=0.8)
-    ax.plot(step, np.maximum(median, floor), color=PREDICTED, lw=1.8)
-    ax.set(xlabel="training step", yscale="log")
+    ax.plot(step, loss, color=PREDICTED, alpha=0.25, lw=0.8)
+    ax.plot(step, median, color=PREDICTED, lw=1.8)
+    # Logarithmic, but linear around zero: the estimate of a small divergence from two batches can be negative.
+    ax.set_yscale("symlog", linthresh=max(1e-3, float(np.median(np.abs(median)))))
+    ax.set_xlabel("training step")
     ax.set_ylabel("loss (standard units)", color=PREDICTED)
     ax.spines["top"].set_visible(False)
     axes = [ax]

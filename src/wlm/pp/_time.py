@@ -22,7 +22,7 @@ _UNITS = {
     "": ("", "t", "time", "timepoint", "stage"),
 }
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
-_PATTERN = re.compile(r"(?:([a-z][a-z ]*?)[\s_.\-]*|[+]?(?=\d)|(?=-\d))(-?\d+(?:\.\d+)?)[\s_]*([a-z]+)?")
+_PATTERN = re.compile(r"(?:([a-z]+(?: [a-z]+)*)(?:[\s_.]+|-(?=\d))?)?([+-]?\d+(?:\.\d+)?)[\s_]*([a-z]+)?")
 
 
 def parse_time(values: Any) -> tuple[NDArray[np.float64], str]:
@@ -57,9 +57,9 @@ def parse_time(values: Any) -> tuple[NDArray[np.float64], str]:
     """
     series = pd.Series(values)
     if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.cat.remove_unused_categories()
         times, unit = parse_time(series.cat.categories)
-        codes = series.cat.codes.to_numpy()
-        return np.where(codes >= 0, np.append(times, np.nan)[codes], np.nan), unit
+        return np.append(times, np.nan)[series.cat.codes.to_numpy()], unit
     if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_datetime64_any_dtype(series.dtype):
         raise TypeError(
             f"times have dtype {series.dtype}; give numbers or labels such as 'day 3', "
@@ -68,24 +68,31 @@ def parse_time(values: Any) -> tuple[NDArray[np.float64], str]:
     if pd.api.types.is_timedelta64_dtype(series.dtype):
         return series.dt.total_seconds().to_numpy(np.float64) / 86_400, "day"
     if pd.api.types.is_numeric_dtype(series.dtype):
+        if series.dtype == np.float32:
+            # 0.1 in float32 is meant as 0.1: the shortest decimal that it stands for.
+            return np.array([float(str(x)) for x in series.to_numpy()], dtype=np.float64), ""
         return series.to_numpy(np.float64, na_value=np.nan), ""
     labels = series.map(lambda x: None if pd.isna(x) or str(x).strip() == "" else str(x))
-    read = {label: _parse_label(label) for label in labels.dropna().unique()}
-    unreadable = [label for label, parsed in read.items() if parsed is None]
+    parsed = {label: _parse_label(label) for label in labels.dropna().unique()}
+    unreadable = [label for label, pair in parsed.items() if pair is None]
     if unreadable:
         raise ValueError(
             f"cannot read these times: {unreadable[:5]}; write numbers, or labels such as 'day 3', 'E8.5' or '12h'"
         )
-    units = sorted({parsed[1] for parsed in read.values() if parsed})
+    read = {label: pair for label, pair in parsed.items() if pair is not None}
+    units = sorted({unit for _, unit in read.values()})
     if len(units) > 1:
         raise ValueError(f"times have different units: {[u or 'none' for u in units]}; convert them to one")
-    times = labels.map({label: parsed[0] for label, parsed in read.items() if parsed}).to_numpy(np.float64)
+    twins = [label for label in read if "-" in label and label.replace("-", "") in read and read[label][0] > 0]
+    if twins:
+        raise ValueError(f"the hyphen in {twins[:3]} may be a sign or a separator; write 'day -1' for a sign")
+    times = labels.map({label: time for label, (time, _) in read.items()}).to_numpy(np.float64)
     return times, units[0] if units else ""
 
 
 def _parse_label(label: str) -> tuple[float, str] | None:
     """Number and unit of one label, or None if it is not a time."""
-    # A hyphen after a word separates ("day-3"); before a bare number it is a sign.
+    # A hyphen between a word and a digit separates ("day-3"); after a space ("day -1") or alone it is a sign.
     match = _PATTERN.fullmatch(label.strip().lower())
     if match is None:
         return None

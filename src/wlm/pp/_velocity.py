@@ -38,13 +38,11 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str) -> tuple[NDArray[n
         raise KeyError(f"varm['PCs'] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
     loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
     layer = adata.layers[vkey]
-    velocity = np.asarray(layer.toarray() if hasattr(layer, "toarray") else layer, dtype=np.float64)
-    finite = np.isfinite(velocity)
-    moving = finite.any(axis=0)
+    velocity = np.asarray(layer.toarray() if hasattr(layer, "toarray") else layer)
+    moving = np.isfinite(velocity).any(axis=0)
     if "velocity_genes" in adata.var:
         moving &= adata.var["velocity_genes"].to_numpy(bool)
     if not moving.any():
         raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run scv.tl.velocity(adata) first")
-    velocity[~finite] = 0
     share = float(np.square(loadings[moving]).sum() / np.square(loadings).sum())
-    return (velocity[:, moving] @ loadings[moving]).astype(np.float32), share
+    return (np.nan_to_num(velocity[:, moving], posinf=0, neginf=0) @ loadings[moving]).astype(np.float32), share

@@ -11,11 +11,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from wlm._adata import Cells, read_cells, read_holdout
-from wlm._logging import logger
-from wlm._random import RNG
+from wlm._logging import logger, quiet
+from wlm._random import RNG, as_seeds
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
-from wlm.tl import _fit
 from wlm.tl._fit import fit, get_device, get_method
 from wlm.tl._predict import predict
 
@@ -98,14 +97,16 @@ def evaluate(
                 "at least three times are needed, or name the holdout"
             )
     else:
-        held = read_holdout(holdout, cells.observed)
+        held = read_holdout(holdout, cells.observed, cells.unit)
+        if len(held) == 0:
+            raise ValueError(f"holdout must name times or be 'each', found {holdout!r}")
     if cells.observed[0] in held:
         raise ValueError(f"the first time, {cells.observed[0]:g}, cannot be held out: nothing earlier predicts it")
     if len(cells.observed) < 3:
         raise ValueError(f"at least three times are needed to hold one out, found {cells.observed.tolist()}")
 
     slim = _slim(cells)
-    run_seeds = _seeds(rng, seeds)
+    run_seeds = as_seeds(rng, seeds)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
         delayed(_predict)(slim, t, name, s, device, method_options) for t, name, s in jobs
@@ -124,10 +125,6 @@ def evaluate(
     return table
 
 
-def _seeds(rng: RNG, n: int) -> list[int]:
-    return _fit.seeds(rng, n)
-
-
 def _slim(cells: Cells) -> ad.AnnData:
     """Only what a fit reads, for cheap copies to workers."""
     obsm = {"x": cells.x} if cells.v is None else {"x": cells.x, "v": cells.v}
@@ -143,21 +140,21 @@ def _predict(
     options: dict[str, Any],
 ) -> tuple[np.ndarray, float]:
     """Positions predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
-    fitted = fit(
-        slim,
-        "time",
-        method=method,
-        use_rep="x",
-        velocity_key="v" if "v" in slim.obsm else None,
-        holdout=t,
-        rng=seed,
-        device=device,
-        show_progress=False,
-        copy=True,
-        **options,
-    )
-    assert fitted is not None  # copy=True
-    return predict(fitted, t, rng=seed).obsm["x"], fitted.uns["wlm"]["params"]["seconds"]
+    own = slim.copy()
+    with quiet():
+        fit(
+            own,
+            "time",
+            method=method,
+            use_rep="x",
+            velocity_key="v" if "v" in slim.obsm else None,
+            holdout=t,
+            rng=seed,
+            device=device,
+            show_progress=False,
+            **options,
+        )
+    return predict(own, t, rng=seed).obsm["x"], own.uns["wlm"]["params"]["seconds"]
 
 
 def _score(

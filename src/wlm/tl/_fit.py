@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import anndata as ad
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -51,8 +51,9 @@ def fit(
     n_dims
         Use only the first dimensions; all by default.
     velocity_key
-        Velocities of the cells: a key of ``obsm`` (n_obs, >= d), in units of ``use_rep`` per unit of time,
-        or a layer of gene velocities, which is projected on ``varm["PCs"]``.
+        Velocities of the cells: a key of ``obsm`` (n_obs, >= d), or a layer of gene velocities, which is
+        projected on ``varm["PCs"]``. They are taken as they are, in units per unit of ``time_key``: RNA
+        velocities in other units of time must be rescaled first.
     holdout
         A time, or times, to leave out of training.
     key_added
@@ -84,7 +85,8 @@ def fit(
         Velocity, and acceleration by the potential, at each cell's own time, in ``use_rep`` units per
         time unit and per time unit squared.
     ``obsm["K_next"]`` : float32, (n_obs, d)
-        Where each cell is predicted to be at the next observed time; NaN for the last.
+        Where each cell is predicted to be at the next observed time; NaN for the last. Cells of a
+        held-out time before the first training time have neither velocity nor next position.
 
     Raises
     ------
@@ -106,7 +108,9 @@ def fit(
     (500, 5)
     """
     config = get_method(method, method_options)
-    _check_key(key_added)
+    _check_key(adata, key_added, velocity_key)
+    if copy and getattr(adata, "isbacked", False):
+        raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
     cells = read_cells(adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, holdout=holdout)
     config.check(has_velocity=cells.v is not None)
     seed = as_seed(rng)
@@ -175,12 +179,12 @@ def get_device(device: str) -> torch.device:
     return where
 
 
-def _check_key(key: str) -> None:
+def _check_key(adata: ad.AnnData, key: str, velocity_key: str | None) -> None:
+    """Refuse a name that cannot be stored, or under which something else would be lost."""
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
-
-
-def seeds(rng: RNG, n: int) -> list[int]:
-    """``n`` seeds from ``rng``, the first being the seed itself."""
-    first = as_seed(rng)
-    return [first, *(int(s) for s in np.random.default_rng(first).integers(2**63, size=n - 1))]
+    there = getattr(adata, "uns", {}).get(key)
+    if there is not None and not (isinstance(there, Mapping) and "format" in there):
+        raise ValueError(f"uns[{key!r}] holds something that is not a fit; choose another key_added")
+    if velocity_key == f"{key}_velocity":
+        raise ValueError(f"the fit would overwrite its own input obsm[{velocity_key!r}]; choose another key_added")

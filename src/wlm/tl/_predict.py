@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata import StoredFit, check_representation, read_fit, read_rep, read_times
+from wlm._adata import (
+    StoredFit,
+    check_representation,
+    find_observed,
+    read_fit,
+    read_labels,
+    read_rep,
+    read_times,
+)
 from wlm._genes import decode
 from wlm._random import RNG, as_seed
 from wlm.core.prediction import predict as predict_cells
-from wlm.pp import parse_time
 
 
 def predict(
@@ -29,8 +36,9 @@ def predict(
     """Predict the population at any time, between the observed ones or after the last.
 
     Cells start from an observed population with the velocities that the fit gives them
-    (``obsm["K_velocity"]``). Between two training times the prediction also meets the later one (see
-    :func:`wlm.core.prediction.predict`).
+    (``obsm["K_velocity"]``). Strictly between two training times the prediction also meets the later one,
+    and without measured velocities half of the cells get there at constant speed (see
+    :func:`wlm.core.prediction.predict`). At a training time and after the last it is the free rollout.
 
     Parameters
     ----------
@@ -43,8 +51,8 @@ def predict(
     from_time
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
-        Cells to predict at each time: a random choice of the starting cells (with replacement if there
-        are fewer). By default all of them.
+        Cells to return for each time: a random choice (with replacement if there are fewer). By default
+        all. The whole starting population is simulated either way.
     genes
         Decode the cells to gene expression through ``varm["PCs"]``.
     rng
@@ -93,47 +101,44 @@ def predict(
         raise KeyError(f"obsm['{key}_velocity'] is missing; run wlm.tl.fit again")
     v = np.asarray(adata.obsm[f"{key}_velocity"], dtype=np.float32)
     cell_times, _ = read_times(adata, fit.time_key)
-    wanted = _read_times(times)
+    wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times))
     if n_cells is not None and (isinstance(n_cells, bool) or not isinstance(n_cells, (int, np.integer)) or n_cells < 1):
         raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
 
     seed = as_seed(rng)
-    generator = np.random.default_rng(seed)
     parts = []
     for start in np.unique(starts):
         cells = np.flatnonzero(cell_times == start)
-        if n_cells is not None:
-            cells = generator.choice(cells, n_cells, replace=n_cells > len(cells))
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
             raise ValueError(
-                f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from {present[0]:g} or later"
+                f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
             )
         ask = wanted[starts == start]
         later = present[present > start]
-        bridged = len(later) > 0 and bool((ask < later[0]).any())
+        bridged = len(later) > 0
         positions, velocities = predict_cells(
             fit.dynamics,
             x[cells],
-            fit.dynamics.start_velocity(v[cells], seed=seed),
+            v[cells] if start == fit.training[0] else fit.dynamics.start_velocity(v[cells], seed=seed),
             start,
             ask,
             target=x[cell_times == later[0]] if bridged else None,
             target_time=float(later[0]) if bridged else None,
             seed=seed,
         )
-        parts += [(t, start, cells, p, w) for t, p, w in zip(ask, positions, velocities, strict=True)]
+        # The whole population moves, since every cell feels it; the choice is made afterwards.
+        chosen = np.arange(len(cells))
+        if n_cells is not None:
+            chosen = np.random.default_rng(seed).choice(chosen, n_cells, replace=n_cells > len(cells))
+        parts += [
+            (t, start, cells[chosen], p[chosen], w[chosen], bool(bridged and t < later[0]))
+            for t, p, w in zip(ask, positions, velocities, strict=True)
+        ]
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part[0])[0]))
     return _assemble(adata, fit, parts, genes, seed)
-
-
-def _read_times(times: Any) -> NDArray[np.float64]:
-    values = parse_time([times] if np.isscalar(times) else list(times))[0]
-    if len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(f"times must be one or more numbers or labels, found {times!r}")
-    return np.array(list(dict.fromkeys(values.tolist())))
 
 
 def _starts(
@@ -154,9 +159,7 @@ def _starts(
                 f"and the first in adata is {present[0]:g}"
             )
         return np.array([present[present < t][-1] for t in wanted])
-    start = float(parse_time([from_time])[0][0])
-    if start not in all_times:
-        raise ValueError(f"from_time {start:g} was not observed; adata has cells at {all_times.tolist()}")
+    start = find_observed(float(read_labels(from_time, fit.unit, "from_time")[0]), all_times, "from_time")
     early = wanted[wanted <= start]
     if len(early):
         raise ValueError(f"cannot predict {early[0]:g} from {start:g}: times must be later than from_time")
@@ -172,7 +175,7 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
             "origin": np.concatenate([adata.obs_names[p[2]].to_numpy(dtype=object) for p in parts]),
             "from_time": np.repeat([p[1] for p in parts], [len(p[2]) for p in parts]),
         },
-        index=[f"{fit.key}_{p[0]:g}_{i}" for p in parts for i in range(len(p[2]))],
+        index=[f"{fit.key}_{float(p[0])!r}_{i}" for p in parts for i in range(len(p[2]))],
     )
     predicted = ad.AnnData(
         obs=obs,
@@ -184,11 +187,14 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
                 "version": str(fit.uns["version"]),
                 "times": np.array([p[0] for p in parts]),
                 "from_time": np.array([p[1] for p in parts]),
+                "bridged": np.array([p[5] for p in parts]),
                 "seed": seed,
             }
         },
     )
     if not genes:
         return predicted
-    decoded = decode(adata, positions, fit.use_rep, fit.uns["representation"].get("mean"))
+    stored = fit.uns["representation"]
+    mean = pd.Series(stored["mean"], index=np.asarray(stored["genes"], dtype=object)) if "mean" in stored else None
+    decoded = decode(adata, positions, fit.use_rep, mean)
     return ad.AnnData(decoded, obs=obs, var=adata.var.copy(), obsm=dict(predicted.obsm), uns=dict(predicted.uns))

@@ -85,7 +85,6 @@ class State:
     snapshots: Snapshots
     generator: torch.Generator
     optimizer: torch.optim.Optimizer
-    step: int = 0
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -121,19 +120,24 @@ class Method(ABC):
         unknown = sorted(set(options) - names)
         if unknown:
             raise TypeError(f"unknown option(s) {unknown} for method {cls.name!r}; options are {sorted(names)}")
-        return cls(**options)
+        return cls(**{k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()})
 
     def to_json(self) -> str:
         """The config as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     def _require(
-        self, field: str, kind: type, low: float | None = None, high: float | None = None, **kwargs: bool
+        self,
+        field: str,
+        kind: type,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        open_low: bool = False,
     ) -> None:
         """Check that a field is a number of the right kind within [low, high]."""
         value = getattr(self, field)
-        number = isinstance(value, (int, np.integer)) if kind is int else isinstance(value, (int, float, np.number))
-        open_low = kwargs.get("open_low", False)
+        number = isinstance(value, int if kind is int else (int, float))
         if not number or isinstance(value, bool):
             raise TypeError(f"{field} must be {'an integer' if kind is int else 'a number'}, found {value!r}")
         if not np.isfinite(value) or (low is not None and (value <= low if open_low else value < low)):

@@ -122,19 +122,20 @@ class WLM(Method):
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
         ``"truncated"`` treats the points where the force is evaluated as constants.
     restart
-        Share of the steps that start at a later observed time instead of the first, from observed
-        cells with the data's velocity, or with the momentum that the last rollout brought there.
+        Share of the steps whose start is drawn among all observed times but the last, instead of being
+        the first. Later starts are observed cells with the data's velocity, or with the momentum that
+        the last rollout brought there.
     momentum
-        With what part of the velocity carried to them observed cells start, in training and prediction:
-        ``"full"``, ``"none"`` (at rest, as in the paper) or ``"mixed"``, a random part of each cell's.
-        Measured velocities are always used in full.
+        With what part of the momentum carried to them cells of later times start, in training and
+        prediction: ``"full"``, ``"none"`` (at rest, as in the paper) or ``"mixed"``, a random part of each
+        cell's. Measured velocities and those at the first time are always used in full.
     force_penalty
         Weight of the mean squared force (standard units) in the loss: of all mechanics that explain the
         populations, the ones with the least force are preferred. ``None`` takes 0.1 where the initial
         velocity is not measured, so that many mechanics explain the same populations, and 0.01 where it is.
     max_step
-        Largest integrator step in training, in mean intervals; it is varied by a factor of two either
-        way so that the dynamics do not depend on it.
+        Typical integrator step in training, in mean intervals; it is varied by a factor of two either
+        way so that the dynamics do not depend on it. Predictions take half of it.
     p, blur
         Exponent and blur of the Sinkhorn divergence; ``blur=None`` takes half the median distance
         between cells of a population. ``blur`` is in standard units.
@@ -311,7 +312,8 @@ class WLM(Method):
             x, v = state.extra["carried"][first]
             return x, model.start_velocity(v, state.generator)
         # Before the first rollout has come by, later cells borrow the initial field.
-        return x, model.initial_velocity(x)
+        v = model.initial_velocity(x)
+        return x, torch.zeros_like(x) if v is None else v
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero" or "learned"."""
