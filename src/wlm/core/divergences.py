@@ -112,10 +112,12 @@ def _gradient(plan: Tensor, c: Tensor, x: Tensor, y: Tensor, p: int) -> Tensor:
 
 class _Sinkhorn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: int, blur: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: int, blur: float, tol: float, max_iter: int
+    ) -> tuple[Tensor, Tensor]:
         eps = blur if p == 1 else blur**2
         cxy, cxx = cost(x, y, p), cost(x, x, p)
-        pxy, f, g = plan(cxy, a, b, eps)
+        pxy, f, g = plan(cxy, a, b, eps, tol=tol, max_iter=max_iter)
         pxx, vxx = self_plan(cxx, a, eps)
         gradient = _gradient(pxy, cxy, x, y, p) - _gradient(pxx, cxx, x, x, p)
         ctx.save_for_backward(gradient)
@@ -124,11 +126,19 @@ class _Sinkhorn(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _plan: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return grad[..., None, None] * gradient, None, None, None, None, None
+        return grad[..., None, None] * gradient, *[None] * 7
 
 
 def sinkhorn_loss(
-    x: Tensor, y: Tensor, a: Tensor | None = None, b: Tensor | None = None, *, p: int = 2, blur: float
+    x: Tensor,
+    y: Tensor,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    p: int = 2,
+    blur: float,
+    tol: float = 1e-3,
+    max_iter: int = 200,
 ) -> tuple[Tensor, Tensor]:
     r"""Debiased Sinkhorn divergence without its constant term :math:`-\tfrac12 OT_\varepsilon(y, y)`.
 
@@ -142,6 +152,8 @@ def sinkhorn_loss(
         1 or 2, the exponent of the cost.
     blur
         Length below which differences are smoothed away, in the units of ``x``.
+    tol, max_iter
+        See :func:`plan`.
 
     Returns
     -------
@@ -152,7 +164,7 @@ def sinkhorn_loss(
     """
     a = uniform(x) if a is None else a
     b = uniform(y) if b is None else b
-    loss, pxy = _Sinkhorn.apply(x, y, a, b, p, blur)
+    loss, pxy = _Sinkhorn.apply(x, y, a, b, p, blur, tol, max_iter)
     return loss, pxy.detach()
 
 

@@ -282,7 +282,8 @@ class WLM(Method):
         target = slice(first + 1, last + 1)
         a = uniform(positions)
         blur = self.blur or spec.blur
-        loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur)
+        # Batches are noisier than a plan whose marginals are off by a percent.
+        loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur, tol=1e-2, max_iter=40)
         loss = (loss + extra["constant"][target]).mean()
 
         penalty = self.force_penalty
