@@ -83,7 +83,7 @@ def rollout(
 
     n_panels = len(wanted) + 2
     if ax is None:
-        columns = min(n_panels, 4)
+        columns = 3 if n_panels in (5, 6, 9) else min(n_panels, 4)  # few empty places in the last row
         rows = -(-n_panels // columns)
         figure, grid = plt.subplots(
             rows,
