@@ -129,7 +129,7 @@ def predict(
 
     Without measured velocities, how fast a population moves between two observations is what they say
     least about. A random share ``steady`` of the cells then goes to the same end on a straight line at
-    constant speed: the prediction is a mixture of both paces (``docs/benchmarks.md`` has what it is worth).
+    constant speed: the prediction is a mixture of both paces.
 
     Parameters
     ----------
