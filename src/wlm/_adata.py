@@ -98,6 +98,8 @@ def read_cells(
             f"at least 2 cells are needed at every time; time(s) {_list(observed[counts < 2])} have one: "
             f"leave them out, or give them the time of a neighbour"
         )
+    if v is not None and velocity_key is not None:
+        _check_velocity(v, velocity_key, times, training[0])
     return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training)
 
 
@@ -155,10 +157,19 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
             f"velocity_key {key!r} is neither in obsm ({list(adata.obsm)}) nor in layers ({list(adata.layers)}); "
             "run scv.tl.velocity(adata) first, or name the key that holds velocities"
         )
-    bad = ~np.isfinite(v).all(axis=1)
-    if bad.any():
-        raise ValueError(f"velocities in {key!r} are NaN or infinite for {bad.sum()} cells")
     return np.ascontiguousarray(v, dtype=np.float32)
+
+
+def _check_velocity(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:
+    """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none."""
+    bad = ~np.isfinite(v).all(axis=1)
+    for t in np.unique(times[bad]):
+        here = np.flatnonzero(times == t)
+        if t == first or np.isinf(v[here]).any() or np.isfinite(v[here]).any():
+            raise ValueError(
+                f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells at {t:g}; "
+                "they may be missing (all NaN) at whole times after the first training time only"
+            )
 
 
 def read_labels(labels: Any, unit: str, name: str = "times") -> NDArray[np.float64]:

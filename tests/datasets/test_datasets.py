@@ -10,7 +10,7 @@ import scanpy as sc
 from scipy.stats import kstest, poisson
 
 import wlm
-from wlm.datasets import _bifurcation, _fetch, _real
+from wlm.datasets import _bifurcation, _fetch, _particles, _real
 from wlm.datasets._fetch import Source, fetch
 
 
@@ -188,3 +188,69 @@ def test_real_data(real_data, monkeypatch):
 def test_cache_folder_without_the_variable(monkeypatch):
     monkeypatch.delenv("WLM_DATA_DIR", raising=False)
     assert _fetch.cache_folder().name == "wlm"
+
+
+@pytest.mark.parametrize("name", sorted(_particles.POTENTIALS))
+def test_gradients_are_those_of_the_potentials(name):
+    energy, gradient = _particles.POTENTIALS[name]
+    x, h = np.random.default_rng(0).normal(size=(50, 2)), 1e-6
+    slope = [(energy(x + h * e) - energy(x - h * e)) / (2 * h) for e in np.eye(2)]
+    assert np.allclose(np.stack(slope, 1), gradient(x), atol=1e-5)
+
+
+def test_gradient_flow_of_the_quadratic_potential_is_an_ornstein_uhlenbeck_process():
+    adata = wlm.datasets.gradient_flow_sde("quadratic", 20_000, n_times=5, dt=0.1, sigma=0.8, rng=1)
+    t, x = adata.obs["time"].to_numpy(), adata.obsm["X_position"]
+    for s in np.unique(t):
+        variance = 0.2 * np.exp(-2 * s) + 0.32 * (1 - np.exp(-2 * s))
+        assert x[t == s].var() == pytest.approx(variance, rel=0.03)
+        assert abs(x[t == s].mean()) < 0.01
+    # The canonical velocity at the first time, where the density is N(0, 0.2): (sigma^2 / 2 / 0.2 - 1) x.
+    assert np.allclose(adata.obsm["velocity"][t == 0], (0.32 / 0.2 - 1) * x[t == 0], atol=1e-5)
+    assert np.isnan(adata.obsm["velocity"][t > 0]).all()
+    assert np.allclose(adata.obsm["true_drift"], -x) and np.allclose(
+        adata.obs["true_potential"], (x**2).sum(1) / 2, atol=1e-5
+    )
+
+
+def test_pairing_of_the_gradient_flows():
+    together, apart = (
+        wlm.datasets.gradient_flow_sde("wavy_plateau", 2000, n_times=3, paired=p).obsm["X_position"].reshape(3, -1)
+        for p in (True, False)
+    )
+    assert np.corrcoef(together[0], together[2])[0, 1] > 0.8 and abs(np.corrcoef(apart[0], apart[2])[0, 1]) < 0.1
+
+
+def test_boids_obey_their_rules():
+    alone = wlm.datasets.boids(30, n_times=5, radius=1e-9, separation_radius=0, limit=1e9, rng=1)
+    x, v = (alone.obsm[k].reshape(5, 30, 2) for k in ("X_position", "velocity"))
+    assert np.allclose(x, x[0] + 0.5 * np.arange(5)[:, None, None] * v[0], atol=1e-4)  # nobody in sight: straight on
+    # Everyone in sight, alignment alone: velocities relax to their mean, which is kept.
+    flock = wlm.datasets.boids(30, n_times=20, radius=1e9, cohesion=0, separation=0, limit=1e9, rng=1)
+    v = flock.obsm["velocity"].reshape(20, 30, 2)
+    assert np.allclose(v.mean(1), v[0].mean(0), atol=1e-5) and v[-1].std() < 0.1 * v[0].std()
+    # A pair: attraction of cohesion, repulsion of separation, equal and opposite.
+    for weights, sign in (({"cohesion": 0.1, "separation": 0}, 1), ({"cohesion": 0, "separation": 0.1}, -1)):
+        pair = wlm.datasets.boids(2, n_times=2, radius=1e9, separation_radius=1e9, alignment=0, limit=1e9, **weights)
+        x, v = (pair.obsm[k].reshape(2, 2, 2) for k in ("X_position", "velocity"))
+        change = (v[1] - v[0]) / 0.5
+        assert np.allclose(change[0], sign * 0.1 * (x[0, 1] - x[0, 0]), atol=1e-5) and np.allclose(
+            change.sum(0), 0, atol=1e-5
+        )
+    out = wlm.datasets.boids(50, n_times=200, rng=0)
+    assert np.linalg.norm(out.obsm["X_position"], axis=1).max() < 9  # the boundary turns them back
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: wlm.datasets.gradient_flow_sde("cubic"), "potential must be one of"),
+        (lambda: wlm.datasets.gradient_flow_sde(n_times=1), "at least 2 particles and 2 times"),
+        (lambda: wlm.datasets.gradient_flow_sde(dt=0), "dt must be positive"),
+        (lambda: wlm.datasets.boids(1), "at least 2 boids"),
+        (lambda: wlm.datasets.boids(radius=-1), "dt and radius must be positive"),
+    ],
+)
+def test_particles_refuse_what_cannot_be_simulated(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

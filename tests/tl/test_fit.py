@@ -197,6 +197,10 @@ def broken(adata, how):
     elif how == "nan velocity":
         adata.obsm["v"] = np.full((adata.n_obs, 5), np.nan)
         call["velocity_key"] = "v"
+    elif how == "patchy velocity":
+        adata.obsm["v"] = np.zeros((adata.n_obs, 5))
+        adata.obsm["v"][np.flatnonzero(adata.obs["day"] == 3)[0]] = np.nan
+        call["velocity_key"] = "v"
     elif how == "short velocity":
         adata.obsm["v"] = np.zeros((adata.n_obs, 2))
         call["velocity_key"] = "v"
@@ -243,7 +247,8 @@ def broken(adata, how):
         ("all held out", ValueError, "of which 1, 2, 3, 4 are held out"),
         ("no velocity", KeyError, "neither in obsm"),
         ("velocity wanted", ValueError, "pass velocity_key"),
-        ("nan velocity", ValueError, "NaN or infinite for 300 cells"),
+        ("nan velocity", ValueError, "NaN or infinite for 60 of 60 cells at 0; they may be missing"),
+        ("patchy velocity", ValueError, "NaN or infinite for 1 of 60 cells at 3"),
         ("short velocity", ValueError, "5 dimensions"),
         ("layer without loadings", KeyError, r"varm\['PCs'\] is missing"),
         ("slash", ValueError, "without '/'"),
@@ -289,6 +294,19 @@ def test_an_interrupted_fit_keeps_what_was_there(fitted, error, monkeypatch, qui
         wlm.tl.fit(fitted, "day", rng=9, **quick)
     same(before, snapshot(fitted))
     assert np.array_equal(old, fitted.uns["wlm"]["weights"]["potential_embed_weight"])
+
+
+def test_velocities_may_be_missing_at_whole_later_times(cells, quick):
+    """There cells start with carried momentum; measured times keep their velocities."""
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=(cells.n_obs, 5)).astype(np.float32)
+    day = cells.obs["day"].to_numpy()
+    v[day == 1] = np.nan
+    cells.obsm["v"] = v
+    wlm.tl.fit(cells, "day", velocity_key="v", restart=1.0, **quick)
+    stored = cells.obsm["wlm_velocity"]
+    assert np.array_equal(stored[day != 1], v[day != 1]) and np.isfinite(stored).all()
+    assert np.isfinite(wlm.tl.predict(cells, 1.5).obsm["X_pca"]).all()
 
 
 def test_not_an_anndata():

@@ -23,7 +23,8 @@ class Populations:
     positions
         T arrays of shape (n_k, d).
     velocities
-        T arrays of shape (n_k, d) in the units of ``positions`` per unit of ``times``, or None.
+        T arrays of shape (n_k, d) in the units of ``positions`` per unit of ``times``, or None. After the
+        first, an array may be all NaN: not measured at that time.
 
     Raises
     ------
@@ -48,12 +49,13 @@ class Populations:
         for name, arrays in (("positions", self.positions), ("velocities", self.velocities or self.positions)):
             if len(arrays) != len(self.times):
                 raise ValueError(f"{len(self.times)} times but {name} of {len(arrays)}")
-            for t, a, x in zip(self.times, arrays, self.positions, strict=True):
+            for k, (t, a, x) in enumerate(zip(self.times, arrays, self.positions, strict=True)):
                 if a.shape != x.shape:
                     raise ValueError(f"{name} at time {t:g} have shape {a.shape}, positions {x.shape}")
                 if len(a) < 2:
                     raise ValueError(f"time {t:g} has {len(a)} cell(s); at least 2 are needed")
-                if not np.isfinite(a).all():
+                unmeasured = name == "velocities" and k > 0 and np.isnan(a).all()
+                if not unmeasured and not np.isfinite(a).all():
                     raise ValueError(f"{name} at time {t:g} contain NaN or infinite values")
 
     @property

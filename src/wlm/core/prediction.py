@@ -74,7 +74,7 @@ def fields(
     Parameters
     ----------
     x, v, times
-        Positions (n, d), velocities (n, d) or None, and times (n,) of all cells.
+        Positions (n, d), velocities (n, d; NaN where not measured) or None, and times (n,) of all cells.
     observed
         Distinct times, increasing.
     path
@@ -90,7 +90,7 @@ def fields(
         i = np.flatnonzero(times == t)
         potential[i] = dynamics.energy(x[i], t)
         out["force"][i] = dynamics.force(x[i], t)
-        if v is not None:
+        if v is not None and np.isfinite(v[i]).all():
             out["velocity"][i] = v[i]
         elif t < path.times[0]:
             continue  # a held-out time before the first training time: nothing starts there

@@ -1,6 +1,7 @@
 """Simulated and real cells to learn with."""
 
 from wlm.datasets._bifurcation import bifurcation
+from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._real import embryoid_body, emt, vortex
 
-__all__ = ["bifurcation", "embryoid_body", "emt", "vortex"]
+__all__ = ["bifurcation", "boids", "embryoid_body", "emt", "gradient_flow_sde", "vortex"]

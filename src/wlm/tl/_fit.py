@@ -53,7 +53,8 @@ def fit(
     velocity_key
         Velocities of the cells: a key of ``obsm`` (n_obs, >= d), or a layer of gene velocities, which is
         projected on ``varm["PCs"]``. They are taken as they are, in units per unit of ``time_key``: RNA
-        velocities in other units of time must be rescaled first.
+        velocities in other units of time must be rescaled first. They may be missing (all NaN) at whole
+        times after the first: cells start there with the momentum that the rollout brings.
     holdout
         A time, or times, to leave out of training.
     key_added

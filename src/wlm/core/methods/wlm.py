@@ -241,8 +241,11 @@ class WLM(Method):
         # The divergence's constant -OT(y, y) / 2, so that the logged loss tends to zero.
         batches, weights = _batches(snapshots.positions, self.batch_size, generator)[1:]
         constant = self_term(batches, weights, p=self.p, blur=self.blur or spec.blur)
+        velocities = snapshots.velocities if self._start(spec) == "data" else None
         extra = {
             "fields": fields,
+            # Times at which cells start with measured velocities.
+            "measured": {k for k, v in enumerate(velocities or []) if bool(torch.isfinite(v).all())},
             "constant": constant,
             "carried": {},  # time index -> the last batch of observed cells there, with the momentum brought to them
             "schedule": torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate),
@@ -257,6 +260,8 @@ class WLM(Method):
         first = 0
         if _draw(generator) < self.restart:
             first = int(_draw(generator) * (n_times - 1))
+            if first not in extra["measured"] and first not in extra["carried"]:
+                first = 0  # no rollout has come by yet to bring momentum there
         x, v = self._start_state(model, state, cells, first)
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
         last = first + 1 + int(_draw(generator) * (n_times - 1 - first))
@@ -307,14 +312,14 @@ class WLM(Method):
         """Positions and velocities that a rollout from time index ``first`` starts with."""
         x = state.snapshots.positions[first][cells[first]]
         velocities = state.snapshots.velocities
-        if velocities is not None and model.initial_velocity(x[:1]) is None:
+        if velocities is not None and first in state.extra["measured"]:
             return x, velocities[first][cells[first]]
-        if first > 0 and first in state.extra["carried"]:
+        if first > 0:
             x, v = state.extra["carried"][first]
             return x, model.start_velocity(v, state.generator)
-        # Before the first rollout has come by, later cells borrow the initial field.
         v = model.initial_velocity(x)
-        return x, torch.zeros_like(x) if v is None else v
+        assert v is not None, "velocities of the first time are checked when populations are made"
+        return x, v
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero" or "learned"."""
