@@ -162,7 +162,7 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
 
 def _check_velocity(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:
     """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none."""
-    bad = ~np.isfinite(v).all(axis=1)
+    bad = np.logical_not(np.isfinite(v).all(axis=1))
     for t in np.unique(times[bad]):
         here = np.flatnonzero(times == t)
         if t == first or np.isinf(v[here]).any() or np.isfinite(v[here]).any():
