@@ -57,8 +57,28 @@ def test_training_draws_loss_and_friction(fitted):
     assert last == pytest.approx(fitted.uns["wlm"]["friction"], rel=0.2)
 
 
-@pytest.mark.parametrize("plot", [wlm.pl.rollout, wlm.pl.training])
+def test_energy_draws_the_balance(fitted):
+    with pytest.raises(KeyError, match="run wlm.tl.diagnose"):
+        wlm.pl.energy(fitted)
+    wlm.tl.diagnose(fitted)
+    ax = wlm.pl.energy(fitted)
+    lines = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
+    assert np.allclose(lines["sum"], lines["kinetic"] + lines["potential"] + lines["dissipated"])
+    assert ax.get_xlabel() == "day" and ax.get_ylabel() == "energy per cell (PC²/time²)"
+
+
+def test_friction_draws_the_fit_and_other_seeds(fitted):
+    assert len(wlm.pl.friction(fitted).collections) == 1
+    wlm.tl.diagnose(fitted, seeds=3)
+    ax = wlm.pl.friction(fitted)
+    others, kept = (c.get_offsets() for c in ax.collections)
+    assert len(others) == 2 and kept[0, 1] == pytest.approx(fitted.uns["wlm"]["friction"])
+    assert "1/time unit" in ax.get_ylabel()
+
+
+@pytest.mark.parametrize("plot", [wlm.pl.rollout, wlm.pl.training, wlm.pl.friction, wlm.pl.energy])
 def test_plots_write_nothing_and_need_a_fit(plot, fitted, cells):
+    wlm.tl.diagnose(fitted)
     keys = sorted(fitted.obsm), sorted(fitted.uns), list(fitted.obs)
     assert plot(fitted) is not None and plot(fitted, show=True) is None
     assert (sorted(fitted.obsm), sorted(fitted.uns), list(fitted.obs)) == keys

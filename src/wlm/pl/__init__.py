@@ -1,6 +1,7 @@
 """Plots. None of them writes to the object it draws."""
 
+from wlm.pl._energy import energy, friction
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
 
-__all__ = ["rollout", "training"]
+__all__ = ["energy", "friction", "rollout", "training"]

@@ -1,7 +1,8 @@
-"""Tools: fit, predict, evaluate."""
+"""Tools: fit, predict, evaluate, diagnose."""
 
+from wlm.tl._diagnose import diagnose
 from wlm.tl._evaluate import evaluate
 from wlm.tl._fit import fit
 from wlm.tl._predict import predict
 
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["diagnose", "evaluate", "fit", "predict"]

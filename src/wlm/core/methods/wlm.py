@@ -17,6 +17,7 @@ from wlm.core.divergences import self_term, sinkhorn_loss, uniform
 from wlm.core.energies import PopulationPotential, force
 from wlm.core.integrators import leapfrog, substeps_for
 from wlm.core.methods._base import Method, Model, Spec, State
+from wlm.core.methods._start import GradientField, fit_dice
 from wlm.core.populations import Snapshots, sample_index
 
 
@@ -27,7 +28,7 @@ class Mechanics(Model):
         self,
         potential: PopulationPotential,
         friction: float,
-        start: nn.Module | None,
+        start: GradientField | None,
         *,
         rest: bool,
         momentum: str,
@@ -50,7 +51,7 @@ class Mechanics(Model):
 
     def initial_velocity(self, x: Tensor) -> Tensor | None:
         if self.start is not None:
-            return self.start(x)
+            return self.start(x, x.new_zeros(()))
         return torch.zeros_like(x) if self._rest else None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,24 +79,6 @@ class Mechanics(Model):
         return {"friction": self.friction.item()}
 
 
-class _Gradient(nn.Module):
-    """A velocity field (n, d) that is the gradient of a learned scalar, as the theory asks of v0 (eq. 1)."""
-
-    def __init__(self, dim: int, width: int):
-        super().__init__()
-        self.first = nn.Linear(dim, width)
-        self.second = nn.Linear(width, width)
-        self.last = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        # s(x) = <last, softplus(W2 silu(W1 x))>, differentiated by hand: one first-order graph.
-        h = self.first(x)
-        sigma = torch.sigmoid(h)
-        slope = sigma * (1 + h * (1 - sigma))
-        g = torch.sigmoid(self.second(h * sigma)) * self.last
-        return ((g @ self.second.weight) * slope) @ self.first.weight
-
-
 @dataclass(frozen=True, kw_only=True)
 class WLM(Method):
     """Options of ``method="wlm"``.
@@ -117,7 +100,8 @@ class WLM(Method):
         Learning rate of the logarithm of friction.
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
-        potential) or ``"auto"``: data if velocities are given, else learned.
+        potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
+        :func:`~wlm.core.methods._start.dice_loss`) or ``"auto"``: data if velocities are given, else learned.
     gradient
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
         ``"truncated"`` treats the points where the force is evaluated as constants.
@@ -192,7 +176,7 @@ class WLM(Method):
         if self.blur is not None:
             self._require("blur", float, 0, open_low=True)
         self._require_one_of("p", (1, 2))
-        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned"))
+        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated"))
         self._require_one_of("momentum", ("full", "mixed", "none"))
         self._require_one_of("gradient", ("full", "truncated"))
         self._require_one_of("learn_friction", (True, False))
@@ -203,7 +187,7 @@ class WLM(Method):
     def check(self, *, has_velocity: bool) -> None:
         if self.initial_velocity == "data" and not has_velocity:
             raise ValueError(
-                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'zero' or 'learned'"
+                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', 'zero'"
             )
 
     def build(self, spec: Spec) -> Mechanics:
@@ -223,7 +207,7 @@ class WLM(Method):
         model = Mechanics(
             potential,
             friction,
-            _Gradient(spec.n_dims, self.width) if start == "learned" else None,
+            GradientField(spec.n_dims, self.width) if start in ("learned", "estimated") else None,
             rest=start == "zero",
             momentum=self.momentum,
             step=self.max_step / 2,
@@ -233,7 +217,9 @@ class WLM(Method):
         return model
 
     def init(self, model: Mechanics, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
-        fields = [p for name, p in model.named_parameters() if name != "log_friction"]
+        if self.initial_velocity == "estimated" and model.start is not None:
+            fit_dice(model.start, snapshots, generator)
+        fields = [p for name, p in model.named_parameters() if name != "log_friction" and p.requires_grad]
         groups = [{"params": fields, "lr": self.lr, "weight_decay": self.weight_decay}]
         if model.log_friction is not None and self.learn_friction:
             groups.append({"params": [model.log_friction], "lr": self.friction_lr, "weight_decay": 0.0})
@@ -266,24 +252,16 @@ class WLM(Method):
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
         last = first + 1 + int(_draw(generator) * (n_times - 1 - first))
         substeps = substeps_for(times[first : last + 1], self.max_step * 4 ** (_draw(generator) - 0.5))
-
-        full = self.gradient == "full"
-        work: list[Tensor] = []
+        fine, at = _refine(times[first : last + 1], substeps)
 
         def acceleration(x: Tensor, t: Tensor) -> Tensor:
-            a = force(model.potential, x, t, through_positions=full)
-            work.append(a.square().sum(-1).mean())
-            return a
+            return force(model.potential, x, t, through_positions=self.gradient == "full")
 
-        states = leapfrog(
-            acceleration,
-            x,
-            v,
-            times[first : last + 1],
-            model.friction,
-            substeps,
-        )
-        positions, velocities = map(torch.stack, zip(*states, strict=True))
+        states = [(x, v), *leapfrog(acceleration, x, v, fine, model.friction, [1] * (len(fine) - 1))]
+        # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
+        path = torch.stack([v for _, v in states[1:]])
+        bending = (path.diff(dim=0).square().sum(-1).mean(-1) / fine[1:].diff()).sum() / (fine[-1] - fine[0])
+        positions, velocities = (torch.stack([states[i][j] for i in at]) for j in (0, 1))
         target = slice(first + 1, last + 1)
         a = uniform(positions)
         blur = self.blur or spec.blur
@@ -296,7 +274,7 @@ class WLM(Method):
             penalty = 0.01 if self._start(spec) == "data" else 0.1
 
         state.optimizer.zero_grad(set_to_none=True)
-        (loss + penalty * torch.stack(work).mean()).backward()
+        (loss + penalty * bending).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
         state.optimizer.step()
         extra["schedule"].step()
@@ -318,11 +296,10 @@ class WLM(Method):
             x, v = state.extra["carried"][first]
             return x, model.start_velocity(v, state.generator)
         v = model.initial_velocity(x)
-        assert v is not None, "velocities of the first time are checked when populations are made"
-        return x, v
+        return x, torch.zeros_like(x) if v is None else v
 
     def _start(self, spec: Spec) -> str:
-        """Initial velocity in use: "data", "zero" or "learned"."""
+        """Initial velocity in use: "data", "zero", "learned" or "estimated"."""
         if self.initial_velocity == "auto":
             return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
@@ -334,6 +311,15 @@ class WLM(Method):
             return (step + 1) / warm_up
         done = (step - warm_up) / max(1, self.n_steps - warm_up)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
+    """Each interval of ``times`` cut into its number of equal steps, and where its end is then."""
+    steps = [
+        t + (u - t) * (i + 1) / n for t, u, n in zip(times[:-1], times[1:], substeps, strict=True) for i in range(n)
+    ]
+    at = [sum(substeps[: k + 1]) for k in range(len(substeps))]
+    return torch.stack([times[0], *steps]), at
 
 
 def _draw(generator: torch.Generator) -> float:

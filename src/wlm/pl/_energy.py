@@ -1,0 +1,117 @@
+"""Friction and energies of a diagnosed fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+from matplotlib.axes import Axes
+
+from wlm._adata import StoredFit, read_fit
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, new_axes
+
+
+def energy(
+    adata: ad.AnnData,
+    *,
+    key: str = "wlm",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Any:
+    """Draw kinetic, potential and dissipated energy along the rollout; dotted lines are observed times.
+
+    Parameters
+    ----------
+    adata
+        An object with a fit that :func:`wlm.tl.diagnose` has seen.
+    key
+        Name of the fit.
+    ax
+        Axes to draw on.
+    show
+        Show the figure; by default in interactive mode only.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure, or the axes, or None if the figure was shown.
+    """
+    fit, found = _diagnosis(adata, key)
+    ax = new_axes(ax)
+    times = np.asarray(found["times"])
+    parts = {name: np.asarray(found[f"{name}_path"]) for name in ("kinetic", "potential", "dissipated")}
+    for (name, values), color in zip(parts.items(), (PREDICTED, "#009E73", PATH), strict=True):
+        ax.plot(times, values, color=color, lw=1.8, label=name)
+    ax.plot(times, sum(parts.values()), color="black", lw=1, ls="--", label="sum")
+    for t in fit.observed[fit.observed >= times[0]]:
+        ax.axvline(t, color=OBSERVED, lw=0.6, ls=":", zorder=0)
+    ax.set_xlabel(f"{fit.time_key} ({fit.unit})" if fit.unit else fit.time_key)
+    ax.set_ylabel(f"energy per cell ({_length(fit)}²/{fit.unit or 'time'}²)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+
+
+def friction(
+    adata: ad.AnnData,
+    *,
+    key: str = "wlm",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Any:
+    """Draw how the friction was learned, and the friction of fits with other seeds.
+
+    Parameters
+    ----------
+    adata
+        An object with a fit; if :func:`wlm.tl.diagnose` has seen it, its seeds are drawn as well.
+    key
+        Name of the fit.
+    ax
+        Axes to draw on.
+    show
+        Show the figure; by default in interactive mode only.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure, or the axes, or None if the figure was shown.
+    """
+    fit = read_fit(adata, key)
+    history = fit.uns["history"]
+    if "friction" not in history:
+        raise ValueError(f"uns[{key!r}] has no friction; draw a fit of method='wlm'")
+    ax = new_axes(ax)
+    step, scale = np.asarray(history["step"], dtype=float), 1 / fit.dynamics.units.time
+    values = np.asarray(history["friction"], dtype=float) * scale
+    ax.plot(step, values, color=PATH, lw=1.8, label="while training")
+    kept = float(fit.uns["friction"])
+    right = step[-1] * 1.04
+    others = np.asarray(adata.uns.get(f"{key}_diagnosis", {}).get("friction_seeds", [kept]))[1:]
+    if len(others):
+        ax.scatter(np.full(len(others), right), others, s=22, color=OBSERVED, label="other seeds", zorder=3)
+    ax.scatter([right], [kept], s=30, color="black", label="this fit", zorder=4)
+    ax.set_ylim(0, 1.15 * max(values.max(), kept, *others, 1e-6))
+    ax.set_xlim(0, step[-1] * 1.08)
+    ax.set_xlabel("training step")
+    ax.set_ylabel(f"friction (1/{fit.unit or 'time unit'})")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+
+
+def _diagnosis(adata: ad.AnnData, key: str) -> tuple[StoredFit, Any]:
+    fit = read_fit(adata, key)
+    if f"{key}_diagnosis" not in adata.uns:
+        raise KeyError(f"uns['{key}_diagnosis'] is missing; run wlm.tl.diagnose(adata, key={key!r}) first")
+    return fit, adata.uns[f"{key}_diagnosis"]
+
+
+def _length(fit: StoredFit) -> str:
+    name = fit.use_rep.removeprefix("X_")
+    return "PC" if name == "pca" else name

@@ -1,0 +1,227 @@
+"""What kind of dynamics a fit has found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from wlm._adata import StoredFit, check_representation, read_fit, read_rep
+from wlm._logging import logger, quiet
+from wlm._random import RNG, as_seeds
+from wlm.core.diagnosis import conservation_error, energies
+from wlm.core.prediction import Rollout
+from wlm.tl._evaluate import evaluate
+from wlm.tl._fit import fit
+
+
+def diagnose(
+    adata: ad.AnnData,
+    *,
+    key: str = "wlm",
+    seeds: int = 1,
+    holdout: Any = None,
+    n_jobs: int = 1,
+    rng: RNG = 0,
+) -> pd.DataFrame:
+    """Report friction, where the energy goes, how much inertia there is, and whether velocities helped.
+
+    Parameters
+    ----------
+    adata
+        An object with a fit.
+    key
+        Name ``K`` of the fit.
+    seeds
+        Fits to take the spread of the friction over: the stored one and ``seeds - 1`` more with the same
+        settings and other seeds. They are not kept.
+    holdout
+        Times, or ``"each"``, to hold out in turn, with ``seeds`` fits each, to compare fits with and
+        without the velocities (see :func:`wlm.tl.evaluate`). By default no such comparison is made.
+    n_jobs
+        Fits to run at the same time.
+    rng
+        Seed of the other fits.
+
+    Returns
+    -------
+    A row per quantity with the columns ``value``, ``unit`` and ``meaning``:
+
+    ``friction``
+        And ``friction_sd`` over seeds (NaN for one).
+    ``relaxation``
+        Mean intervals between training times in which friction takes away 63 % of a velocity.
+    ``inertia``
+        Share of the inertial term in the equation of motion along the rollout: 0 is a gradient flow,
+        1 Newton's mechanics.
+    ``alignment``
+        1 if velocities are proportional to forces, as in a gradient flow.
+    ``kinetic``, ``potential``, ``dissipated``
+        Changes from the first to the last time, mean per cell. They add up to ``imbalance``.
+    ``imbalance``, ``conservation_error``
+        Errors of the integration, relative: of the energy balance, and of the energy when friction is
+        switched off. Large values mean that the potential is steeper than the integrator's step allows
+        (choose a smaller ``max_step``), or that it depends on time.
+    ``velocity_gain``
+        With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without,
+        relative to without; and ``velocity_gain_sd`` over seeds.
+
+    Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), and the
+    energies along the rollout (``times``, ``kinetic_path``, ``potential_path``, ``dissipated_path``), which
+    :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw.
+
+    Raises
+    ------
+    KeyError
+        If there is no fit.
+    ValueError
+        If the dynamics have no friction, ``adata`` no longer holds the cells of the fit, or a comparison
+        is asked for and the fit has no velocities.
+
+    Examples
+    --------
+    >>> import wlm
+    >>> adata = wlm.datasets.gradient_flow_sde(n_cells=50, n_times=4)
+    >>> wlm.tl.fit(adata, "time", use_rep="X_position", n_steps=20, show_progress=False)
+    >>> wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1
+    True
+    """
+    stored = read_fit(adata, key)
+    check_representation(adata, stored, read_rep(adata, stored.use_rep, stored.n_dims))
+    dynamics, params = stored.dynamics, stored.uns["params"]
+    if "friction" not in dynamics.rates():
+        raise ValueError(f"uns[{key!r}] has no friction; diagnose second-order dynamics, of method='wlm' for example")
+    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds < 1:
+        raise ValueError(f"seeds must be a positive integer, found {seeds!r}")
+    if holdout is not None and not dynamics.needs_velocity:
+        raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")
+    arguments = {"method": dynamics.method.name, **{k: params[k] for k in ("use_rep", "n_dims") if k in params}}
+    options = _options(stored)
+
+    rollout = stored.uns["rollout"]
+    path = Rollout(
+        np.asarray(rollout["times"], dtype=np.float64),
+        np.asarray(rollout["positions"]),
+        np.asarray(rollout["velocities"]),
+        np.arange(len(rollout["origin"])),
+    )
+    energy, inertia, alignment = energies(dynamics, path)
+    friction = [dynamics.rates()["friction"]]
+    others = [s for s in as_seeds(rng, seeds) if s != params["seed"]][: seeds - 1]
+    held = np.asarray(stored.uns["time"]["holdout"])
+    friction += Parallel(n_jobs=n_jobs)(
+        delayed(_friction)(adata, stored.time_key, params.get("velocity_key"), held, seed, arguments, options)
+        for seed in others
+    )
+    unit = stored.unit or "time unit"
+    squared = f"{stored.use_rep} units^2 / {unit}^2"
+    gamma = float(np.mean(friction))
+    rows: dict[str, tuple[float, str, str]] = {
+        "friction": (gamma, f"1/{unit}", "rate at which cells lose velocity"),
+        "friction_sd": (float(np.std(friction, ddof=1)) if seeds > 1 else np.nan, f"1/{unit}", f"over {seeds} seed(s)"),
+        "relaxation": (
+            1 / (gamma * dynamics.units.time) if gamma > 0 else np.inf,
+            "intervals",
+            "time in which 63 % of a velocity is lost",
+        ),
+        "inertia": (inertia, "", "0: gradient flow, 1: Newton's mechanics"),
+        "alignment": (alignment, "", "1: velocities are proportional to forces"),
+        "kinetic": (float(energy.kinetic[-1] - energy.kinetic[0]), squared, "change along the rollout"),
+        "potential": (float(energy.potential[-1]), squared, "change along the rollout"),
+        "dissipated": (float(energy.dissipated[-1]), squared, "taken away by friction along the rollout"),
+        "imbalance": (energy.imbalance, "", "error of the energy balance"),
+        "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
+    }
+    if holdout is not None:
+        gain = _velocity_gain(adata, stored, holdout, seeds, n_jobs, rng, arguments, options)
+        rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with velocities than without, relative")
+        rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
+    report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
+    adata.uns[f"{key}_diagnosis"] = {
+        **{name: row[0] for name, row in rows.items()},
+        "friction_seeds": np.asarray(friction),
+        "times": energy.times,
+        "kinetic_path": energy.kinetic,
+        "potential_path": energy.potential,
+        "dissipated_path": energy.dissipated,
+    }
+    logger.info("%s; added uns[%r]", _verdict(report), f"{key}_diagnosis")
+    return report
+
+
+def _options(stored: StoredFit) -> dict[str, Any]:
+    """The options of the fit that are not the method's defaults."""
+    method = stored.dynamics.method
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if getattr(method, f.name) != f.default}
+
+
+def _friction(
+    adata: ad.AnnData,
+    time_key: str,
+    velocity_key: str | None,
+    held: np.ndarray,
+    seed: int,
+    arguments: dict[str, Any],
+    options: dict[str, Any],
+) -> float:
+    """Friction of a fit with another seed."""
+    with quiet():
+        other = fit(
+            adata,
+            time_key,
+            velocity_key=velocity_key,
+            holdout=held.tolist() if len(held) else None,
+            key_added="wlm_diagnosis_refit",
+            rng=seed,
+            show_progress=False,
+            copy=True,
+            **arguments,
+            **options,
+        )
+    return float(other.uns["wlm_diagnosis_refit"]["friction"])  # type: ignore[union-attr]
+
+
+def _velocity_gain(
+    adata: ad.AnnData,
+    stored: StoredFit,
+    holdout: Any,
+    seeds: int,
+    n_jobs: int,
+    rng: RNG,
+    arguments: dict[str, Any],
+    options: dict[str, Any],
+) -> np.ndarray:
+    """Relative gain of mean W1 by velocities (seeds,), on the same held-out times and seeds."""
+    # Without velocities the method chooses how cells start.
+    free = {k: v for k, v in options.items() if k != "initial_velocity"}
+    scores = []
+    for velocity_key, chosen in ((stored.uns["params"]["velocity_key"], options), (None, free)):
+        table = evaluate(
+            adata,
+            stored.time_key,
+            velocity_key=velocity_key,
+            holdout=holdout,
+            metrics=("w1",),
+            baselines=False,
+            seeds=seeds,
+            n_jobs=n_jobs,
+            rng=rng,
+            **arguments,
+            **chosen,
+        )
+        scores.append(table.groupby("seed")["w1"].mean().sort_index().to_numpy())
+    return 1 - scores[0] / scores[1]
+
+
+def _verdict(report: pd.DataFrame) -> str:
+    inertia = report.loc["inertia", "value"]
+    kind = "close to a gradient flow" if inertia < 0.1 else "inertial" if inertia > 0.9 else "partly inertial"
+    text = f"the dynamics are {kind} (inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
+    if "velocity_gain" in report.index:
+        gain = report.loc["velocity_gain", "value"]
+        text += f"; velocities {'LOWER' if gain > 0 else 'RAISE'} the held-out W1 by {abs(gain):.1%}"
+    return text

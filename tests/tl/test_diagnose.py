@@ -1,0 +1,67 @@
+"""The diagnosis: what it reports, writes, refuses."""
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import wlm
+
+
+@pytest.fixture
+def moving(cells, quick):
+    cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
+    wlm.tl.fit(cells, "day", velocity_key="v", holdout=2, key_added="m", **quick)
+    return cells
+
+
+def test_the_report_and_what_is_written(fitted, tmp_path):
+    keys = list(fitted.obs), list(fitted.obsm), {k: v for k, v in fitted.uns.items() if k != "wlm"}.keys()
+    report = wlm.tl.diagnose(fitted)
+    assert list(report.columns) == ["value", "unit", "meaning"]
+    assert report.loc["friction", "value"] == fitted.uns["wlm"]["friction"]
+    assert np.isnan(report.loc["friction_sd", "value"])
+    assert 0 <= report.loc["inertia", "value"] <= 1 and 0 <= report.loc["alignment", "value"] <= 1
+    stored = fitted.uns["wlm_diagnosis"]
+    total = stored["kinetic_path"] + stored["potential_path"] + stored["dissipated_path"]
+    balance = report["value"]["kinetic"] + report["value"]["potential"] + report["value"]["dissipated"]
+    assert balance == pytest.approx(total[-1] - total[0], abs=1e-6)
+    fitted.write_h5ad(tmp_path / "d.h5ad")
+    again = ad.read_h5ad(tmp_path / "d.h5ad")
+    assert np.allclose(again.uns["wlm_diagnosis"]["times"], stored["times"])
+    assert (list(fitted.obs), list(fitted.obsm)) == keys[:2]
+
+
+def test_other_seeds_refit_with_the_same_settings(fitted):
+    report = wlm.tl.diagnose(fitted, seeds=3)
+    stored = fitted.uns["wlm_diagnosis"]["friction_seeds"]
+    assert len(stored) == 3 and stored[0] == fitted.uns["wlm"]["friction"] and len(set(stored)) == 3
+    assert report.loc["friction_sd", "value"] == pytest.approx(np.std(stored, ddof=1))
+    assert not [k for k in fitted.uns if "refit" in k]
+    assert np.array_equal(wlm.tl.diagnose(fitted, seeds=3)["value"], report["value"])
+
+
+def test_gain_by_velocities_is_that_of_two_evaluations(moving, quick):
+    report = wlm.tl.diagnose(moving, key="m", holdout=[2, 3], rng=3)
+    options = {k: v for k, v in quick.items() if k != "show_progress"}
+    with_v, without = (
+        wlm.tl.evaluate(
+            moving, "day", holdout=[2, 3], velocity_key=v, metrics=("w1",), baselines=False, rng=3, **options
+        )
+        for v in ("v", None)
+    )
+    assert report.loc["velocity_gain", "value"] == pytest.approx(1 - with_v["w1"].mean() / without["w1"].mean())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"key": "other"}, KeyError, "run wlm.tl.fit"),
+        ({"seeds": 0}, ValueError, "seeds must be a positive integer"),
+        ({"holdout": "each"}, ValueError, "fitted without velocities"),
+    ],
+    ids=str,
+)
+def test_impossible_diagnoses(fitted, call, error, message):
+    with pytest.raises(error, match=message):
+        wlm.tl.diagnose(fitted, **call)
+    assert "wlm_diagnosis" not in fitted.uns
