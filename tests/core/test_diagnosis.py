@@ -27,7 +27,7 @@ class Spring(nn.Module):
 
 def spring(gamma, *, length=1.0, time=1.0):
     model = Mechanics(Spring(gamma), gamma, None, rest=False, momentum="full", step=0.05)
-    return Dynamics(model, WLM(), Spec(2, 1.0, has_velocity=True), Units(np.zeros(2), length, 0.0, time))
+    return Dynamics(model, WLM(), Spec(2, 1.0, has_velocity=True, n_times=9), Units(np.zeros(2), length, 0.0, time))
 
 
 def path(dynamics, x, v, end=4.0):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from wlm.core.divergences import sinkhorn_loss
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import WLM
+from wlm.core.methods import wlm as wlm_method
 from wlm.core.populations import Populations
 from wlm.core.training import TrainingError, train
 
@@ -26,7 +28,7 @@ def oscillators(n=200, times=(0.0, 0.5, 1.0, 1.5), omega2=(1.0, 2.0), seed=0):
 
 def test_recovers_a_known_quadratic_potential():
     populations = oscillators()
-    method = WLM(n_steps=500, friction=0, force_penalty=0.0, initial_velocity="data", **SMALL)
+    method = WLM(n_steps=500, friction=0, acceleration_penalty=0.0, initial_velocity="data", **SMALL)
     dynamics = train(populations, method, seed=0).dynamics
     x = populations.positions[1]
     expected = -np.array([1.0, 2.0]) * x
@@ -44,15 +46,44 @@ def test_recovers_a_known_quadratic_potential():
 
 
 def test_friction_is_learned():
-    """A cloud that coasts to rest without force: x' = v0 exp(-gamma t)."""
-    rng, gamma, times = np.random.default_rng(0), 2.0, np.array([0.0, 1.0, 2.0, 3.0])
-    x0 = 0.2 * rng.normal(size=(150, 2))
-    v0 = np.broadcast_to([3.0, 0.0], x0.shape)
+    """Cells that coast to rest without force, each in its own direction: x = x0 + v0 (1 - exp(-gamma t)) / gamma."""
+    rng, gamma, times = np.random.default_rng(0), 1.5, np.array([0.0, 0.5, 1.0, 1.5])
+    x0, v0 = rng.normal(size=(150, 2)), 2 * rng.normal(size=(150, 2))
     x = tuple(x0 + v0 * (1 - np.exp(-gamma * t)) / gamma for t in times)
     v = tuple(v0 * np.exp(-gamma * t) for t in times)
-    method = WLM(n_steps=250, friction=0.5, friction_lr=3e-2, force_penalty=1.0, **SMALL)
+    method = WLM(n_steps=250, friction=0.2, friction_lr=0.1, blur=0.15, **SMALL)
     friction = train(Populations(times, x, v), method).dynamics.rates()["friction"]
-    assert friction == pytest.approx(gamma, rel=0.3)
+    assert friction == pytest.approx(gamma, rel=0.2)
+
+
+def test_longest_horizon_grows_over_the_curriculum(monkeypatch):
+    reached = []
+    p = oscillators(20, times=np.arange(13.0))
+
+    def horizon(*arguments):
+        reached.append(len(arguments[0]))
+        return sinkhorn_loss(*arguments, p=2, blur=1.0)
+
+    monkeypatch.setattr(wlm_method, "sinkhorn_loss", lambda *a, **_: horizon(*a))
+    train(p, WLM(n_steps=60, restart=0.0, curriculum=1.0, **SMALL))
+    assert max(reached[:5]) <= 5 < max(reached[:40]) and 10 < max(reached) <= 12
+
+
+def test_a_step_without_a_usable_gradient_is_skipped_but_not_for_ever(monkeypatch):
+    p = oscillators(20)
+    norm = torch.nn.utils.clip_grad_norm_
+    steps = []
+
+    def sometimes(parameters, clip):
+        steps.append(1)
+        return norm(parameters, clip) if len(steps) != 3 else torch.tensor(torch.inf)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", sometimes)
+    history = train(p, WLM(n_steps=6, **SMALL)).history
+    assert history["gradient_norm"][2] == 0 and (np.delete(history["gradient_norm"], 2) > 0).all()
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(TrainingError, match="gradient_norm became nan at step 10"):
+        train(p, WLM(n_steps=30, **SMALL))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +102,7 @@ def test_same_seed_same_numbers_and_global_state_untouched(options):
     assert np.array_equal(runs[0].history["loss"], runs[1].history["loss"])
 
 
-@pytest.mark.parametrize("start", ["zero", "learned"])
+@pytest.mark.parametrize("start", ["zero", "learned", "estimated"])
 def test_starts_without_velocities(start):
     p = oscillators(60)
     populations = Populations(p.times, p.positions)
@@ -128,6 +159,9 @@ def test_unequal_populations_and_irregular_times():
         ({"p": 3}, ValueError, "p must be one of"),
         ({"width": 30, "heads": 4}, ValueError, "multiple of heads"),
         ({"restart": 2}, ValueError, "restart must be at most 1"),
+        ({"max_step": 0}, ValueError, "max_step must be above 0"),
+        ({"curriculum": -1}, ValueError, "curriculum must be at least 0"),
+        ({"acceleration_penalty": "much"}, TypeError, "acceleration_penalty must be a number"),
         ({"learn_friction": "yes"}, ValueError, "learn_friction must be one of"),
         ({"learning_rate": 1}, TypeError, "unknown option.*options are.*lr"),
     ],

@@ -133,6 +133,6 @@ class Dynamics:
         return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))
 
 
-#: Blur of the plan that carries velocities, as a fraction of the training blur: fine enough to keep
-#: velocities of different branches apart.
-CARRY_BLUR = 0.3
+#: Blur of the plan that carries velocities, relative to the training blur: coarse enough to average over
+#: cells, fine enough to keep velocities of different branches apart.
+CARRY_BLUR = 1.5

@@ -14,6 +14,10 @@ from wlm.core.methods._base import Method, Spec
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
 
 
+#: Blur of the divergence, as a share of the median distance between cells of a population.
+BLUR = 0.1
+
+
 class TrainingError(RuntimeError):
     """Training stopped because it cannot go on; nothing was written."""
 
@@ -64,7 +68,10 @@ def train(
     snapshots = Snapshots.of(populations, units, device)
     generator = torch.Generator(device).manual_seed(seed)
     spec = Spec(
-        populations.n_dims, 0.5 * median_distance(snapshots.positions, generator), snapshots.velocities is not None
+        n_dims=populations.n_dims,
+        blur=BLUR * median_distance(snapshots.positions, generator),
+        has_velocity=snapshots.velocities is not None,
+        n_times=len(populations.times),
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU only: torch.manual_seed would reseed every device

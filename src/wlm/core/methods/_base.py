@@ -25,14 +25,18 @@ class Spec:
     n_dims
         Dimension d of the state space.
     blur
-        Length scale of the data, half the median distance within a population, in standard units.
+        Length below which the data are not resolved, a tenth of the median distance within a population, in
+        standard units.
     has_velocity
         Whether velocities were given.
+    n_times
+        Training times.
     """
 
     n_dims: int
     blur: float
     has_velocity: bool
+    n_times: int
 
 
 class Model(nn.Module, ABC):

@@ -20,6 +20,11 @@ from wlm.core.methods._base import Method, Model, Spec, State
 from wlm.core.methods._start import GradientField, fit_dice
 from wlm.core.populations import Snapshots, sample_index
 
+#: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
+FIRST_HORIZON = 4
+#: Steps in a row that may pass without a finite gradient; then training stops with an error.
+MAX_SKIPPED = 10
+
 
 class Mechanics(Model):
     """A population potential, a friction and, if it is learned, a field of initial velocities."""
@@ -93,11 +98,13 @@ class WLM(Method):
         Cells drawn from each population per step.
     friction
         Friction, or its initial value, per mean interval between training times. 0 is conservative and
-        is never learned. ``None`` starts at 0.1 where the initial velocity is measured, at 0.3 where not.
+        is never learned. ``None`` starts at 0.1 where the initial velocity is measured and at 3 where not:
+        without velocities inertia has to show itself, with them friction has.
     learn_friction
         Whether friction is learned (as its logarithm).
     friction_lr
-        Learning rate of the logarithm of friction.
+        Learning rate of the logarithm of friction; ``None`` takes 0.01 where the initial velocity is
+        measured, 0.1 where not.
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
         potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
@@ -113,16 +120,20 @@ class WLM(Method):
         With what part of the momentum carried to them cells of later times start, in training and
         prediction: ``"full"``, ``"none"`` (at rest, as in the paper) or ``"mixed"``, a random part of each
         cell's. Measured velocities and those at the first time are always used in full.
-    force_penalty
-        Weight of the mean squared force (standard units) in the loss: of all mechanics that explain the
-        populations, the ones with the least force are preferred. ``None`` takes 0.1 where the initial
-        velocity is not measured, so that many mechanics explain the same populations, and 0.01 where it is.
+    acceleration_penalty
+        Weight of the mean squared acceleration dv/dt along the paths (standard units) in the loss: of all
+        mechanics that explain the populations, the ones with the steadiest motion are preferred.
+    curriculum
+        Share of the training over which the longest horizon grows from four intervals to all; 0 allows all
+        of them from the start.
     max_step
         Typical integrator step in training, in mean intervals; it is varied by a factor of two either
-        way so that the dynamics do not depend on it. Predictions take half of it.
+        way so that the dynamics do not depend on it. Predictions take half of it. ``None`` takes half an
+        interval, or a sixteenth of the time from first to last where that is more (but no step passes an
+        observed time).
     p, blur
-        Exponent and blur of the Sinkhorn divergence; ``blur=None`` takes half the median distance
-        between cells of a population. ``blur`` is in standard units.
+        Exponent and blur of the Sinkhorn divergence; ``blur=None`` takes a tenth of the median
+        distance between cells of a population. ``blur`` is in standard units.
     width, depth, heads, hidden, n_inducing
         Size of the potential, see :class:`~wlm.core.energies.PopulationPotential`.
     time_features
@@ -142,13 +153,14 @@ class WLM(Method):
     batch_size: int = 256
     friction: float | None = None
     learn_friction: bool = True
-    friction_lr: float = 1e-2
+    friction_lr: float | None = None
     initial_velocity: str = "auto"
     gradient: str = "full"
     restart: float = 0.5
     momentum: str = "full"
-    force_penalty: float | None = None
-    max_step: float = 0.5
+    acceleration_penalty: float = 0.01
+    curriculum: float = 0.5
+    max_step: float | None = None
     p: int = 2
     blur: float | None = None
     width: int = 64
@@ -165,16 +177,17 @@ class WLM(Method):
         for field in ("n_steps", "batch_size", "width", "depth", "heads", "hidden"):
             self._require(field, int, 1)
         self._require("n_inducing", int, 0)
-        for field in ("lr", "max_step", "clip", "friction_lr"):
+        for field in ("lr", "clip"):
             self._require(field, float, 0, open_low=True)
-        self._require("weight_decay", float, 0)
-        for field in ("restart", "ema"):
+        for field in ("weight_decay", "acceleration_penalty"):
+            self._require(field, float, 0)
+        for field in ("restart", "ema", "curriculum"):
             self._require(field, float, 0, 1)
-        for field in ("friction", "force_penalty"):
+        if self.friction is not None:
+            self._require("friction", float, 0)
+        for field in ("friction_lr", "blur", "max_step"):
             if getattr(self, field) is not None:
-                self._require(field, float, 0)
-        if self.blur is not None:
-            self._require("blur", float, 0, open_low=True)
+                self._require(field, float, 0, open_low=True)
         self._require_one_of("p", (1, 2))
         self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated"))
         self._require_one_of("momentum", ("full", "mixed", "none"))
@@ -203,14 +216,14 @@ class WLM(Method):
         start = self._start(spec)
         friction = self.friction
         if friction is None:
-            friction = 0.1 if start == "data" else 0.3
+            friction = 0.1 if start == "data" else 3.0
         model = Mechanics(
             potential,
             friction,
             GradientField(spec.n_dims, self.width) if start in ("learned", "estimated") else None,
             rest=start == "zero",
             momentum=self.momentum,
-            step=self.max_step / 2,
+            step=self._step(spec) / 2,
         )
         if model.log_friction is not None:
             model.log_friction.requires_grad_(self.learn_friction)
@@ -222,7 +235,8 @@ class WLM(Method):
         fields = [p for name, p in model.named_parameters() if name != "log_friction" and p.requires_grad]
         groups = [{"params": fields, "lr": self.lr, "weight_decay": self.weight_decay}]
         if model.log_friction is not None and self.learn_friction:
-            groups.append({"params": [model.log_friction], "lr": self.friction_lr, "weight_decay": 0.0})
+            lr = self.friction_lr or (0.01 if self._start(spec) == "data" else 0.1)
+            groups.append({"params": [model.log_friction], "lr": lr, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         # The divergence's constant -OT(y, y) / 2, so that the logged loss tends to zero.
         batches, weights = _batches(snapshots.positions, self.batch_size, generator)[1:]
@@ -233,6 +247,7 @@ class WLM(Method):
             # Times at which cells start with measured velocities.
             "measured": {k for k, v in enumerate(velocities or []) if bool(torch.isfinite(v).all())},
             "constant": constant,
+            "skipped": 0,  # steps in a row without a usable gradient
             "carried": {},  # time index -> the last batch of observed cells there, with the momentum brought to them
             "schedule": torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate),
         }
@@ -250,17 +265,21 @@ class WLM(Method):
                 first = 0  # no rollout has come by yet to bring momentum there
         x, v = self._start_state(model, state, cells, first)
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
-        last = first + 1 + int(_draw(generator) * (n_times - 1 - first))
-        substeps = substeps_for(times[first : last + 1], self.max_step * 4 ** (_draw(generator) - 0.5))
+        longest = n_times - 1 - first
+        if self.curriculum > 0:
+            grown = extra["schedule"].last_epoch / (self.curriculum * self.n_steps)
+            longest = min(longest, FIRST_HORIZON + int(grown * n_times))
+        last = first + 1 + int(_draw(generator) * longest)
+        substeps = substeps_for(times[first : last + 1], self._step(spec) * 4 ** (_draw(generator) - 0.5))
         fine, at = _refine(times[first : last + 1], substeps)
 
-        def acceleration(x: Tensor, t: Tensor) -> Tensor:
+        def push(x: Tensor, t: Tensor) -> Tensor:
             return force(model.potential, x, t, through_positions=self.gradient == "full")
 
-        states = [(x, v), *leapfrog(acceleration, x, v, fine, model.friction, [1] * (len(fine) - 1))]
+        states = [(x, v), *leapfrog(push, x, v, fine, model.friction, [1] * (len(fine) - 1))]
         # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
         path = torch.stack([v for _, v in states[1:]])
-        bending = (path.diff(dim=0).square().sum(-1).mean(-1) / fine[1:].diff()).sum() / (fine[-1] - fine[0])
+        acceleration = (path.diff(dim=0).square().sum(-1).mean(-1) / fine[1:].diff()).sum() / (fine[-1] - fine[0])
         positions, velocities = (torch.stack([states[i][j] for i in at]) for j in (0, 1))
         target = slice(first + 1, last + 1)
         a = uniform(positions)
@@ -269,14 +288,17 @@ class WLM(Method):
         loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur, tol=1e-2, max_iter=40)
         loss = (loss + extra["constant"][target]).mean()
 
-        penalty = self.force_penalty
-        if penalty is None:
-            penalty = 0.01 if self._start(spec) == "data" else 0.1
-
         state.optimizer.zero_grad(set_to_none=True)
-        (loss + penalty * bending).backward()
+        (loss + self.acceleration_penalty * acceleration).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
-        state.optimizer.step()
+        # A long rollout of chaotic dynamics can have a gradient beyond all numbers and a fine loss: such a
+        # step is skipped, but not for ever.
+        usable = bool(torch.isfinite(norm))
+        extra["skipped"] = 0 if usable else extra["skipped"] + 1
+        if usable:
+            state.optimizer.step()
+        elif extra["skipped"] < MAX_SKIPPED and bool(torch.isfinite(loss)):
+            norm = torch.zeros(())
         extra["schedule"].step()
 
         if first == 0:
@@ -303,6 +325,10 @@ class WLM(Method):
         if self.initial_velocity == "auto":
             return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
+
+    def _step(self, spec: Spec) -> float:
+        """Typical step of the integrator in training, in mean intervals."""
+        return self.max_step or max(0.5, (spec.n_times - 1) / 16)
 
     def _rate(self, step: int) -> float:
         """Learning rate at ``step`` (from 0) as a share of its peak."""
