@@ -33,8 +33,8 @@ N_FINGERPRINT = 64
 class Cells:
     """What the core needs to know of an AnnData: when and where each cell is, and how it moves.
 
-    ``times`` (n,) float64; ``x`` and ``v`` (n, d) float32; ``observed`` and ``training`` are the
-    distinct times, all of them and without the held-out ones.
+    ``times`` (n,) float64; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights, or None;
+    ``observed`` and ``training`` are the distinct times, all of them and without the held-out ones.
     """
 
     names: pd.Index
@@ -46,6 +46,7 @@ class Cells:
     v: NDArray[np.float32] | None
     observed: NDArray[np.float64]
     training: NDArray[np.float64]
+    w: NDArray[np.float64] | None = None
 
     def at(self, t: float) -> NDArray[np.intp]:
         """Indices of the cells observed at time ``t``."""
@@ -54,9 +55,12 @@ class Cells:
     def populations(self) -> Populations:
         """The training populations."""
         index = [self.at(t) for t in self.training]
-        v = self.v
+        v, w = self.v, self.w
         return Populations(
-            self.training, tuple(self.x[i] for i in index), None if v is None else tuple(v[i] for i in index)
+            self.training,
+            tuple(self.x[i] for i in index),
+            None if v is None else tuple(v[i] for i in index),
+            None if w is None else tuple(w[i] for i in index),
         )
 
 
@@ -67,14 +71,15 @@ def read_cells(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    weight_key: str | None = None,
     holdout: Any = None,
 ) -> Cells:
-    """Read times, representation and velocities, and refuse what cannot be fitted.
+    """Read times, representation, velocities and weights, and refuse what cannot be fitted.
 
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep`` or ``velocity_key`` is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key`` or ``weight_key`` is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
@@ -100,7 +105,8 @@ def read_cells(
         )
     if v is not None and velocity_key is not None:
         _check_velocity(v, velocity_key, times, training[0])
-    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training)
+    w = None if weight_key is None else read_weights(adata, weight_key)
+    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w)
 
 
 def read_times(adata: ad.AnnData, time_key: str) -> tuple[NDArray[np.float64], str]:
@@ -141,6 +147,20 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
             f"obsm[{use_rep!r}] has NaN or infinite values in {bad.sum()} cells ({list(adata.obs_names[bad][:3])}, ...)"
         )
     return np.ascontiguousarray(x)
+
+
+def read_weights(adata: ad.AnnData, weight_key: str) -> NDArray[np.float64]:
+    """Weights (n,) of the cells; refuses what is not a positive number."""
+    if weight_key not in adata.obs:
+        raise KeyError(f"obs[{weight_key!r}] is missing; obs has {list(adata.obs.columns)}")
+    w = pd.to_numeric(adata.obs[weight_key], errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~(np.isfinite(w) & (w > 0))
+    if bad.any():
+        raise ValueError(
+            f"weights in obs[{weight_key!r}] must be positive numbers; {bad.sum()} of {len(w)} are not "
+            f"({list(adata.obs_names[bad][:3])}, ...): leave those cells out"
+        )
+    return w
 
 
 def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> NDArray[np.float32]:

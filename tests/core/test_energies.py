@@ -73,3 +73,30 @@ def test_truncated_force_has_no_gradient_in_positions_and_the_same_in_parameters
     full = torch.autograd.grad(force(net, x, t), [x, weight], lam)
     truncated = torch.autograd.grad(force(net, x, t, through_positions=False), [x, weight], lam, allow_unused=True)
     assert truncated[0] is None and torch.allclose(full[1], truncated[1])
+
+
+@pytest.mark.parametrize("n_inducing", [0, 8])
+def test_a_cell_of_weight_two_is_two_cells(n_inducing):
+    net, x, t = potential(n_inducing), torch.randn(30, 3), torch.tensor(0.0)
+    w = torch.ones(30)
+    w[:10] = 2
+    twice = torch.cat([x, x[:10]])
+    w = w / w.mean()
+    assert torch.allclose(net(x, t, w), net(twice, t)[:30], atol=1e-5)
+    assert torch.allclose(force(net, x, t, w), force(net, twice, t)[:30], atol=1e-5)
+    assert not torch.allclose(force(net, x, t, w), force(net, x, t), atol=1e-3)
+    assert torch.allclose(force(net, x, t, torch.ones(30)), force(net, x, t), atol=1e-5)
+
+
+def test_the_gradient_of_a_weighted_force_agrees_with_automatic_differentiation():
+    net, x, t = potential(8), torch.randn(30, 3, requires_grad=True), torch.tensor(0.0)
+    w, lam = torch.rand(30) + 0.5, torch.randn(30, 3)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    ours = torch.autograd.grad((lam * force(net, x, t, w)).sum(), [x, *parameters], allow_unused=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        exact = -torch.autograd.grad((w * net(x, t, w)).sum(), x, create_graph=True)[0] / w[:, None]
+        theirs = torch.autograd.grad((lam * exact).sum(), [x, *parameters], allow_unused=True)
+    for a, b in zip(ours, theirs, strict=True):
+        if b is not None and b.norm() > 1e-3:
+            assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+            assert a.norm().item() == pytest.approx(b.norm().item(), rel=2e-2)

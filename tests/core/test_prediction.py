@@ -115,3 +115,24 @@ def test_mmd_against_its_definition():
     k = lambda a, b: sum(np.exp(-((a - b) ** 2).sum() / (h * 2.0**e)) for e in range(-2, 3))  # noqa: E731
     mean = lambda p, q: np.mean([[k(a, b) for b in q] for a in p])  # noqa: E731
     assert mmd(x, y) == pytest.approx(mean(x, x) + mean(y, y) - 2 * mean(x, y))
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_weights_in_metrics_count_cells(name):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3)) + 0.5
+    a, b = rng.integers(1, 4, 30), rng.integers(1, 4, 40)
+    expected = METRICS[name](np.repeat(x, a, axis=0), np.repeat(y, b, axis=0))
+    # MMD's bandwidth is that of the different points, so repeats change it a little.
+    assert METRICS[name](x, y, a, b) == pytest.approx(expected, rel=0.05 if name == "mmd" else 1e-6)
+    assert METRICS[name](x, y, np.ones(30), np.ones(40)) == pytest.approx(METRICS[name](x, y))
+
+
+def test_weights_decide_who_partners_whom():
+    """Two cells, two places: with weights 9:1 on both sides everyone stays, without on one side most must move."""
+    x = np.repeat([[0.0, 0.0], [10.0, 0.0]], 200, axis=0)
+    heavy = np.repeat([0.9, 0.1], 200)
+    stay = interpolate(x, x, 1.0, a=heavy, b=heavy)
+    assert np.allclose(stay, x)
+    move = interpolate(x, x, 1.0, b=heavy)
+    assert (move[200:, 0] < 5).mean() == pytest.approx(0.8, abs=0.08) and np.allclose(move[:200], x[:200])

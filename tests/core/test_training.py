@@ -140,6 +140,28 @@ def test_units_do_not_matter():
     assert np.allclose(100 * a.force(x, 0.5) / 10**2, b.force(100 * x + 7, 8.0), rtol=1e-2, atol=1e-3)
 
 
+def test_equal_weights_change_nothing_and_unequal_ones_do():
+    p = oscillators(60)
+    rng = np.random.default_rng(0)
+    same = tuple(np.full(60, 3.0) for _ in p.times)
+    other = tuple(rng.uniform(0.2, 5, 60) for _ in p.times)
+    weighted = [Populations(p.times, p.positions, p.velocities, w) for w in (None, same, other)]
+    losses = [train(q, WLM(n_steps=6, **SMALL)).history["loss"] for q in weighted]
+    assert np.allclose(losses[0], losses[1], rtol=1e-3, atol=1e-5) and not np.allclose(losses[0], losses[2], rtol=1e-2)
+
+
+def test_weights_move_mass():
+    """The same cells at both times, but the weights move from left to right: so must the cells."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 2)) * 0.3 + np.repeat([[-1.0, 0.0], [1.0, 0.0]], 50, axis=0)
+    left, right = np.repeat([9.0, 1.0], 50), np.repeat([1.0, 9.0], 50)
+    method = WLM(n_steps=150, initial_velocity="zero", **SMALL)
+    for weights, shift in (((left, right), 1.6), ((left, left), 0.0)):
+        dynamics = train(Populations(np.array([0.0, 1.0]), (x, x), weights=weights), method).dynamics
+        end = dynamics.simulate(x, [0.0, 1.0], w=weights[0])[0][-1]
+        assert np.average(end[:, 0] - x[:, 0], weights=weights[0]) == pytest.approx(shift, abs=0.4)
+
+
 def test_unequal_populations_and_irregular_times():
     rng = np.random.default_rng(0)
     sizes, times = (300, 7, 90), np.array([0.0, 0.3, 4.0])
@@ -185,6 +207,12 @@ def test_wrong_options_fail_at_once(options, error, message):
 def test_impossible_populations_are_refused(times, positions, message):
     with pytest.raises(ValueError, match=message):
         Populations(np.array(times), tuple(positions))
+
+
+@pytest.mark.parametrize(("weights", "message"), [(np.ones(4), "shape"), (np.array([1.0, 0, 1]), "must be positive")])
+def test_impossible_weights_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        Populations(np.array([0.0, 1.0]), (np.eye(3),) * 2, weights=(np.ones(3), weights))
 
 
 @pytest.mark.gpu

@@ -66,6 +66,16 @@ def test_jobs_give_the_same_numbers_as_one(cells, quick):
     pd.testing.assert_frame_equal(one, two)
 
 
+def test_weights_enter_scores_and_baselines(cells, quick):
+    cells.obs["w"] = np.where(cells.obs["day"] == 2, np.random.default_rng(0).uniform(0.1, 5, cells.n_obs), 1.0)
+    options = {k: v for k, v in quick.items() if k != "show_progress"}
+    table = wlm.tl.evaluate(cells, "day", holdout=2, weight_key="w", metrics=("w1",), **options).set_index("model")
+    x, day, w = cells.obsm["X_pca"], cells.obs["day"].to_numpy(), cells.obs["w"].to_numpy()
+    expected = w1(x[day == 1], x[day == 2], None, w[day == 2])
+    assert table.loc["previous", "w1"] == pytest.approx(expected)
+    assert table.loc["previous", "w1"] != pytest.approx(w1(x[day == 1], x[day == 2]), rel=1e-3)
+
+
 def test_object_is_not_changed(cells, quick):
     before = cells.obs.copy(), sorted(cells.obsm), sorted(cells.uns)
     wlm.tl.evaluate(

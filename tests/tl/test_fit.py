@@ -201,6 +201,11 @@ def broken(adata, how):
         adata.obsm["v"] = np.zeros((adata.n_obs, 5))
         adata.obsm["v"][np.flatnonzero(adata.obs["day"] == 3)[0]] = np.nan
         call["velocity_key"] = "v"
+    elif how == "no weights":
+        call["weight_key"] = "w"
+    elif how == "bad weights":
+        adata.obs["w"] = np.append(np.ones(adata.n_obs - 2), [-1, np.nan])
+        call["weight_key"] = "w"
     elif how == "short velocity":
         adata.obsm["v"] = np.zeros((adata.n_obs, 2))
         call["velocity_key"] = "v"
@@ -250,6 +255,8 @@ def broken(adata, how):
         ("nan velocity", ValueError, "NaN or infinite for 60 of 60 cells at 0; they may be missing"),
         ("patchy velocity", ValueError, "NaN or infinite for 1 of 60 cells at 3"),
         ("short velocity", ValueError, "5 dimensions"),
+        ("no weights", KeyError, r"obs\['w'\] is missing"),
+        ("bad weights", ValueError, "must be positive numbers; 2 of 300 are not"),
         ("layer without loadings", KeyError, r"varm\['PCs'\] is missing"),
         ("slash", ValueError, "without '/'"),
         ("device", ValueError, "device 'abacus' cannot be used"),

@@ -57,6 +57,23 @@ def test_from_time_and_n_cells(fitted):
     assert (wlm.tl.predict(fitted, 3.5, from_time=2).obs["from_time"] == 2).all()
 
 
+def test_weights_are_carried_along(cells, quick):
+    rng = np.random.default_rng(0)
+    cells.obs["w"] = rng.uniform(0.1, 3, cells.n_obs)
+    wlm.tl.fit(cells, "day", weight_key="w", holdout=2, **quick)
+    every = wlm.tl.predict(cells, 2)
+    assert np.array_equal(every.obs["w"], cells.obs.loc[every.obs["origin"], "w"])
+    some = wlm.tl.predict(cells, 2, n_cells=4000)
+    assert "w" not in some.obs
+    start = cells.obs[cells.obs["day"] == 1]
+    drawn = some.obs["origin"].value_counts().reindex(start.index).fillna(0) / 4000
+    assert np.corrcoef(drawn, start["w"])[0, 1] > 0.9
+    assert np.isfinite(wlm.tl.diagnose(cells)["value"].drop("friction_sd")).all()
+    del cells.obs["w"]
+    with pytest.raises(KeyError, match="obs\\['w'\\] is missing"):
+        wlm.tl.predict(cells, 2)
+
+
 def test_seed_decides(fitted):
     a, b, c = (wlm.tl.predict(fitted, 2.0, n_cells=20, rng=r) for r in (1, 1, 2))
     assert np.array_equal(a.obsm["X_pca"], b.obsm["X_pca"]) and not np.array_equal(a.obs["origin"], c.obs["origin"])

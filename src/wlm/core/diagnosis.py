@@ -57,16 +57,22 @@ def energies(dynamics: Dynamics, path: Rollout) -> tuple[Energies, float, float]
         proportional.
     """
     times = np.interp(np.arange(_FINER * (len(path.times) - 1) + 1) / _FINER, np.arange(len(path.times)), path.times)
-    x, v = dynamics.simulate(path.positions[0], times, v=path.velocities[0])
+    w = path.weights
+    share = np.full(path.positions.shape[1], 1.0) if w is None else w / np.mean(w)
+    x, v = dynamics.simulate(path.positions[0], times, v=path.velocities[0], w=w)
     gamma = dynamics.rates().get("friction", 0.0)
-    kinetic = 0.5 * np.square(v, dtype=np.float64).sum(-1).mean(-1)
-    potential = np.array([dynamics.energy(xs, t).astype(np.float64).mean() for xs, t in zip(x, times, strict=True)])
-    force = np.stack([dynamics.force(xs, t) for xs, t in zip(x, times, strict=True)])
+    kinetic = 0.5 * (share * np.square(v, dtype=np.float64).sum(-1)).mean(-1)
+    potential = np.array([(share * dynamics.energy(xs, t, w=w)).mean() for xs, t in zip(x, times, strict=True)])
+    force = np.stack([dynamics.force(xs, t, w=w) for xs, t in zip(x, times, strict=True)])
     power = 2 * gamma * kinetic
     dissipated = np.concatenate([[0.0], np.cumsum(np.diff(times) * (power[1:] + power[:-1]) / 2)])
-    change, loss = np.square(force - gamma * v).mean(), np.square(gamma * v).mean()
-    inertia = float(change / max(change + loss, 1e-30))
-    alignment = float((v * force).mean() ** 2 / max(np.square(v).mean() * np.square(force).mean(), 1e-30))
+
+    def mean(a: NDArray[np.floating]) -> float:
+        return float((share[:, None] * a.astype(np.float64)).mean())
+
+    change, loss = mean(np.square(force - gamma * v)), mean(np.square(gamma * v))
+    inertia = change / max(change + loss, 1e-30)
+    alignment = mean(v * force) ** 2 / max(mean(np.square(v)) * mean(np.square(force)), 1e-30)
     return Energies(times, kinetic, potential - potential[0], dissipated), inertia, alignment
 
 
@@ -82,11 +88,14 @@ def conservation_error(dynamics: Dynamics, path: Rollout) -> float:
 
     x, v = tensor(units.standard_position(path.positions[0])), tensor(path.velocities[0] / units.velocity)
     times = tensor(units.standard_time(path.times))
+    w = None if path.weights is None else tensor(path.weights / np.mean(path.weights))
+    share = torch.ones(len(x), device=x.device) if w is None else w
     zero = times.new_zeros(())
     steps = [_FINER] * (len(times) - 1)
     with torch.no_grad():
-        states = [(x, v), *leapfrog(model.force, x, v, times, zero, steps)]
-        kinetic = torch.stack([0.5 * v.square().sum(-1).mean() for _, v in states])
-        potential = torch.stack([model.energy(x, t).mean() for (x, _), t in zip(states, times, strict=True)])
+        states = [(x, v), *leapfrog(lambda x, t: model.force(x, t, w), x, v, times, zero, steps)]
+        kinetic = torch.stack([0.5 * (share * v.square().sum(-1)).mean() for _, v in states])
+        energy = [(share * model.energy(x, t, w)).mean() for (x, _), t in zip(states, times, strict=True)]
+        potential = torch.stack(energy)
     total = kinetic + potential
     return float((total - total[0]).abs().max() / kinetic.max().clamp_min(1e-30))

@@ -34,7 +34,13 @@ class Dynamics:
         return next(self.model.parameters()).device
 
     def simulate(
-        self, x: Array, times: Sequence[float] | Array, *, v: Array | None = None, seed: int = 0
+        self,
+        x: Array,
+        times: Sequence[float] | Array,
+        *,
+        v: Array | None = None,
+        w: Array | None = None,
+        seed: int = 0,
     ) -> tuple[Float32, Float32]:
         """Move cells through ``times``.
 
@@ -46,6 +52,8 @@ class Dynamics:
             Increasing times, shape (T,).
         v
             Velocities at ``times[0]``, shape (n, d); by default the model's own initial velocity.
+        w
+            Weights of the cells, shape (n,), positive; all equal by default.
         seed
             Seeds stochastic models.
 
@@ -60,7 +68,7 @@ class Dynamics:
             raise ValueError("these dynamics need the velocities of the cells they start from")
         generator = torch.Generator(self.device).manual_seed(seed)
         with torch.no_grad():
-            positions, velocities = self.model.rollout(xs, v_start, self._time(times), generator)
+            positions, velocities = self.model.rollout(xs, v_start, self._time(times), generator, self._weights(w))
         return (
             self.units.data_position(positions.cpu().numpy()).astype(np.float32),
             (velocities.cpu().numpy() * self.units.velocity).astype(np.float32),
@@ -77,18 +85,28 @@ class Dynamics:
         zero = torch.zeros(1, self.spec.n_dims, device=self.device)
         return self.model.initial_velocity(zero) is None
 
-    def energy(self, x: Array, t: float) -> Float32:
-        """Energy of each cell (n,) of the population ``x`` (n, d) at time ``t``, in length**2 / time**2."""
+    def energy(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
+        """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``, in length**2 / time**2."""
         with torch.no_grad():
-            energy = self.model.energy(self._tensor(self.units.standard_position(x)), self._time(t))
+            energy = self.model.energy(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
         return (energy.cpu().numpy() * self.units.energy).astype(np.float32)
 
-    def force(self, x: Array, t: float) -> Float32:
+    def force(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
         """Acceleration (n, d) of each cell by the energy, friction not included, in length / time**2."""
-        force = self.model.force(self._tensor(self.units.standard_position(x)), self._time(t))
+        force = self.model.force(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
         return (force.detach().cpu().numpy() * self.units.acceleration).astype(np.float32)
 
-    def carry_velocity(self, x: Array, v: Array, y: Array, *, seed: int = 0, n_max: int = 2000) -> Float32:
+    def carry_velocity(
+        self,
+        x: Array,
+        v: Array,
+        y: Array,
+        *,
+        a: Array | None = None,
+        b: Array | None = None,
+        seed: int = 0,
+        n_max: int = 2000,
+    ) -> Float32:
         """Hand the velocities of simulated cells over to observed cells.
 
         The velocity at ``y`` is the mean of ``v`` under the entropic transport plan between the two
@@ -101,6 +119,8 @@ class Dynamics:
             Simulated positions and velocities, shape (n, d).
         y
             Observed positions, shape (m, d).
+        a, b
+            Weights of simulated (n,) and observed cells (m,); all equal by default.
 
         Returns
         -------
@@ -112,12 +132,14 @@ class Dynamics:
         xs, ys = (self._tensor(self.units.standard_position(a)) for a in (x[i], y))
         eps = (CARRY_BLUR * self.spec.blur) ** 2
         c = cost(xs, ys[j], 2)
-        _, f, _ = plan(c, uniform(xs), uniform(ys[j]), eps)
+        wa = uniform(xs) if a is None else self._tensor(a[i] / a[i].sum())
+        wb = uniform(ys[j]) if b is None else self._tensor(b[j] / b[j].sum())
+        _, f, _ = plan(c, wa, wb, eps)
         out = np.empty_like(y, dtype=np.float32)
         vs = self._tensor(v[i])
         for start in range(0, len(y), 4096):
             chunk = ys[start : start + 4096]
-            w = torch.softmax((f - cost(chunk, xs, 2)) / eps, dim=1)
+            w = torch.softmax((f - cost(chunk, xs, 2)) / eps + wa.log(), dim=1)
             out[start : start + 4096] = (w @ vs).cpu().numpy()
         return out
 
@@ -128,6 +150,9 @@ class Dynamics:
 
     def _tensor(self, a: Array) -> torch.Tensor:
         return torch.as_tensor(np.array(a, dtype=np.float32), device=self.device)
+
+    def _weights(self, w: Array | None) -> torch.Tensor | None:
+        return None if w is None else self._tensor(w / np.mean(w))
 
     def _time(self, t: Sequence[float] | Array | float) -> torch.Tensor:
         return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))

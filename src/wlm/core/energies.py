@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Attention(nn.Module):
-    """Multi-head attention of ``query`` (..., q, w) to ``context`` (..., k, w)."""
+    """Multi-head attention of ``query`` (..., q, w) to ``context`` (..., k, w) with weights ``log_w`` (..., k)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -19,10 +19,11 @@ class _Attention(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+    def forward(self, query: Tensor, context: Tensor, log_w: Tensor | None = None) -> Tensor:
         q = self.q(query).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
         k, v = self.kv(context).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        y = F.scaled_dot_product_attention(q, k.transpose(-3, -2), v.transpose(-3, -2))
+        bias = None if log_w is None else log_w[..., None, None, :]
+        y = F.scaled_dot_product_attention(q, k.transpose(-3, -2), v.transpose(-3, -2), attn_mask=bias)
         return self.out(y.transpose(-3, -2).flatten(-2))
 
 
@@ -42,12 +43,13 @@ class _Block(nn.Module):
         self.attend = _Attention(width, heads)
         self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, log_w: Tensor | None = None) -> Tensor:
         y = self.norm1(z)
-        context = y
         if self.inducing is not None and self.gather is not None:
-            context = self.gather(self.inducing.expand(*y.shape[:-2], -1, -1), y)
-        z = z + self.attend(y, context)
+            summary = self.gather(self.inducing.expand(*y.shape[:-2], -1, -1), y, log_w)
+            z = z + self.attend(y, summary)
+        else:
+            z = z + self.attend(y, y, log_w)
         return z + self.feed_forward(self.norm2(z))
 
 
@@ -90,13 +92,17 @@ class PopulationPotential(nn.Module):
         nn.init.zeros_(self.energy.weight)
         nn.init.zeros_(self.energy.bias)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar."""
+    def forward(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar.
+
+        A cell of weight ``w`` (..., n) is seen by the others as that many cells.
+        """
+        log_w = None if w is None else w.log()
         if self.time is not None:
             x = torch.cat([x, self.time(t.reshape(1)).expand(*x.shape[:-1], 16)], dim=-1)
         z = self.embed(x)
         for block in self.blocks:
-            z = block(z)
+            z = block(z, log_w)
         return self.energy(self.norm(z)).squeeze(-1)
 
 
@@ -119,34 +125,46 @@ class _Force(torch.autograd.Function):
         through_positions: bool,  # noqa: FBT001 - torch passes positions only
         x: Tensor,
         t: Tensor,
+        w: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.energy, ctx.through_positions, ctx.t = energy, through_positions, t
+        ctx.energy, ctx.through_positions, ctx.t, ctx.w = energy, through_positions, t, w
         ctx.save_for_backward(x)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(energy(x, t).sum(), x)
-        return -gradient
+            (gradient,) = torch.autograd.grad(_total(energy, x, t, w), x)
+        return -gradient if w is None else -gradient / w.unsqueeze(-1)
 
     @staticmethod
     def backward(ctx: Any, lam: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
+        if ctx.w is not None:
+            lam = lam / ctx.w.unsqueeze(-1)
         step = _Force.STEP / lam.square().mean().sqrt().clamp_min(1e-30)
         sign = x.new_tensor([1.0, -1.0]).view(2, *[1] * x.ndim)
         with torch.enable_grad():
             both = (x + sign * (step * lam)).detach().requires_grad_(ctx.through_positions)
-            energy = ctx.energy(both, ctx.t)
-            slope = -(energy[0] - energy[1]).sum() / (2 * step)
+            energy = _total(ctx.energy, both, ctx.t, ctx.w, dim=tuple(range(1, both.ndim - 1)))
+            slope = -(energy[0] - energy[1]) / (2 * step)
             inputs = [p for p in ctx.energy.parameters() if p.requires_grad]
             if ctx.through_positions:
                 inputs.insert(0, both)
             gradients = list(torch.autograd.grad(slope, inputs, allow_unused=True))
         gx = gradients.pop(0).sum(0) if ctx.through_positions else None
-        return None, None, gx, None, *gradients
+        return None, None, gx, None, None, *gradients
 
 
-def force(energy: nn.Module, x: Tensor, t: Tensor, *, through_positions: bool = True) -> Tensor:
+def _total(energy: nn.Module, x: Tensor, t: Tensor, w: Tensor | None, dim: tuple[int, ...] | None = None) -> Tensor:
+    """Energy of whole populations, each cell counting as often as its weight says."""
+    return (energy(x, t) if w is None else w * energy(x, t, w)).sum(dim=dim)
+
+
+def force(
+    energy: nn.Module, x: Tensor, t: Tensor, w: Tensor | None = None, *, through_positions: bool = True
+) -> Tensor:
     r"""Force :math:`a_i = -\nabla_{x_i} U(\{x_j\}, t)` on each cell (paper, Prop. 3.1).
+
+    For cells of weight :math:`w_i` it is :math:`-\nabla_{x_i} U / w_i`, as for that many cells at the same place.
 
     Parameters
     ----------
@@ -156,6 +174,8 @@ def force(energy: nn.Module, x: Tensor, t: Tensor, *, through_positions: bool = 
         Positions, shape (..., n, d).
     t
         Time, scalar.
+    w
+        Weights of the cells, shape (..., n), 1 on average; all equal by default.
     through_positions
         Whether the backward pass also differentiates with respect to ``x``. ``False`` treats the
         point of evaluation as a constant (the truncated gradient).
@@ -165,4 +185,4 @@ def force(energy: nn.Module, x: Tensor, t: Tensor, *, through_positions: bool = 
     Accelerations, shape (..., n, d).
     """
     parameters = [p for p in energy.parameters() if p.requires_grad]
-    return _Force.apply(energy, through_positions, x, t, *parameters)
+    return _Force.apply(energy, through_positions, x, t, w, *parameters)

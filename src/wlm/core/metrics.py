@@ -12,28 +12,36 @@ import numpy as np
 from wlm.core.populations import Array
 
 
-def w1(x: Array, y: Array) -> float:
-    """Earth mover's distance: exact optimal transport with Euclidean cost between ``x`` (n, d) and ``y`` (m, d)."""
-    return _exact(x, y, "euclidean")
+def w1(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> float:
+    """Earth mover's distance: exact optimal transport with Euclidean cost between ``x`` (n, d) and ``y`` (m, d).
+
+    ``a`` (n,) and ``b`` (m,) are weights, by default equal.
+    """
+    return _exact(x, y, a, b, "euclidean")
 
 
-def w2(x: Array, y: Array) -> float:
+def w2(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> float:
     """2-Wasserstein distance: square root of exact optimal transport with squared Euclidean cost."""
-    return float(np.sqrt(_exact(x, y, "sqeuclidean")))
+    return float(np.sqrt(_exact(x, y, a, b, "sqeuclidean")))
 
 
-def _exact(x: Array, y: Array, metric: str) -> float:
+def _share(w: Array | None, n: int) -> np.ndarray:
+    """Weights (n,) that sum to one."""
+    w = np.ones(n) if w is None else np.asarray(w, dtype=np.float64)
+    return w / w.sum()
+
+
+def _exact(x: Array, y: Array, a: Array | None, b: Array | None, metric: str) -> float:
     import ot
 
     cost = ot.dist(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), metric=metric)
-    a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
-    value, log = ot.emd2(a, b, cost, numItermax=100_000_000, log=True)
+    value, log = ot.emd2(_share(a, len(x)), _share(b, len(y)), cost, numItermax=100_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"optimal transport did not converge: {log['warning']}")
     return float(value)
 
 
-def mmd(x: Array, y: Array) -> float:
+def mmd(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> float:
     r"""Squared maximum mean discrepancy, biased, with five Gaussian kernels.
 
     Bandwidths are :math:`\bar h\, 2^{-2..2}`, where :math:`\bar h` is the mean squared distance between
@@ -48,18 +56,24 @@ def mmd(x: Array, y: Array) -> float:
     if bandwidth == 0:
         return 0.0
     kernel = sum(np.exp(-square / (bandwidth * 2.0**k)) for k in range(-2, 3))
-    return float(kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean())
+    signed = np.concatenate([_share(a, n), -_share(b, m)])
+    return float(signed @ kernel @ signed)
 
 
 #: Metrics by name.
-METRICS: dict[str, Callable[[Array, Array], float]] = {"w1": w1, "w2": w2, "mmd": mmd}
+METRICS: dict[str, Callable[..., float]] = {"w1": w1, "w2": w2, "mmd": mmd}
 
 
-def coupling(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Optimal coupling of ``x`` (n, d) and ``y`` (m, d) for squared distance: row and column indices, masses."""
+def coupling(
+    x: Array, y: Array, a: Array | None = None, b: Array | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Optimal coupling of ``x`` (n, d) and ``y`` (m, d) for squared distance: row and column indices, masses.
+
+    ``a`` (n,) and ``b`` (m,) are weights, by default equal.
+    """
     import ot
 
     cost = ot.dist(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), metric="sqeuclidean")
-    plan = ot.emd(np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y)), cost, numItermax=100_000_000)
+    plan = ot.emd(_share(a, len(x)), _share(b, len(y)), cost, numItermax=100_000_000)
     i, j = np.nonzero(plan)
     return i, j, plan[i, j]

@@ -25,6 +25,8 @@ class Populations:
     velocities
         T arrays of shape (n_k, d) in the units of ``positions`` per unit of ``times``, or None. After the
         first, an array may be all NaN: not measured at that time.
+    weights
+        T arrays of shape (n_k,), positive: a cell counts as that many. All equal by default.
 
     Raises
     ------
@@ -35,6 +37,7 @@ class Populations:
     times: Array
     positions: tuple[Array, ...]
     velocities: tuple[Array, ...] | None = None
+    weights: tuple[Array, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.times) != len(self.positions):
@@ -57,6 +60,12 @@ class Populations:
                 unmeasured = name == "velocities" and k > 0 and np.isnan(a).all()
                 if not unmeasured and not np.isfinite(a).all():
                     raise ValueError(f"{name} at time {t:g} contain NaN or infinite values")
+
+        for t, w, x in zip(self.times, self.weights or (), self.positions, strict=self.weights is not None):
+            if w.shape != x.shape[:1]:
+                raise ValueError(f"weights at time {t:g} have shape {w.shape}, wanted {x.shape[:1]}")
+            if not (np.isfinite(w) & (w > 0)).all():
+                raise ValueError(f"weights at time {t:g} must be positive and finite")
 
     @property
     def n_dims(self) -> int:
@@ -119,11 +128,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Populations as tensors in standard units, on the device where they are trained on."""
+    """Populations as tensors in standard units (weights 1 on average), on the device where they are trained on."""
 
     times: Tensor
     positions: list[Tensor]
     velocities: list[Tensor] | None
+    weights: list[Tensor] | None = None
 
     @classmethod
     def of(cls, populations: Populations, units: Units, device: torch.device) -> Snapshots:
@@ -137,6 +147,7 @@ class Snapshots:
             tensor(units.standard_time(populations.times)),
             [tensor(units.standard_position(x)) for x in populations.positions],
             None if velocities is None else [tensor(v / units.velocity) for v in velocities],
+            None if populations.weights is None else [tensor(w / w.mean()) for w in populations.weights],
         )
 
 

@@ -22,13 +22,15 @@ POINTS_PER_INTERVAL = 5
 class Rollout:
     """Paths of cells from the first observed time through all others.
 
-    ``times`` (T,); ``positions`` and ``velocities`` (T, n, d); ``origin`` (n,) indices of the starting cells.
+    ``times`` (T,); ``positions`` and ``velocities`` (T, n, d); ``origin`` (n,) indices of the starting cells;
+    ``weights`` (n,) of the cells, or None if all are equal.
     """
 
     times: NDArray[np.float64]
     positions: Float32
     velocities: Float32
     origin: NDArray[np.intp]
+    weights: Array | None = None
 
     def at(self, t: float) -> tuple[Float32, Float32]:
         """Positions and velocities (n, d) at an observed time."""
@@ -37,7 +39,14 @@ class Rollout:
 
 
 def rollout(
-    dynamics: Dynamics, x: Array, v: Array | None, origin: NDArray[np.intp], observed: Array, *, seed: int = 0
+    dynamics: Dynamics,
+    x: Array,
+    v: Array | None,
+    origin: NDArray[np.intp],
+    observed: Array,
+    *,
+    w: Array | None = None,
+    seed: int = 0,
 ) -> Rollout:
     """Roll at most ``N_ROLLOUT`` of the first time's cells ``x`` (n, d) through all observed times.
 
@@ -49,14 +58,17 @@ def rollout(
         Their indices, shape (n,).
     observed
         All observed times, held-out ones included.
+    w
+        Weights of the cells, shape (n,); all equal by default.
     """
     keep = np.sort(np.random.default_rng(seed).permutation(len(x))[:N_ROLLOUT])
     fine = [
         np.linspace(a, b, POINTS_PER_INTERVAL, endpoint=False) for a, b in zip(observed[:-1], observed[1:], strict=True)
     ]
     times = np.concatenate([*fine, observed[-1:]])
-    positions, velocities = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], seed=seed)
-    return Rollout(times, positions, velocities, origin[keep])
+    w = None if w is None else w[keep]
+    positions, velocities = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], w=w, seed=seed)
+    return Rollout(times, positions, velocities, origin[keep], w)
 
 
 def fields(
@@ -67,6 +79,7 @@ def fields(
     observed: Array,
     path: Rollout,
     *,
+    w: Array | None = None,
     seed: int = 0,
 ) -> dict[str, Float32]:
     """The fitted dynamics at each observed cell's own time.
@@ -79,6 +92,8 @@ def fields(
         Distinct times, increasing.
     path
         The stored rollout, whose momentum is handed to observed cells that have no velocity of their own.
+    w
+        Weights of the cells, shape (n,); all equal by default.
 
     Returns
     -------
@@ -88,8 +103,9 @@ def fields(
     potential = np.full(len(x), np.nan, dtype=np.float32)
     for k, t in enumerate(observed):
         i = np.flatnonzero(times == t)
-        potential[i] = dynamics.energy(x[i], t)
-        out["force"][i] = dynamics.force(x[i], t)
+        wi = None if w is None else w[i]
+        potential[i] = dynamics.energy(x[i], t, w=wi)
+        out["force"][i] = dynamics.force(x[i], t, w=wi)
         if v is not None and np.isfinite(v[i]).all():
             out["velocity"][i] = v[i]
         elif t < path.times[0]:
@@ -97,12 +113,12 @@ def fields(
         elif t == path.times[0]:
             out["velocity"][i] = dynamics.simulate(x[i], [t], seed=seed)[1][0]
         else:
-            out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], seed=seed)
+            out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], a=path.weights, b=wi, seed=seed)
         if k + 1 < len(observed):
             start = out["velocity"][i]
             if t > path.times[0]:
                 start = dynamics.start_velocity(start, seed=seed)
-            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, seed=seed)[0][-1]
+            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)[0][-1]
     return {"potential": potential, **out}
 
 
@@ -115,6 +131,8 @@ def predict(
     *,
     target: Array | None = None,
     target_time: float | None = None,
+    w: Array | None = None,
+    target_w: Array | None = None,
     steady: float | None = None,
     seed: int = 0,
 ) -> tuple[Float32, Float32]:
@@ -139,6 +157,8 @@ def predict(
         Times to predict, after ``start``.
     target, target_time
         Cells (m, d) of the next observed time, for bridging the times before it.
+    w, target_w
+        Weights of the cells (n,) and of ``target`` (m,); all equal by default.
     steady
         Share of the cells that are bridged at constant speed; by default none where velocities were
         measured, else half.
@@ -152,14 +172,14 @@ def predict(
     """
     wanted = np.asarray(times, dtype=np.float64)
     grid, back = np.unique(np.append(wanted, [] if target_time is None else target_time), return_inverse=True)
-    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, seed=seed)
+    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed)
     positions, velocities = positions[1:][back], velocities[1:][back]
     if target is None or target_time is None:
         return positions, velocities
     if steady is None:
         steady = 0.0 if dynamics.needs_velocity else 0.5
     rng = np.random.default_rng(seed)
-    end = _partners(positions[-1], target, rng)
+    end = _partners(positions[-1], target, rng, w, target_w)
     error = end - positions[-1]
     positions, velocities = positions[:-1].copy(), velocities[:-1].copy()
     inside = np.flatnonzero(wanted < target_time)
@@ -172,20 +192,32 @@ def predict(
     return positions, velocities
 
 
-def interpolate(x: Array, y: Array, share: float, *, seed: int = 0) -> Array:
-    """Linear interpolation of optimal transport: cells ``x`` (n, d) moved by ``share`` towards partners in ``y``."""
-    return x + share * (_partners(x, y, np.random.default_rng(seed)) - x)
+def interpolate(
+    x: Array, y: Array, share: float, *, a: Array | None = None, b: Array | None = None, seed: int = 0
+) -> Array:
+    """Linear interpolation of optimal transport: cells ``x`` (n, d) moved by ``share`` towards partners in ``y``.
+
+    ``a`` (n,) and ``b`` (m,) are weights, by default equal.
+    """
+    return x + share * (_partners(x, y, np.random.default_rng(seed), a, b) - x)
 
 
-def _partners(x: Array, y: Array, rng: np.random.Generator, size: int = 4000) -> Array:
-    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling.
+def _partners(
+    x: Array,
+    y: Array,
+    rng: np.random.Generator,
+    a: Array | None = None,
+    b: Array | None = None,
+    size: int = 4000,
+) -> Array:
+    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a`` and ``b``.
 
     Populations of more than ``size`` cells are coupled in random parts of about that size.
     """
     parts = int(np.ceil(max(len(x), len(y)) / size))
     out = np.empty_like(x)
     for i, j in zip(np.array_split(rng.permutation(len(x)), parts), _parts(len(y), parts, rng), strict=True):
-        rows, columns, mass = coupling(x[i], y[j])
+        rows, columns, mass = coupling(x[i], y[j], None if a is None else a[i], None if b is None else b[j])
         # One draw per row, in proportion to mass: the first of exponential clocks that run at that rate.
         order = np.lexsort((rng.exponential(size=len(mass)) / mass, rows))
         first = order[np.insert(np.diff(rows[order]) > 0, 0, True)]

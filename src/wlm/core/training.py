@@ -13,7 +13,6 @@ from wlm.core.dynamics import Dynamics
 from wlm.core.methods._base import Method, Spec
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
 
-
 #: Blur of the divergence, as a share of the median distance between cells of a population.
 BLUR = 0.1
 

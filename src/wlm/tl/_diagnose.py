@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import StoredFit, check_representation, read_fit, read_rep
+from wlm._adata import StoredFit, check_representation, read_fit, read_rep, read_weights
 from wlm._logging import logger, quiet
 from wlm._random import RNG, as_seeds
 from wlm.core.diagnosis import conservation_error, energies
@@ -99,7 +99,10 @@ def diagnose(
         raise ValueError(f"seeds must be a positive integer, found {seeds!r}")
     if holdout is not None and not dynamics.needs_velocity:
         raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")
-    arguments = {"method": dynamics.method.name, **{k: params[k] for k in ("use_rep", "n_dims") if k in params}}
+    arguments = {
+        "method": dynamics.method.name,
+        **{k: params[k] for k in ("use_rep", "n_dims", "weight_key") if k in params},
+    }
     options = _options(stored)
 
     rollout = stored.uns["rollout"]
@@ -108,6 +111,7 @@ def diagnose(
         np.asarray(rollout["positions"]),
         np.asarray(rollout["velocities"]),
         np.arange(len(rollout["origin"])),
+        _rollout_weights(adata, stored),
     )
     energy, inertia, alignment = energies(dynamics, path)
     friction = [dynamics.rates()["friction"]]
@@ -151,6 +155,17 @@ def diagnose(
     }
     logger.info("%s; added uns[%r]", _verdict(report), f"{key}_diagnosis")
     return report
+
+
+def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
+    """Weights of the cells that the stored rollout starts from."""
+    weight_key = stored.uns["params"].get("weight_key")
+    if weight_key is None:
+        return None
+    index = adata.obs_names.get_indexer(pd.Index(np.asarray(stored.uns["rollout"]["origin"], dtype=object)))
+    if (index < 0).any():
+        raise ValueError("adata lacks cells that the rollout of the fit starts from; run wlm.tl.fit again")
+    return read_weights(adata, weight_key)[index]
 
 
 def _options(stored: StoredFit) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from wlm.core.prediction import interpolate
 from wlm.tl._fit import fit, get_device, get_method
 from wlm.tl._predict import predict
 
+#: Positions (n, d) and weights (n,), or None.
+Population = tuple[np.ndarray, np.ndarray | None]
 #: What a model is compared with: copying a neighbour, or interpolating between both.
 BASELINES = ("previous", "next", "ot_midpoint")
 
@@ -36,6 +38,7 @@ def evaluate(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    weight_key: str | None = None,
     device: str = "auto",
     max_cells: int = 5000,
     **method_options: Any,
@@ -44,8 +47,8 @@ def evaluate(
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, velocity_key, device, **method_options
-        As for :func:`wlm.tl.fit`.
+    adata, time_key, use_rep, n_dims, velocity_key, weight_key, device, **method_options
+        As for :func:`wlm.tl.fit`. Scores and baselines use the weights as well.
     method
         One method or several.
     holdout
@@ -88,7 +91,9 @@ def evaluate(
     for name in methods:
         get_method(name, method_options).check(has_velocity=velocity_key is not None)
     get_device(device)
-    cells = read_cells(adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key)
+    cells = read_cells(
+        adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, weight_key=weight_key
+    )
     if isinstance(holdout, str) and holdout == "each":
         held = cells.observed[1:-1]
         if len(held) == 0:
@@ -113,7 +118,7 @@ def evaluate(
     )
     rows = []
     for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
-        rows.append(_score(t, name, s, predicted, cells.x[cells.at(t)], metrics, max_cells))
+        rows.append(_score(t, name, s, predicted, _population(cells, t), metrics, max_cells))
     if baselines:
         for t in held:
             rows += _baselines(cells, t, run_seeds[0], metrics, max_cells)
@@ -128,7 +133,8 @@ def evaluate(
 def _slim(cells: Cells) -> ad.AnnData:
     """Only what a fit reads, for cheap copies to workers."""
     obsm = {"x": cells.x} if cells.v is None else {"x": cells.x, "v": cells.v}
-    return ad.AnnData(obs=pd.DataFrame({"time": cells.times}, index=cells.names), obsm=obsm)
+    obs = {"time": cells.times} if cells.w is None else {"time": cells.times, "w": cells.w}
+    return ad.AnnData(obs=pd.DataFrame(obs, index=cells.names), obsm=obsm)
 
 
 def _predict(
@@ -138,8 +144,8 @@ def _predict(
     seed: int,
     device: str,
     options: dict[str, Any],
-) -> tuple[np.ndarray, float]:
-    """Positions predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
+) -> tuple[Population, float]:
+    """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
     own = slim.copy()
     with quiet():
         fit(
@@ -148,37 +154,59 @@ def _predict(
             method=method,
             use_rep="x",
             velocity_key="v" if "v" in slim.obsm else None,
+            weight_key="w" if "w" in slim.obs else None,
             holdout=t,
             rng=seed,
             device=device,
             show_progress=False,
             **options,
         )
-    return predict(own, t, rng=seed).obsm["x"], own.uns["wlm"]["params"]["seconds"]
+    predicted = predict(own, t, rng=seed)
+    w = predicted.obs["w"].to_numpy() if "w" in predicted.obs else None
+    return (predicted.obsm["x"], w), own.uns["wlm"]["params"]["seconds"]
+
+
+def _population(cells: Cells, t: float) -> Population:
+    i = cells.at(t)
+    return cells.x[i], None if cells.w is None else cells.w[i]
+
+
+def _some(population: Population, i: np.ndarray) -> Population:
+    x, w = population
+    return x[i], None if w is None else w[i]
 
 
 def _score(
-    t: float, model: str, seed: int, predicted: np.ndarray, observed: np.ndarray, metrics: Sequence[str], max_cells: int
+    t: float,
+    model: str,
+    seed: int,
+    predicted: Population,
+    observed: Population,
+    metrics: Sequence[str],
+    max_cells: int,
 ) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    x, y = (a[rng.permutation(len(a))[:max_cells]] for a in (predicted, observed))
-    values = {m: METRICS[m](x, y) for m in metrics}
+    (x, a), (y, b) = (_some(p, rng.permutation(len(p[0]))[:max_cells]) for p in (predicted, observed))
+    values = {m: METRICS[m](x, y, a, b) for m in metrics}
     return {"time": t, "model": model, "seed": seed, "n_observed": len(y), "n_predicted": len(x), **values}
 
 
 def _baselines(cells: Cells, t: float, seed: int, metrics: Sequence[str], max_cells: int) -> list[dict[str, Any]]:
-    observed = cells.x[cells.at(t)]
+    observed = _population(cells, t)
     before, after = cells.observed[cells.observed < t][-1], cells.observed[cells.observed > t][:1]
-    previous = cells.x[cells.at(before)]
+    previous = _population(cells, before)
     populations = {"previous": previous}
     if len(after):
-        following = cells.x[cells.at(after[0])]
+        following = _population(cells, after[0])
         populations["next"] = following
-        populations["ot_midpoint"] = interpolate(previous, following, (t - before) / (after[0] - before), seed=seed)
-    rows = [_score(t, name, seed, x, observed, metrics, max_cells) for name, x in populations.items()]
-    half = np.random.default_rng(seed).permutation(len(observed))
+        (x, a), (y, b) = previous, following
+        share = (t - before) / (after[0] - before)
+        populations["ot_midpoint"] = interpolate(x, y, share, a=a, b=b, seed=seed), a
+    rows = [_score(t, name, seed, p, observed, metrics, max_cells) for name, p in populations.items()]
+    half = np.random.default_rng(seed).permutation(len(observed[0]))
     n = len(half) // 2
-    rows.append(_score(t, "floor", seed, observed[half[:n]], observed[half[n : 2 * n]], metrics, max_cells))
+    parts = _some(observed, half[:n]), _some(observed, half[n : 2 * n])
+    rows.append(_score(t, "floor", seed, *parts, metrics, max_cells))
     return rows
 
 

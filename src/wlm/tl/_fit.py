@@ -27,6 +27,7 @@ def fit(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    weight_key: str | None = None,
     holdout: Any = None,
     key_added: str = "wlm",
     rng: RNG = 0,
@@ -55,6 +56,9 @@ def fit(
         projected on ``varm["PCs"]``. They are taken as they are, in units per unit of ``time_key``: RNA
         velocities in other units of time must be rescaled first. They may be missing (all NaN) at whole
         times after the first: cells start there with the momentum that the rollout brings.
+    weight_key
+        Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
+        in predictions. For growth and for uneven sampling; all cells count the same by default.
     holdout
         A time, or times, to leave out of training.
     key_added
@@ -112,7 +116,15 @@ def fit(
     _check_key(adata, key_added, velocity_key)
     if copy and getattr(adata, "isbacked", False):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
-    cells = read_cells(adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, holdout=holdout)
+    cells = read_cells(
+        adata,
+        time_key,
+        use_rep=use_rep,
+        n_dims=n_dims,
+        velocity_key=velocity_key,
+        weight_key=weight_key,
+        holdout=holdout,
+    )
     config.check(has_velocity=cells.v is not None)
     seed = as_seed(rng)
     where = get_device(device)
@@ -139,15 +151,17 @@ def fit(
         None if v is None else v[start],
         start,
         cells.observed[cells.observed >= cells.training[0]],
+        w=None if cells.w is None else cells.w[start],
         seed=seed,
     )
-    annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, seed=seed)
+    annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=seed)
     params = {
         "time_key": time_key,
         "method": method,
         "use_rep": use_rep,
         "n_dims": n_dims,
         "velocity_key": velocity_key,
+        "weight_key": weight_key,
         "seed": seed,
         "device": str(where),
         "seconds": round(time.perf_counter() - began, 1),

@@ -17,6 +17,7 @@ from wlm._adata import (
     read_labels,
     read_rep,
     read_times,
+    read_weights,
 )
 from wlm._genes import decode
 from wlm._random import RNG, as_seed
@@ -52,7 +53,8 @@ def predict(
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
         Cells to return for each time: a random choice (with replacement if there are fewer). By default
-        all. The whole starting population is simulated either way.
+        all. The whole starting population is simulated either way. If the fit has weights, they are the
+        probabilities of the choice, and the chosen cells count the same.
     genes
         Decode the cells to gene expression through ``varm["PCs"]``.
     rng
@@ -66,6 +68,8 @@ def predict(
         The predicted time.
     ``obs["origin"]``, ``obs["from_time"]``
         Name and time of the cell it started as.
+    ``obs[weight_key]`` : float64
+        If the fit has weights and ``n_cells`` is not given: the weight of that cell.
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``X`` : float32
@@ -101,6 +105,8 @@ def predict(
         raise KeyError(f"obsm['{key}_velocity'] is missing; run wlm.tl.fit again")
     v = np.asarray(adata.obsm[f"{key}_velocity"], dtype=np.float32)
     cell_times, _ = read_times(adata, fit.time_key)
+    weight_key = fit.uns["params"].get("weight_key")
+    weights = None if weight_key is None else read_weights(adata, weight_key)
     wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times))
@@ -127,18 +133,25 @@ def predict(
             ask,
             target=x[cell_times == later[0]] if bridged else None,
             target_time=float(later[0]) if bridged else None,
+            w=None if weights is None else weights[cells],
+            target_w=None if weights is None or not bridged else weights[cell_times == later[0]],
             seed=seed,
         )
         # The whole population moves, since every cell feels it; the choice is made afterwards.
         chosen = np.arange(len(cells))
         if n_cells is not None:
-            chosen = np.random.default_rng(seed).choice(chosen, n_cells, replace=n_cells > len(cells))
+            p = None if weights is None else weights[cells] / weights[cells].sum()
+            replace = n_cells > len(cells) or p is not None
+            chosen = np.random.default_rng(seed).choice(chosen, n_cells, replace=replace, p=p)
         parts += [
             (t, start, cells[chosen], p[chosen], w[chosen], bool(bridged and t < later[0]))
             for t, p, w in zip(ask, positions, velocities, strict=True)
         ]
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part[0])[0]))
-    return _assemble(adata, fit, parts, genes, seed)
+    predicted = _assemble(adata, fit, parts, genes, seed)
+    if weights is not None and n_cells is None:
+        predicted.obs[weight_key] = np.concatenate([weights[part[2]] for part in parts])
+    return predicted
 
 
 def _starts(

@@ -51,7 +51,9 @@ class Model(nn.Module, ABC):
         return v
 
     @abstractmethod
-    def rollout(self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def rollout(
+        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Move cells from ``times[0]`` through ``times``.
 
         Parameters
@@ -62,6 +64,8 @@ class Model(nn.Module, ABC):
             Increasing times, shape (T,).
         generator
             Source of randomness, for stochastic models.
+        w
+            Weights of the cells, shape (n,), 1 on average; all equal by default.
 
         Returns
         -------
@@ -70,11 +74,11 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def energy(self, x: Tensor, t: Tensor) -> Tensor:
-        """Energy of each cell (n,) of a population ``x`` (n, d) at time ``t``."""
+    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+        """Energy of each cell (n,) of a population ``x`` (n, d) with weights ``w`` (n,) at time ``t``."""
 
     @abstractmethod
-    def force(self, x: Tensor, t: Tensor) -> Tensor:
+    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
         """Driving force on each cell (n, d), friction not included."""
 
     @abstractmethod

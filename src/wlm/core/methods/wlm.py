@@ -66,19 +66,21 @@ class Mechanics(Model):
             return torch.zeros_like(v)
         return v * torch.rand(len(v), 1, generator=generator, device=v.device)
 
-    def rollout(self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def rollout(
+        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         states = [(x, v)]
         if len(times) > 1:
             substeps = substeps_for(times, self._step)
-            states += leapfrog(lambda x, t: force(self.potential, x, t), x, v, times, self.friction, substeps)
+            states += leapfrog(lambda x, t: force(self.potential, x, t, w), x, v, times, self.friction, substeps)
         positions, velocities = zip(*states, strict=True)
         return torch.stack(positions), torch.stack(velocities)
 
-    def energy(self, x: Tensor, t: Tensor) -> Tensor:
-        return (1 + self.friction) * self.potential(x, t)
+    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+        return (1 + self.friction) * (self.potential(x, t) if w is None else self.potential(x, t, w))
 
-    def force(self, x: Tensor, t: Tensor) -> Tensor:
-        return ((1 + self.friction) * force(self.potential, x, t)).detach()
+    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+        return ((1 + self.friction) * force(self.potential, x, t, w)).detach()
 
     def rates(self) -> dict[str, float]:
         return {"friction": self.friction.item()}
@@ -239,7 +241,7 @@ class WLM(Method):
             groups.append({"params": [model.log_friction], "lr": lr, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         # The divergence's constant -OT(y, y) / 2, so that the logged loss tends to zero.
-        batches, weights = _batches(snapshots.positions, self.batch_size, generator)[1:]
+        batches, weights = _batches(snapshots, self.batch_size, generator)[1:]
         constant = self_term(batches, weights, p=self.p, blur=self.blur or spec.blur)
         velocities = snapshots.velocities if self._start(spec) == "data" else None
         extra = {
@@ -255,7 +257,7 @@ class WLM(Method):
 
     def step(self, model: Mechanics, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
         times, generator, extra = state.snapshots.times, state.generator, state.extra
-        cells, y, b = _batches(state.snapshots.positions, self.batch_size, generator)
+        cells, y, b = _batches(state.snapshots, self.batch_size, generator)
         n_times = len(times)
 
         first = 0
@@ -263,7 +265,7 @@ class WLM(Method):
             first = int(_draw(generator) * (n_times - 1))
             if first not in extra["measured"] and first not in extra["carried"]:
                 first = 0  # no rollout has come by yet to bring momentum there
-        x, v = self._start_state(model, state, cells, first)
+        x, v, w = self._start_state(model, state, cells, first)
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
         longest = n_times - 1 - first
         if self.curriculum > 0:
@@ -274,7 +276,7 @@ class WLM(Method):
         fine, at = _refine(times[first : last + 1], substeps)
 
         def push(x: Tensor, t: Tensor) -> Tensor:
-            return force(model.potential, x, t, through_positions=self.gradient == "full")
+            return force(model.potential, x, t, w, through_positions=self.gradient == "full")
 
         states = [(x, v), *leapfrog(push, x, v, fine, model.friction, [1] * (len(fine) - 1))]
         # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
@@ -282,7 +284,7 @@ class WLM(Method):
         acceleration = (path.diff(dim=0).square().sum(-1).mean(-1) / fine[1:].diff()).sum() / (fine[-1] - fine[0])
         positions, velocities = (torch.stack([states[i][j] for i in at]) for j in (0, 1))
         target = slice(first + 1, last + 1)
-        a = uniform(positions)
+        a = uniform(positions) if w is None else (w / w.sum()).expand(positions.shape[:-1])
         blur = self.blur or spec.blur
         # Batches are noisier than a plan whose marginals are off by a percent.
         loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur, tol=1e-2, max_iter=40)
@@ -305,20 +307,22 @@ class WLM(Method):
             carried = plan.mT @ velocities.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
             for k, vk in enumerate(carried, start=1):
                 n = len(cells[k])
-                extra["carried"][k] = (y[k, :n], vk[:n])
+                extra["carried"][k] = (y[k, :n], vk[:n], _weights(state.snapshots, k, cells))
         return {"loss": loss.item(), "friction": model.friction.item(), "gradient_norm": norm.item()}
 
-    def _start_state(self, model: Mechanics, state: State, cells: list[Tensor], first: int) -> tuple[Tensor, Tensor]:
-        """Positions and velocities that a rollout from time index ``first`` starts with."""
+    def _start_state(
+        self, model: Mechanics, state: State, cells: list[Tensor], first: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Positions, velocities and weights that a rollout from time index ``first`` starts with."""
         x = state.snapshots.positions[first][cells[first]]
         velocities = state.snapshots.velocities
         if velocities is not None and first in state.extra["measured"]:
-            return x, velocities[first][cells[first]]
+            return x, velocities[first][cells[first]], _weights(state.snapshots, first, cells)
         if first > 0:
-            x, v = state.extra["carried"][first]
-            return x, model.start_velocity(v, state.generator)
+            x, v, w = state.extra["carried"][first]
+            return x, model.start_velocity(v, state.generator), w
         v = model.initial_velocity(x)
-        return x, torch.zeros_like(x) if v is None else v
+        return x, torch.zeros_like(x) if v is None else v, _weights(state.snapshots, first, cells)
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero", "learned" or "estimated"."""
@@ -353,7 +357,12 @@ def _draw(generator: torch.Generator) -> float:
     return torch.rand((), generator=generator, device=generator.device).item()
 
 
-def _batches(positions: list[Tensor], size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
+def _weights(snapshots: Snapshots, k: int, cells: list[Tensor]) -> Tensor | None:
+    """Weights of a batch of cells of time index ``k``, 1 on average over the population; None if all are equal."""
+    return None if snapshots.weights is None else snapshots.weights[k][cells[k]]
+
+
+def _batches(snapshots: Snapshots, size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
     """Draw at most ``size`` cells of each population.
 
     Returns
@@ -363,12 +372,14 @@ def _batches(positions: list[Tensor], size: int, generator: torch.Generator) -> 
     batches, weights
         Shapes (T, n, d) and (T, n): smaller populations are padded with cells of weight zero.
     """
+    positions = snapshots.positions
     cells = [sample_index(len(x), size, generator) for x in positions]
     n = max(map(len, cells))
     batches = torch.stack(
         [torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(positions, cells, strict=True)]
     )
     weights = batches.new_zeros(batches.shape[:2])
-    for w, i in zip(weights, cells, strict=True):
-        w[: len(i)] = 1 / len(i)
+    for k, i in enumerate(cells):
+        w = _weights(snapshots, k, cells)
+        weights[k, : len(i)] = 1 / len(i) if w is None else w / w.sum()
     return cells, batches, weights
