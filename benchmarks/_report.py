@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,6 +64,16 @@ def machine() -> str:
         f"{os.cpu_count()} cores ({platform.machine()}), {gpu}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, wlm {wlm.__version__}"
     )
+
+
+def code() -> str:
+    """What identifies the code that is measured: git's hash of src/wlm, with a mark if it was changed since."""
+    here = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, check=True, capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD:src/wlm") + ("+" if git("status", "--porcelain", "src/wlm") else "")
 
 
 def peak_memory() -> float:

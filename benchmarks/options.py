@@ -2,7 +2,7 @@
 
 Embryoid bodies (times 1 and 3 held out in turn), EMT (time 1), the bifurcation (day 2), all without velocities, and the
 small vortex (odd times), with them. Shortened fits (--steps); negative is better than the defaults. Runs are kept in
-benchmarks/results/options.json and not repeated.
+benchmarks/results/options.json and not repeated with the same code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _report import RESULTS, machine, parser, prepare
+from _report import RESULTS, code, machine, parser, prepare
 from joblib import Parallel, delayed
 from leave_one_out import DATA
 from vortex import run as run_vortex
@@ -50,7 +50,11 @@ def run(name: str, data: str, fold: float | None, seed: int, n_steps: int) -> tu
         adata, time_key, rep = (wlm.datasets.embryoid_body(), "time", "X_pca") if data == "eb" else DATA[data]()
         common = {"use_rep": rep, "holdout": fold, "metrics": ("w1",), "baselines": False, "max_cells": 3000}
         value = float(wlm.tl.evaluate(adata, time_key, rng=seed, device="cpu", **common, **extra)["w1"].mean())
-    return json.dumps([name, data, fold, seed, n_steps]), value
+    return _key(name, data, fold, seed, n_steps), value
+
+
+def _key(name: str, data: str, fold: float | None, seed: int, n_steps: int) -> str:
+    return json.dumps([code(), OPTIONS[name], data, fold, seed, n_steps])
 
 
 def main() -> None:
@@ -74,12 +78,12 @@ def main() -> None:
     ]
     RESULTS.mkdir(exist_ok=True)
     parallel = Parallel(n_jobs=arguments.jobs, return_as="generator_unordered")
-    for key, value in parallel(delayed(run)(*job) for job in jobs if json.dumps(job) not in done):
+    for key, value in parallel(delayed(run)(*job) for job in jobs if _key(*job) not in done):
         done[key] = value
         path.write_text(json.dumps(done, indent=1))
         print(key, f"{value:.4f}", flush=True)
     frame = pd.DataFrame(
-        [(*job, done[json.dumps(job)]) for job in jobs], columns=["option", "data", "fold", "seed", "steps", "w1"]
+        [(*job, done[_key(*job)]) for job in jobs], columns=["option", "data", "fold", "seed", "steps", "w1"]
     )
     each = frame.groupby(["option", "data", "seed"], sort=False)["w1"].mean().unstack("option")
     change = each.div(each["defaults"], axis=0) - 1

@@ -1,4 +1,4 @@
-"""The experiments of the WLM paper, with the default settings of the package.
+"""The experiments of the WLM paper with the default settings of the package (but friction 0 for boids, as there).
 
 eb                leave one out on the embryoid bodies, without velocities
 vortex            small vortex: train on times 0, 2, 4, 6, 8, interpolate the others
@@ -6,7 +6,7 @@ vortex-forecast   small vortex: train on times 0-7, forecast 8 from 0 and from 7
 sde               five gradient-flow SDEs, paired and unpaired: train on ten of twenty snapshots, forecast the rest
 boids             a flock: train on the first fifty of a hundred snapshots, forecast the rest
 
-Every run is kept in benchmarks/results/paper.json and not repeated; delete the file, or pass --fresh, to start anew.
+Every run is kept in benchmarks/results/paper.json and not repeated with the same code; --fresh starts anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _report import RESULTS, machine, options, parser, prepare
+from _report import RESULTS, code, machine, options, parser, prepare
 from joblib import Parallel, delayed
 from vortex import run as run_vortex
 
@@ -145,12 +145,12 @@ def run(experiment: str, case: str, seed: int, extra: dict[str, Any], quick: boo
     rows = EXPERIMENTS[experiment][0](case, seed, extra, quick=quick)
     seconds = time.perf_counter() - begin
     return _key(experiment, case, seed, extra), [
-        {"experiment": experiment, "seed": seed, "seconds": seconds, **r} for r in rows
+        {"experiment": experiment, "seed": seed, "seconds": seconds, "machine": machine(), **r} for r in rows
     ]
 
 
 def _key(experiment: str, case: str, seed: int, extra: dict[str, Any]) -> str:
-    return json.dumps([experiment, case, seed, extra])
+    return json.dumps([code(), experiment, case, seed, extra])
 
 
 def table(rows: list[Row]) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def main() -> None:
     parallel = Parallel(n_jobs=arguments.jobs, return_as="generator_unordered")
     for key, rows in parallel(delayed(run)(*job, arguments.quick) for job in missing):
         done[key] = rows
-        path.write_text(json.dumps({"machine": machine(), "runs": done}, indent=1))
+        path.write_text(json.dumps({"runs": done}, indent=1))
         mine = [r["w1"] for r in rows if r["model"] == "wlm"]
         print(f"{key}: mean W1 {np.mean(mine):.4f}, {rows[0]['seconds']:.0f} s", flush=True)
     rows = [r for job in jobs for r in done[_key(*job)]]

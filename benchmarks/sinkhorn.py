@@ -38,7 +38,7 @@ def main() -> None:
     repeat = 1 if arguments.quick else 5
     rows = []
     for n in (256,) if arguments.quick else (256, 1024):
-        for p, share in ((2, 0.5), (2, 0.2), (1, 0.5), (1, 0.1)):
+        for p, share in ((2, 0.5), (2, 0.2), (2, 0.1), (1, 0.5), (1, 0.1)):
             blur = share * median
             x = torch.stack([population[:n] for population in populations[:4]]).requires_grad_()
             y = torch.stack([population[:n] for population in populations[1:]])

@@ -1,6 +1,6 @@
 """Small vortex, interpolation: times 0, 2, 4, 6, 8 are trained on, 1, 3, 5, 7 predicted from the previous one.
 
-Cells start with the data's velocities. The authors' implementation reaches W1 0.096 after 12,000 iterations.
+Cells start with the data's velocities.
 """
 
 import time

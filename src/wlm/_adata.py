@@ -25,6 +25,8 @@ from wlm.pp._velocity import project_layer
 
 #: Version of the layout of ``uns[key]``.
 FORMAT = 1
+#: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
+MAX_WEIGHT_RATIO = 1e4
 #: Cells whose positions are kept to recognise the representation a fit belongs to.
 N_FINGERPRINT = 64
 
@@ -154,11 +156,16 @@ def read_weights(adata: ad.AnnData, weight_key: str) -> NDArray[np.float64]:
     if weight_key not in adata.obs:
         raise KeyError(f"obs[{weight_key!r}] is missing; obs has {list(adata.obs.columns)}")
     w = pd.to_numeric(adata.obs[weight_key], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~(np.isfinite(w) & (w > 0))
+    bad = np.logical_not(np.isfinite(w) & (w > 0))
     if bad.any():
         raise ValueError(
             f"weights in obs[{weight_key!r}] must be positive numbers; {bad.sum()} of {len(w)} are not "
             f"({list(adata.obs_names[bad][:3])}, ...): leave those cells out"
+        )
+    if w.max() / w.min() > MAX_WEIGHT_RATIO:
+        raise ValueError(
+            f"weights in obs[{weight_key!r}] range from {w.min():g} to {w.max():g}; the largest may be at most "
+            f"{MAX_WEIGHT_RATIO:g} times the smallest: leave out cells that hardly count"
         )
     return w
 
@@ -236,6 +243,11 @@ def _list(values: Any) -> str:
     return ", ".join(f"{t:g}" for t in values)
 
 
+def _measured(cells: Cells, t: float) -> bool:
+    """Whether the cells at ``t`` have velocities of their own."""
+    return cells.v is not None and bool(np.isfinite(cells.v[cells.at(t)]).all())
+
+
 def write_fit(
     adata: ad.AnnData,
     key: str,
@@ -267,12 +279,14 @@ def write_fit(
             "values": cells.observed,
             "unit": cells.unit,
             "holdout": held,
+            "measured": np.array([t for t in cells.observed if dynamics.needs_velocity and _measured(cells, t)]),
             "origin": units.origin,
             "scale": units.time,
         },
         "representation": {
             "key": cells.use_rep,
             "n_dims": cells.x.shape[1],
+            "n_obs": len(cells.names),
             "location": np.asarray(units.location, dtype=np.float64),
             "scale": units.length,
             "cells": cells.names[fingerprint].to_numpy(dtype=object),
@@ -293,6 +307,7 @@ def write_fit(
         },
         **dynamics.rates(),
     }
+    adata.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
     adata.uns[key] = uns
     adata.obs[f"{key}_potential"] = fields["potential"]
     for name in ("velocity", "force", "next"):
@@ -309,6 +324,7 @@ class StoredFit:
     time_key: str
     observed: NDArray[np.float64]
     training: NDArray[np.float64]
+    measured: NDArray[np.float64]
     unit: str
     use_rep: str
     n_dims: int
@@ -359,6 +375,7 @@ def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
             str(time["key"]),
             observed,
             training,
+            np.asarray(time["measured"], dtype=np.float64),
             str(time["unit"]),
             str(rep["key"]),
             int(rep["n_dims"]),

@@ -47,7 +47,7 @@ def test_steady_cells_keep_a_constant_speed_to_the_same_end():
     v = np.zeros_like(x)
     y = x + np.float32([4.0, 0.0])
     fall = lambda share: predict(dynamics, x, v, 0.0, [0.5], target=y, target_time=2.0, steady=share)  # noqa: E731
-    dynamics.model.rollout = lambda x, v, t, g: (  # a uniformly accelerated motion that ends at y
+    dynamics.model.rollout = lambda x, v, t, g, w=None: (  # a uniformly accelerated motion that ends at y
         torch.stack([x + torch.tensor([1.0, 0.0]) * 4 / dynamics.units.length * (s / 1.0) ** 2 for s in t]),
         torch.stack([v for _ in t]),
     )

@@ -248,7 +248,7 @@ def test_boids_obey_their_rules():
         (lambda: wlm.datasets.gradient_flow_sde(n_times=1), "at least 2 particles and 2 times"),
         (lambda: wlm.datasets.gradient_flow_sde(dt=0), "dt must be positive"),
         (lambda: wlm.datasets.boids(1), "at least 2 boids"),
-        (lambda: wlm.datasets.boids(radius=-1), "dt and radius must be positive"),
+        (lambda: wlm.datasets.boids(radius=-1), "dt and radius must be positive and separation_radius between"),
     ],
 )
 def test_particles_refuse_what_cannot_be_simulated(call, message):

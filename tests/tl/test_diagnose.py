@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import wlm
+from wlm._random import as_seed
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def test_the_report_and_what_is_written(fitted, tmp_path):
     assert list(report.columns) == ["value", "unit", "meaning"]
     assert report.loc["friction", "value"] == fitted.uns["wlm"]["friction"]
     assert np.isnan(report.loc["friction_sd", "value"])
-    assert 0 <= report.loc["inertia", "value"] <= 1 and 0 <= report.loc["alignment", "value"] <= 1
+    assert 0 <= report.loc["inertia", "value"] <= 1 and abs(report.loc["alignment", "value"]) <= 1
     stored = fitted.uns["wlm_diagnosis"]
     total = stored["kinetic_path"] + stored["potential_path"] + stored["dissipated_path"]
     balance = report["value"]["kinetic"] + report["value"]["potential"] + report["value"]["dissipated"]
@@ -36,20 +37,34 @@ def test_other_seeds_refit_with_the_same_settings(fitted):
     stored = fitted.uns["wlm_diagnosis"]["friction_seeds"]
     assert len(stored) == 3 and stored[0] == fitted.uns["wlm"]["friction"] and len(set(stored)) == 3
     assert report.loc["friction_sd", "value"] == pytest.approx(np.std(stored, ddof=1))
+    assert report.loc["friction", "value"] == stored[0]
     assert not [k for k in fitted.uns if "refit" in k]
     assert np.array_equal(wlm.tl.diagnose(fitted, seeds=3)["value"], report["value"])
 
 
 def test_gain_by_velocities_is_that_of_two_evaluations(moving, quick):
-    report = wlm.tl.diagnose(moving, key="m", holdout=[2, 3], rng=3)
+    report = wlm.tl.diagnose(moving, key="m", holdout=[2, 3], rng=np.random.default_rng(3))
     options = {k: v for k, v in quick.items() if k != "show_progress"}
+    seed = as_seed(np.random.default_rng(3))
     with_v, without = (
         wlm.tl.evaluate(
-            moving, "day", holdout=[2, 3], velocity_key=v, metrics=("w1",), baselines=False, rng=3, **options
+            moving, "day", holdout=[2, 3], velocity_key=v, metrics=("w1",), baselines=False, rng=seed, **options
         )
         for v in ("v", None)
     )
     assert report.loc["velocity_gain", "value"] == pytest.approx(1 - with_v["w1"].mean() / without["w1"].mean())
+
+
+def test_a_refit_forgets_the_diagnosis_of_the_old_fit(fitted, quick):
+    wlm.tl.diagnose(fitted)
+    wlm.tl.fit(fitted, "day", rng=5, **quick)
+    assert "wlm_diagnosis" not in fitted.uns
+
+
+def test_other_cells_are_not_mixed_into_the_spread(fitted):
+    half = fitted[::2].copy()
+    with pytest.raises(ValueError, match="made on 300 cells, adata has 150"):
+        wlm.tl.diagnose(half, seeds=2)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_object_is_not_changed(cells, quick):
     [
         ({"metrics": ("w3",)}, ValueError, "metrics must be among"),
         ({"metrics": ()}, ValueError, "metrics must be among"),
-        ({"seeds": 0}, ValueError, "seeds must be at least 1"),
+        ({"seeds": 0}, ValueError, "seeds must be an integer of at least 1"),
         ({"method": "ot"}, ValueError, "does not exist"),
         ({"holdout": 0}, ValueError, "first time, 0, cannot be held out"),
         ({"holdout": 9}, ValueError, "was not observed"),

@@ -203,6 +203,12 @@ def broken(adata, how):
         call["velocity_key"] = "v"
     elif how == "no weights":
         call["weight_key"] = "w"
+    elif how == "wide weights":
+        adata.obs["w"] = np.append(np.ones(adata.n_obs - 1), 1e-9)
+        call["weight_key"] = "w"
+    elif how == "reserved weights":
+        adata.obs["origin"] = 1.0
+        call["weight_key"] = "origin"
     elif how == "bad weights":
         adata.obs["w"] = np.append(np.ones(adata.n_obs - 2), [-1, np.nan])
         call["weight_key"] = "w"
@@ -256,6 +262,8 @@ def broken(adata, how):
         ("patchy velocity", ValueError, "NaN or infinite for 1 of 60 cells at 3"),
         ("short velocity", ValueError, "5 dimensions"),
         ("no weights", KeyError, r"obs\['w'\] is missing"),
+        ("wide weights", ValueError, "range from 1e-09 to 1; the largest may be at most 10000 times"),
+        ("reserved weights", ValueError, "a column that predictions write"),
         ("bad weights", ValueError, "must be positive numbers; 2 of 300 are not"),
         ("layer without loadings", KeyError, r"varm\['PCs'\] is missing"),
         ("slash", ValueError, "without '/'"),
@@ -301,6 +309,31 @@ def test_an_interrupted_fit_keeps_what_was_there(fitted, error, monkeypatch, qui
         wlm.tl.fit(fitted, "day", rng=9, **quick)
     same(before, snapshot(fitted))
     assert np.array_equal(old, fitted.uns["wlm"]["weights"]["potential_embed_weight"])
+
+
+def test_a_layer_without_velocities_at_a_time_is_not_at_rest_there(cells, quick):
+    cells.layers["velocity"] = np.random.default_rng(0).normal(size=cells.shape)
+    cells.layers["velocity"][cells.obs["day"] == 1] = np.nan
+    wlm.tl.fit(cells, "day", velocity_key="velocity", **quick)
+    assert (np.abs(cells.obsm["wlm_velocity"]).max(axis=1) > 0).all()
+    assert cells.uns["wlm"]["time"]["measured"].tolist() == [0, 2, 3, 4]
+    cells.layers["velocity"][0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite for 1 of 60 cells at 0"):
+        wlm.tl.fit(cells, "day", velocity_key="velocity", **quick)
+
+
+def test_momentum_option_holds_for_carried_and_not_for_measured_velocities(cells, quick):
+    cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
+    cells.obsm["v"][cells.obs["day"] == 1] = np.nan
+    wlm.tl.fit(cells, "day", velocity_key="v", momentum="none", **quick)
+    weights = cells.uns["wlm"]["weights"]
+    for name in weights:
+        if name.startswith("potential_energy"):  # without force, cells move by their velocity alone
+            weights[name] = np.zeros_like(weights[name])
+    rest, moving = (wlm.tl.predict(cells, 9.0, from_time=t) for t in (1, 2))
+    x = cells[rest.obs["origin"]].obsm["X_pca"]
+    assert np.allclose(rest.obsm["X_pca"], x, atol=1e-4)
+    assert np.abs(moving.obsm["X_pca"] - cells[moving.obs["origin"]].obsm["X_pca"]).max() > 0.1
 
 
 def test_velocities_may_be_missing_at_whole_later_times(cells, quick):

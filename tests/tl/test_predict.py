@@ -161,6 +161,7 @@ def test_subsets_predict_from_the_cells_that_are_left(fitted):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        ({"times": 2, "from_time": [0, 1]}, ValueError, "from_time must be one time"),
         ({"times": 0}, ValueError, "cannot predict 0: predictions start from"),
         ({"times": -3}, ValueError, "first in adata is 0"),
         ({"times": []}, ValueError, "one or more"),

@@ -12,9 +12,6 @@ from wlm.core.dynamics import Dynamics
 from wlm.core.integrators import leapfrog
 from wlm.core.prediction import Rollout
 
-#: Points per interval of the stored rollout at which energies are taken.
-_FINER = 4
-
 
 @dataclass(frozen=True)
 class Energies:
@@ -32,7 +29,7 @@ class Energies:
     def imbalance(self) -> float:
         """Largest change of kinetic + potential + dissipated energy, relative to the energy exchanged.
 
-        0 for exact integration of a potential that does not depend on time.
+        It tends to 0 with the step of the integrator if the potential does not depend on time.
         """
         total = self.kinetic + self.potential + self.dissipated
         exchanged = max(self.kinetic.max(), np.ptp(self.potential), self.dissipated[-1], 1e-30)
@@ -48,38 +45,43 @@ def energies(dynamics: Dynamics, path: Rollout) -> tuple[Energies, float, float]
     Returns
     -------
     energies
-        On a grid four times as fine as the rollout's.
+        At the times of the rollout.
     inertia
         :math:`\langle|\dot v|^2\rangle / (\langle|\dot v|^2\rangle + \langle|\gamma v|^2\rangle)` over cells and times:
-        0 for a gradient flow, 1 for Newton's mechanics.
+        0 for a gradient flow, 1 for Newton's mechanics; NaN for free motion, which is both.
     alignment
-        :math:`\langle v\cdot F\rangle^2 / (\langle|v|^2\rangle\langle|F|^2\rangle)`: 1 if velocity and force are
-        proportional.
+        :math:`\langle v\cdot F\rangle / \sqrt{\langle|v|^2\rangle\langle|F|^2\rangle}`: 1 if velocity is
+        proportional to force; NaN if one of them is zero.
     """
-    times = np.interp(np.arange(_FINER * (len(path.times) - 1) + 1) / _FINER, np.arange(len(path.times)), path.times)
-    w = path.weights
-    share = np.full(path.positions.shape[1], 1.0) if w is None else w / np.mean(w)
-    x, v = dynamics.simulate(path.positions[0], times, v=path.velocities[0], w=w)
+    times, x, v, w = path.times, path.positions, path.velocities, path.weights
+    share = np.full(x.shape[1], 1.0) if w is None else w / np.mean(w)
     gamma = dynamics.rates().get("friction", 0.0)
     kinetic = 0.5 * (share * np.square(v, dtype=np.float64).sum(-1)).mean(-1)
     potential = np.array([(share * dynamics.energy(xs, t, w=w)).mean() for xs, t in zip(x, times, strict=True)])
     force = np.stack([dynamics.force(xs, t, w=w) for xs, t in zip(x, times, strict=True)])
-    power = 2 * gamma * kinetic
-    dissipated = np.concatenate([[0.0], np.cumsum(np.diff(times) * (power[1:] + power[:-1]) / 2)])
+    dissipated = np.concatenate([[0.0], np.cumsum(np.diff(times) * _logarithmic_mean(2 * gamma * kinetic))])
 
     def mean(a: NDArray[np.floating]) -> float:
         return float((share[:, None] * a.astype(np.float64)).mean())
 
     change, loss = mean(np.square(force - gamma * v)), mean(np.square(gamma * v))
-    inertia = change / max(change + loss, 1e-30)
-    alignment = mean(v * force) ** 2 / max(mean(np.square(v)) * mean(np.square(force)), 1e-30)
+    scale = np.sqrt(mean(np.square(v)) * mean(np.square(force)))
+    inertia = change / (change + loss) if change + loss > 0 else np.nan
+    alignment = mean(v * force) / scale if scale > 0 else np.nan
     return Energies(times, kinetic, potential - potential[0], dissipated), inertia, alignment
+
+
+def _logarithmic_mean(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean between consecutive points (T - 1,) of what decays or grows exponentially, as energy does under friction."""
+    a, b = np.maximum(power[:-1], 1e-300), np.maximum(power[1:], 1e-300)
+    ratio = np.log(b / a)
+    return np.where(np.abs(ratio) < 1e-6, (a + b) / 2, (b - a) / np.where(ratio == 0, 1, ratio))
 
 
 def conservation_error(dynamics: Dynamics, path: Rollout) -> float:
     """Largest change of the energy in a rollout without friction, relative to the largest kinetic energy.
 
-    The integrator's steps are a quarter of the rollout's. Not 0 if the potential depends on time.
+    One step of the integrator for each step of the stored rollout. Not 0 if the potential depends on time.
     """
     model, units = dynamics.model, dynamics.units
 
@@ -90,10 +92,9 @@ def conservation_error(dynamics: Dynamics, path: Rollout) -> float:
     times = tensor(units.standard_time(path.times))
     w = None if path.weights is None else tensor(path.weights / np.mean(path.weights))
     share = torch.ones(len(x), device=x.device) if w is None else w
-    zero = times.new_zeros(())
-    steps = [_FINER] * (len(times) - 1)
+    steps = [1] * (len(times) - 1)
     with torch.no_grad():
-        states = [(x, v), *leapfrog(lambda x, t: model.force(x, t, w), x, v, times, zero, steps)]
+        states = [(x, v), *leapfrog(lambda x, t: model.force(x, t, w), x, v, times, times.new_zeros(()), steps)]
         kinetic = torch.stack([0.5 * (share * v.square().sum(-1)).mean() for _, v in states])
         energy = [(share * model.energy(x, t, w)).mean() for (x, _), t in zip(states, times, strict=True)]
         potential = torch.stack(energy)

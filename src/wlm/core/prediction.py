@@ -106,7 +106,8 @@ def fields(
         wi = None if w is None else w[i]
         potential[i] = dynamics.energy(x[i], t, w=wi)
         out["force"][i] = dynamics.force(x[i], t, w=wi)
-        if v is not None and np.isfinite(v[i]).all():
+        measured = v is not None and bool(np.isfinite(v[i]).all())
+        if measured and v is not None:
             out["velocity"][i] = v[i]
         elif t < path.times[0]:
             continue  # a held-out time before the first training time: nothing starts there
@@ -116,7 +117,7 @@ def fields(
             out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], a=path.weights, b=wi, seed=seed)
         if k + 1 < len(observed):
             start = out["velocity"][i]
-            if t > path.times[0]:
+            if t > path.times[0] and not measured:
                 start = dynamics.start_velocity(start, seed=seed)
             out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)[0][-1]
     return {"potential": potential, **out}

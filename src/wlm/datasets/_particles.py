@@ -175,9 +175,10 @@ def boids(
     """
     if n_cells < 2 or n_times < 2:
         raise ValueError(f"at least 2 boids and 2 times are needed, found {n_cells} and {n_times}")
-    if not dt > 0 or not radius > 0 or not separation_radius >= 0:
+    if not dt > 0 or not radius > 0 or not 0 <= separation_radius <= radius:
         raise ValueError(
-            f"dt and radius must be positive, separation_radius not negative: {dt}, {radius}, {separation_radius}"
+            "dt and radius must be positive and separation_radius between 0 and radius, "
+            f"found {dt}, {radius}, {separation_radius}"
         )
     stream = np.random.default_rng(as_seed(rng))
     x, v = stream.normal(size=(2, n_cells, 2))

@@ -25,7 +25,8 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str) -> tuple[NDArray[n
     Returns
     -------
     velocity
-        Shape (n, k), in units of the representation per unit of the layer's time.
+        Shape (n, k), in units of the representation per unit of the layer's time; NaN for cells without
+        the velocity of any gene.
     share
         Share of the loadings' sum of squares that lies on genes with a velocity.
     """
@@ -45,4 +46,7 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str) -> tuple[NDArray[n
     if not moving.any():
         raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run scv.tl.velocity(adata) first")
     share = float(np.square(loadings[moving]).sum() / np.square(loadings).sum())
-    return (np.nan_to_num(velocity[:, moving], posinf=0, neginf=0) @ loadings[moving]).astype(np.float32), share
+    velocity = velocity[:, moving]
+    projected = np.nan_to_num(velocity, posinf=0, neginf=0) @ loadings[moving]
+    projected[~np.isfinite(velocity).any(axis=1)] = np.nan
+    return projected.astype(np.float32), share

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import StoredFit, check_representation, read_fit, read_rep, read_weights
+from wlm._adata import StoredFit, check_representation, read_cells, read_fit, read_rep, read_weights
 from wlm._logging import logger, quiet
-from wlm._random import RNG, as_seeds
+from wlm._random import RNG, as_seed, as_seeds
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
-from wlm.tl._evaluate import evaluate
+from wlm.tl._evaluate import evaluate, slim
 from wlm.tl._fit import fit
 
 
@@ -41,7 +41,8 @@ def diagnose(
         settings and other seeds. They are not kept.
     holdout
         Times, or ``"each"``, to hold out in turn, with ``seeds`` fits each, to compare fits with and
-        without the velocities (see :func:`wlm.tl.evaluate`). By default no such comparison is made.
+        without the velocities (see :func:`wlm.tl.evaluate`), on all cells, those that this fit has not seen
+        included. By default no such comparison is made.
     n_jobs
         Fits to run at the same time.
     rng
@@ -52,20 +53,21 @@ def diagnose(
     A row per quantity with the columns ``value``, ``unit`` and ``meaning``:
 
     ``friction``
-        And ``friction_sd`` over seeds (NaN for one).
+        Of this fit, and ``friction_sd`` over seeds (NaN for one).
     ``relaxation``
         Mean intervals between training times in which friction takes away 63 % of a velocity.
     ``inertia``
         Share of the inertial term in the equation of motion along the rollout: 0 is a gradient flow,
         1 Newton's mechanics.
     ``alignment``
-        1 if velocities are proportional to forces, as in a gradient flow.
+        Cosine between velocities and forces: 1 for a gradient flow, where they are proportional.
     ``kinetic``, ``potential``, ``dissipated``
-        Changes from the first to the last time, mean per cell. They add up to ``imbalance``.
+        Changes from the first to the last time, mean per cell.
     ``imbalance``, ``conservation_error``
-        Errors of the integration, relative: of the energy balance, and of the energy when friction is
-        switched off. Large values mean that the potential is steeper than the integrator's step allows
-        (choose a smaller ``max_step``), or that it depends on time.
+        Errors of the integration along the stored rollout: the largest deviation of the sum of these
+        energies from its start, and that of the energy when the rollout is repeated without friction, both
+        relative to the energy exchanged. Large values mean that the potential changes within a step of the
+        integrator (fit with a smaller ``max_step``), or that it depends on time.
     ``velocity_gain``
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without,
         relative to without; and ``velocity_gain_sd`` over seeds.
@@ -79,8 +81,8 @@ def diagnose(
     KeyError
         If there is no fit.
     ValueError
-        If the dynamics have no friction, ``adata`` no longer holds the cells of the fit, or a comparison
-        is asked for and the fit has no velocities.
+        If the dynamics have no friction, ``adata`` no longer holds the cells of the fit but more fits are
+        needed, or a comparison is asked for and the fit has no velocities.
 
     Examples
     --------
@@ -99,12 +101,7 @@ def diagnose(
         raise ValueError(f"seeds must be a positive integer, found {seeds!r}")
     if holdout is not None and not dynamics.needs_velocity:
         raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")
-    arguments = {
-        "method": dynamics.method.name,
-        **{k: params[k] for k in ("use_rep", "n_dims", "weight_key") if k in params},
-    }
-    options = _options(stored)
-
+    seed = as_seed(rng)
     rollout = stored.uns["rollout"]
     path = Rollout(
         np.asarray(rollout["times"], dtype=np.float64),
@@ -115,15 +112,16 @@ def diagnose(
     )
     energy, inertia, alignment = energies(dynamics, path)
     friction = [dynamics.rates()["friction"]]
-    others = [s for s in as_seeds(rng, seeds) if s != params["seed"]][: seeds - 1]
-    held = np.asarray(stored.uns["time"]["holdout"])
-    friction += Parallel(n_jobs=n_jobs)(
-        delayed(_friction)(adata, stored.time_key, params.get("velocity_key"), held, seed, arguments, options)
-        for seed in others
-    )
+    names = ("use_rep", "n_dims", "velocity_key", "weight_key", "device")
+    arguments = {k: params[k] for k in names if params.get(k) is not None}
+    arguments |= {"method": dynamics.method.name, **_options(stored)}
+    if seeds > 1 or holdout is not None:
+        _check_cells(adata, stored)
+    if seeds > 1:
+        friction += _other_frictions(adata, stored, arguments, _other_seeds(seed, seeds, params["seed"]), n_jobs)
     unit = stored.unit or "time unit"
     squared = f"{stored.use_rep} units^2 / {unit}^2"
-    gamma = float(np.mean(friction))
+    gamma = friction[0]
     rows: dict[str, tuple[float, str, str]] = {
         "friction": (gamma, f"1/{unit}", "rate at which cells lose velocity"),
         "friction_sd": (float(np.std(friction, ddof=1)) if seeds > 1 else np.nan, f"1/{unit}", f"over {seeds} seed(s)"),
@@ -133,7 +131,7 @@ def diagnose(
             "time in which 63 % of a velocity is lost",
         ),
         "inertia": (inertia, "", "0: gradient flow, 1: Newton's mechanics"),
-        "alignment": (alignment, "", "1: velocities are proportional to forces"),
+        "alignment": (alignment, "", "cosine of velocities and forces; 1: gradient flow"),
         "kinetic": (float(energy.kinetic[-1] - energy.kinetic[0]), squared, "change along the rollout"),
         "potential": (float(energy.potential[-1]), squared, "change along the rollout"),
         "dissipated": (float(energy.dissipated[-1]), squared, "taken away by friction along the rollout"),
@@ -141,7 +139,7 @@ def diagnose(
         "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
     }
     if holdout is not None:
-        gain = _velocity_gain(adata, stored, holdout, seeds, n_jobs, rng, arguments, options)
+        gain = _velocity_gain(adata, stored.time_key, arguments, holdout, seeds, seed, n_jobs)
         rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with velocities than without, relative")
         rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
     report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
@@ -174,61 +172,63 @@ def _options(stored: StoredFit) -> dict[str, Any]:
     return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if getattr(method, f.name) != f.default}
 
 
-def _friction(
-    adata: ad.AnnData,
-    time_key: str,
-    velocity_key: str | None,
-    held: np.ndarray,
-    seed: int,
-    arguments: dict[str, Any],
-    options: dict[str, Any],
-) -> float:
-    """Friction of a fit with another seed."""
+def _check_cells(adata: ad.AnnData, stored: StoredFit) -> None:
+    """Refuse to refit on other cells than those of the fit."""
+    found, wanted = adata.n_obs, int(stored.uns["representation"]["n_obs"])
+    if found != wanted:
+        raise ValueError(f"the fit was made on {wanted} cells, adata has {found}; diagnose the object of the fit")
+
+
+def _other_seeds(seed: int, n: int, used: int) -> list[int]:
+    """``n - 1`` seeds that are not the one used before."""
+    return [s for s in as_seeds(seed, n) if s != used][: n - 1]
+
+
+def _other_frictions(
+    adata: ad.AnnData, stored: StoredFit, arguments: dict[str, Any], seeds: list[int], n_jobs: int
+) -> list[float]:
+    """Friction of fits with the same settings and other seeds."""
+    keys = ("use_rep", "n_dims", "velocity_key", "weight_key")
+    cells = read_cells(adata, stored.time_key, **{k: v for k, v in arguments.items() if k in keys})
+    rest = {k: v for k, v in arguments.items() if k not in keys}
+    held = stored.observed[~np.isin(stored.observed, stored.training)].tolist() or None
+    small = slim(cells)
+    return Parallel(n_jobs=n_jobs)(delayed(_friction)(small, held, seed, rest) for seed in seeds)
+
+
+def _friction(small: ad.AnnData, held: list[float] | None, seed: int, arguments: dict[str, Any]) -> float:
+    """Friction of one fit; ``small`` is left as it is."""
     with quiet():
         other = fit(
-            adata,
-            time_key,
-            velocity_key=velocity_key,
-            holdout=held.tolist() if len(held) else None,
-            key_added="wlm_diagnosis_refit",
+            small,
+            "time",
+            use_rep="x",
+            velocity_key="v" if "v" in small.obsm else None,
+            weight_key="w" if "w" in small.obs else None,
+            holdout=held,
             rng=seed,
             show_progress=False,
             copy=True,
             **arguments,
-            **options,
         )
-    return float(other.uns["wlm_diagnosis_refit"]["friction"])  # type: ignore[union-attr]
+    return float(other.uns["wlm"]["friction"])  # type: ignore[union-attr]
 
 
 def _velocity_gain(
     adata: ad.AnnData,
-    stored: StoredFit,
+    time_key: str,
+    arguments: dict[str, Any],
     holdout: Any,
     seeds: int,
+    seed: int,
     n_jobs: int,
-    rng: RNG,
-    arguments: dict[str, Any],
-    options: dict[str, Any],
 ) -> np.ndarray:
     """Relative gain of mean W1 by velocities (seeds,), on the same held-out times and seeds."""
     # Without velocities the method chooses how cells start.
-    free = {k: v for k, v in options.items() if k != "initial_velocity"}
-    scores = []
-    for velocity_key, chosen in ((stored.uns["params"]["velocity_key"], options), (None, free)):
-        table = evaluate(
-            adata,
-            stored.time_key,
-            velocity_key=velocity_key,
-            holdout=holdout,
-            metrics=("w1",),
-            baselines=False,
-            seeds=seeds,
-            n_jobs=n_jobs,
-            rng=rng,
-            **arguments,
-            **chosen,
-        )
-        scores.append(table.groupby("seed")["w1"].mean().sort_index().to_numpy())
+    free = {k: v for k, v in arguments.items() if k not in ("velocity_key", "initial_velocity")}
+    common = {"holdout": holdout, "metrics": ("w1",), "baselines": False, "seeds": seeds, "n_jobs": n_jobs, "rng": seed}
+    tables = [evaluate(adata, time_key, **common, **chosen) for chosen in (arguments, free)]
+    scores = [table.groupby("seed")["w1"].mean().sort_index().to_numpy() for table in tables]
     return 1 - scores[0] / scores[1]
 
 

@@ -85,8 +85,9 @@ def evaluate(
     unknown = sorted(set(metrics) - set(METRICS))
     if unknown or not metrics:
         raise ValueError(f"metrics must be among {sorted(METRICS)}, found {list(metrics)}")
-    if seeds < 1 or max_cells < 2:
-        raise ValueError(f"seeds must be at least 1 and max_cells at least 2, found {seeds} and {max_cells}")
+    for name, value, least in (("seeds", seeds, 1), ("max_cells", max_cells, 2)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
     methods = [method] if isinstance(method, str) else list(method)
     for name in methods:
         get_method(name, method_options).check(has_velocity=velocity_key is not None)
@@ -110,11 +111,11 @@ def evaluate(
     if len(cells.observed) < 3:
         raise ValueError(f"at least three times are needed to hold one out, found {cells.observed.tolist()}")
 
-    slim = _slim(cells)
+    small = slim(cells)
     run_seeds = as_seeds(rng, seeds)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
-        delayed(_predict)(slim, t, name, s, device, method_options) for t, name, s in jobs
+        delayed(_predict)(small, t, name, s, device, method_options) for t, name, s in jobs
     )
     rows = []
     for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
@@ -130,7 +131,7 @@ def evaluate(
     return table
 
 
-def _slim(cells: Cells) -> ad.AnnData:
+def slim(cells: Cells) -> ad.AnnData:
     """Only what a fit reads, for cheap copies to workers."""
     obsm = {"x": cells.x} if cells.v is None else {"x": cells.x, "v": cells.v}
     obs = {"time": cells.times} if cells.w is None else {"time": cells.times, "w": cells.w}
@@ -138,7 +139,7 @@ def _slim(cells: Cells) -> ad.AnnData:
 
 
 def _predict(
-    slim: ad.AnnData,
+    small: ad.AnnData,
     t: float,
     method: str,
     seed: int,
@@ -146,15 +147,15 @@ def _predict(
     options: dict[str, Any],
 ) -> tuple[Population, float]:
     """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
-    own = slim.copy()
+    own = small.copy()
     with quiet():
         fit(
             own,
             "time",
             method=method,
             use_rep="x",
-            velocity_key="v" if "v" in slim.obsm else None,
-            weight_key="w" if "w" in slim.obs else None,
+            velocity_key="v" if "v" in small.obsm else None,
+            weight_key="w" if "w" in small.obs else None,
             holdout=t,
             rng=seed,
             device=device,

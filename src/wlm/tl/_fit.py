@@ -90,8 +90,9 @@ def fit(
         Velocity, and acceleration by the potential, at each cell's own time, in ``use_rep`` units per
         time unit and per time unit squared.
     ``obsm["K_next"]`` : float32, (n_obs, d)
-        Where each cell is predicted to be at the next observed time; NaN for the last. Cells of a
-        held-out time before the first training time have neither velocity nor next position.
+        Where each cell is predicted to be at the next observed time; NaN for the last. Without measured
+        velocities, cells of a held-out time before the first training time have neither velocity nor next
+        position.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def fit(
     (500, 5)
     """
     config = get_method(method, method_options)
-    _check_key(adata, key_added, velocity_key)
+    _check_keys(adata, key_added, velocity_key, weight_key)
     if copy and getattr(adata, "isbacked", False):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
     cells = read_cells(
@@ -194,12 +195,14 @@ def get_device(device: str) -> torch.device:
     return where
 
 
-def _check_key(adata: ad.AnnData, key: str, velocity_key: str | None) -> None:
+def _check_keys(adata: ad.AnnData, key: str, velocity_key: str | None, weight_key: str | None) -> None:
     """Refuse a name that cannot be stored, or under which something else would be lost."""
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
     there = getattr(adata, "uns", {}).get(key)
     if there is not None and not (isinstance(there, Mapping) and "format" in there):
         raise ValueError(f"uns[{key!r}] holds something that is not a fit; choose another key_added")
+    if weight_key in ("origin", "from_time"):
+        raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
     if velocity_key == f"{key}_velocity":
         raise ValueError(f"the fit would overwrite its own input obsm[{velocity_key!r}]; choose another key_added")

@@ -53,8 +53,8 @@ def predict(
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
         Cells to return for each time: a random choice (with replacement if there are fewer). By default
-        all. The whole starting population is simulated either way. If the fit has weights, they are the
-        probabilities of the choice, and the chosen cells count the same.
+        all. The whole starting population is simulated either way. If the fit has weights, cells are drawn
+        with replacement in proportion to them and then count the same.
     genes
         Decode the cells to gene expression through ``varm["PCs"]``.
     rng
@@ -114,6 +114,7 @@ def predict(
         raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
 
     seed = as_seed(rng)
+    known = {fit.training[0], *fit.measured}  # times whose cells do not start with carried momentum
     parts = []
     for start in np.unique(starts):
         cells = np.flatnonzero(cell_times == start)
@@ -128,7 +129,7 @@ def predict(
         positions, velocities = predict_cells(
             fit.dynamics,
             x[cells],
-            v[cells] if start == fit.training[0] else fit.dynamics.start_velocity(v[cells], seed=seed),
+            v[cells] if start in known else fit.dynamics.start_velocity(v[cells], seed=seed),
             start,
             ask,
             target=x[cell_times == later[0]] if bridged else None,
@@ -172,7 +173,10 @@ def _starts(
                 f"and the first in adata is {present[0]:g}"
             )
         return np.array([present[present < t][-1] for t in wanted])
-    start = find_observed(float(read_labels(from_time, fit.unit, "from_time")[0]), all_times, "from_time")
+    named = read_labels(from_time, fit.unit, "from_time")
+    if len(named) > 1:
+        raise ValueError(f"from_time must be one time, found {from_time!r}")
+    start = find_observed(float(named[0]), all_times, "from_time")
     early = wanted[wanted <= start]
     if len(early):
         raise ValueError(f"cannot predict {early[0]:g} from {start:g}: times must be later than from_time")

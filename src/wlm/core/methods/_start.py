@@ -70,13 +70,21 @@ def dice_loss(field: GradientField, populations: list[Tensor], times: Tensor) ->
     return loss
 
 
+def _draw(snapshots: Snapshots, k: int, generator: torch.Generator) -> Tensor:
+    """A batch of the cells of time index ``k``, by their weights if there are any."""
+    x = snapshots.positions[k]
+    if snapshots.weights is None:
+        return sample(x, DICE_BATCH, generator)
+    return x[torch.multinomial(snapshots.weights[k], DICE_BATCH, replacement=True, generator=generator)]
+
+
 def fit_dice(field: GradientField, snapshots: Snapshots, generator: torch.Generator) -> None:
     """Train ``field`` in place to carry each snapshot to the next, and freeze it."""
     optimizer = torch.optim.Adam(field.parameters(), lr=DICE_LR)
     for step in range(DICE_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = DICE_LR * 0.5 * (1 + math.cos(math.pi * step / DICE_STEPS))
-        loss = dice_loss(field, [sample(x, DICE_BATCH, generator) for x in snapshots.positions], snapshots.times)
+        loss = dice_loss(field, [_draw(snapshots, k, generator) for k in range(len(snapshots.times))], snapshots.times)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(field.parameters(), 1.0)

@@ -60,7 +60,7 @@ class Mechanics(Model):
         return torch.zeros_like(x) if self._rest else None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        if self.initial_velocity(v[:1]) is None or self._momentum == "full":
+        if self._momentum == "full":
             return v
         if self._momentum == "none":
             return torch.zeros_like(v)
@@ -124,7 +124,9 @@ class WLM(Method):
         cell's. Measured velocities and those at the first time are always used in full.
     acceleration_penalty
         Weight of the mean squared acceleration dv/dt along the paths (standard units) in the loss: of all
-        mechanics that explain the populations, the ones with the steadiest motion are preferred.
+        mechanics that explain the populations, the ones with the steadiest motion are preferred. ``None``
+        takes 0.1 where the initial velocity is not measured, so that many mechanics explain the same
+        populations, and 0.01 where it is.
     curriculum
         Share of the training over which the longest horizon grows from four intervals to all; 0 allows all
         of them from the start.
@@ -160,7 +162,7 @@ class WLM(Method):
     gradient: str = "full"
     restart: float = 0.5
     momentum: str = "full"
-    acceleration_penalty: float = 0.01
+    acceleration_penalty: float | None = None
     curriculum: float = 0.5
     max_step: float | None = None
     p: int = 2
@@ -181,12 +183,12 @@ class WLM(Method):
         self._require("n_inducing", int, 0)
         for field in ("lr", "clip"):
             self._require(field, float, 0, open_low=True)
-        for field in ("weight_decay", "acceleration_penalty"):
-            self._require(field, float, 0)
+        self._require("weight_decay", float, 0)
         for field in ("restart", "ema", "curriculum"):
             self._require(field, float, 0, 1)
-        if self.friction is not None:
-            self._require("friction", float, 0)
+        for field in ("friction", "acceleration_penalty"):
+            if getattr(self, field) is not None:
+                self._require(field, float, 0)
         for field in ("friction_lr", "blur", "max_step"):
             if getattr(self, field) is not None:
                 self._require(field, float, 0, open_low=True)
@@ -281,7 +283,9 @@ class WLM(Method):
         states = [(x, v), *leapfrog(push, x, v, fine, model.friction, [1] * (len(fine) - 1))]
         # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
         path = torch.stack([v for _, v in states[1:]])
-        acceleration = (path.diff(dim=0).square().sum(-1).mean(-1) / fine[1:].diff()).sum() / (fine[-1] - fine[0])
+        change = path.diff(dim=0).square().sum(-1)
+        change = change.mean(-1) if w is None else (w * change).sum(-1) / w.sum()
+        acceleration = (change / fine[1:].diff()).sum() / (fine[-1] - fine[0])
         positions, velocities = (torch.stack([states[i][j] for i in at]) for j in (0, 1))
         target = slice(first + 1, last + 1)
         a = uniform(positions) if w is None else (w / w.sum()).expand(positions.shape[:-1])
@@ -290,8 +294,12 @@ class WLM(Method):
         loss, plan = sinkhorn_loss(positions, y[target], a, b[target], p=self.p, blur=blur, tol=1e-2, max_iter=40)
         loss = (loss + extra["constant"][target]).mean()
 
+        penalty = self.acceleration_penalty
+        if penalty is None:
+            penalty = 0.01 if self._start(spec) == "data" else 0.1
+
         state.optimizer.zero_grad(set_to_none=True)
-        (loss + self.acceleration_penalty * acceleration).backward()
+        (loss + penalty * acceleration).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
         # A long rollout of chaotic dynamics can have a gradient beyond all numbers and a fine loss: such a
         # step is skipped, but not for ever.
