@@ -125,7 +125,7 @@ class WLM(Method):
     acceleration_penalty
         Weight of the mean squared acceleration dv/dt along the paths (standard units) in the loss: of all
         mechanics that explain the populations, the ones with the steadiest motion are preferred. ``None``
-        takes 0.1 where the initial velocity is not measured, so that many mechanics explain the same
+        takes 0.03 where the initial velocity is not measured, so that many mechanics explain the same
         populations, and 0.01 where it is.
     curriculum
         Share of the training over which the longest horizon grows from four intervals to all; 0 allows all
@@ -296,7 +296,7 @@ class WLM(Method):
 
         penalty = self.acceleration_penalty
         if penalty is None:
-            penalty = 0.01 if self._start(spec) == "data" else 0.1
+            penalty = 0.01 if self._start(spec) == "data" else 0.03
 
         state.optimizer.zero_grad(set_to_none=True)
         (loss + penalty * acceleration).backward()
