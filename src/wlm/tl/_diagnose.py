@@ -89,7 +89,7 @@ def diagnose(
     >>> import wlm
     >>> adata = wlm.datasets.gradient_flow_sde(n_cells=50, n_times=4)
     >>> wlm.tl.fit(adata, "time", use_rep="X_position", n_steps=20, show_progress=False)
-    >>> wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1
+    >>> bool(wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1)
     True
     """
     stored = read_fit(adata, key)
