@@ -230,7 +230,11 @@ def main() -> None:
                 print(f"{kind:6s} {n:6d} steps {seconds:8.1f} s   held-out W1 {value:.4f}")
         seconds, n, value = result["best of plain"]
         print(f"best of the plain formulation within its time: {value:.4f} after {seconds:.0f} s ({n} iterations)")
-        print(f"ours is as good after {result['ours as good']}: {result['ratio']:.0f} times faster")
+        if result["ours as good"] is None:
+            print("none of our fits was as good")
+        else:
+            seconds, n, value = result["ours as good"]
+            print(f"ours: {value:.4f} after {seconds:.0f} s ({n} steps), {result['ratio']:.1f} times faster")
         name = f"speed-{arguments.data}"
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}{'-quick' if arguments.quick else ''}.json"
