@@ -11,12 +11,15 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
 import wlm
 
@@ -80,6 +83,45 @@ def peak_memory() -> float:
     """Peak resident memory of this process or its largest child, in GB."""
     kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return kilobytes / 1024**2 if sys.platform != "darwin" else kilobytes / 1024**3
+
+
+def timed(f: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    """Median time of some calls, and the last result."""
+    seconds = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        out = f()
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds)), out
+
+
+def run_missing(
+    path: Path, jobs: Sequence[tuple], run: Callable[..., Any], n_jobs: int, *, fresh: bool
+) -> dict[str, Any]:
+    """Results by :func:`key` of each job: those kept in ``path`` by the same code, and ``run(*job)`` for the others.
+
+    Every result is written as soon as it is there, so that an interrupted benchmark goes on where it stopped.
+    """
+    done = json.loads(path.read_text()) if path.exists() and not fresh else {}
+    missing = [job for job in jobs if key(job) not in done]
+    print(f"{machine()}\n{len(jobs)} runs, {len(jobs) - len(missing)} of them done before", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    for name, result in parallel(delayed(_named)(run, job) for job in missing):
+        done[name] = result
+        path.write_text(json.dumps(done, indent=1))
+        print(f"done: {name}", flush=True)
+    return done
+
+
+def key(job: tuple) -> str:
+    """What a result is kept under: the code that made it, and what it was asked for."""
+    return json.dumps([code(), *job])
+
+
+def _named(run: Callable[..., Any], job: tuple) -> tuple[str, Any]:
+    prepare()
+    return key(job), run(*job)
 
 
 def summary(table: pd.DataFrame, metric: str = "w1") -> pd.DataFrame:

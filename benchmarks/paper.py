@@ -11,15 +11,13 @@ Every run is kept in benchmarks/results/paper.json and not repeated with the sam
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from _report import RESULTS, code, machine, options, parser, prepare
-from joblib import Parallel, delayed
+from _report import RESULTS, key, machine, options, parser, prepare, run_missing
 from vortex import run as run_vortex
 
 import wlm
@@ -139,18 +137,11 @@ EXPERIMENTS = {
 }
 
 
-def run(experiment: str, case: str, seed: int, extra: dict[str, Any], quick: bool) -> tuple[str, list[Row]]:  # noqa: FBT001
-    prepare()
+def run(experiment: str, case: str, seed: int, extra: dict[str, Any], quick: bool) -> list[Row]:  # noqa: FBT001
     begin = time.perf_counter()
     rows = EXPERIMENTS[experiment][0](case, seed, extra, quick=quick)
-    seconds = time.perf_counter() - begin
-    return _key(experiment, case, seed, extra), [
-        {"experiment": experiment, "seed": seed, "seconds": seconds, "machine": machine(), **r} for r in rows
-    ]
-
-
-def _key(experiment: str, case: str, seed: int, extra: dict[str, Any]) -> str:
-    return json.dumps([code(), experiment, case, seed, extra])
+    common = {"experiment": experiment, "seed": seed, "seconds": time.perf_counter() - begin, "machine": machine()}
+    return [{**common, **r} for r in rows]
 
 
 def table(rows: list[Row]) -> pd.DataFrame:
@@ -177,21 +168,11 @@ def main() -> None:
     if arguments.quick:
         extra, arguments.seeds = {"n_steps": 10, "width": 16, "hidden": 16, **extra}, 1
     path = RESULTS / ("paper-quick.json" if arguments.quick else "paper.json")
-    done: dict[str, list[Row]] = {}
-    if path.exists() and not arguments.fresh and not arguments.quick:
-        done = json.loads(path.read_text())["runs"]
     names = list(EXPERIMENTS) if arguments.experiment == "all" else [arguments.experiment]
-    jobs = [(e, case, seed, extra) for e in names for seed in range(arguments.seeds) for case in EXPERIMENTS[e][1]]
-    missing = [job for job in jobs if _key(*job) not in done]
-    print(f"{machine()}\n{len(jobs)} runs, {len(jobs) - len(missing)} of them done before", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    parallel = Parallel(n_jobs=arguments.jobs, return_as="generator_unordered")
-    for key, rows in parallel(delayed(run)(*job, arguments.quick) for job in missing):
-        done[key] = rows
-        path.write_text(json.dumps({"runs": done}, indent=1))
-        mine = [r["w1"] for r in rows if r["model"] == "wlm"]
-        print(f"{key}: mean W1 {np.mean(mine):.4f}, {rows[0]['seconds']:.0f} s", flush=True)
-    rows = [r for job in jobs for r in done[_key(*job)]]
+    cases = [(e, case, seed) for e in names for seed in range(arguments.seeds) for case in EXPERIMENTS[e][1]]
+    jobs = [(*case, extra, arguments.quick) for case in cases]
+    done = run_missing(path, jobs, run, arguments.jobs, fresh=arguments.fresh or arguments.quick)
+    rows = [r for job in jobs for r in done[key(job)]]
     print(table(rows).to_string(float_format=lambda x: f"{x:.4f}", na_rep="-"))
     print(f"all cells of each snapshot; sd over seeds; options: {extra or 'defaults'}; wrote {path}")
 

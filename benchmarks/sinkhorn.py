@@ -4,26 +4,14 @@ Shapes are batches of (times, cells, dimensions) drawn from the embryoid bodies.
 to the gradient of geomloss with scaling 0.99; times are medians of five runs on one thread.
 """
 
-import time
-
 import geomloss
-import numpy as np
 import pandas as pd
 import torch
-from _report import machine, parser, prepare
+from _report import machine, parser, prepare, timed
 
 import wlm
 from wlm.core.divergences import self_term, sinkhorn_loss
 from wlm.core.populations import median_distance
-
-
-def timed(f, repeat: int) -> tuple[float, torch.Tensor]:
-    seconds = []
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        out = f()
-        seconds.append(time.perf_counter() - begin)
-    return float(np.median(seconds)), out
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import geomloss
 import numpy as np
 import pandas as pd
 import torch
-from _report import RESULTS, machine, parser, prepare
+from _report import RESULTS, machine, parser, prepare, timed
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -56,17 +56,6 @@ def plain_rollout(energy: PopulationPotential, x: Tensor, v: Tensor, times: Tens
         v = m * v + c * a
         out.append(x)
     return out
-
-
-def timed(f: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    """Median time of some runs, after one that is not counted, and the last result."""
-    f()
-    seconds = []
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        out = f()
-        seconds.append(time.perf_counter() - begin)
-    return float(np.median(seconds)), out
 
 
 def stages(n: int, d: int, width: int, heads: int, hidden: int, k: int, repeat: int, inducing: int) -> dict[str, Any]:
@@ -107,6 +96,8 @@ def stages(n: int, d: int, width: int, heads: int, hidden: int, k: int, repeat: 
         def divergence(loss: Callable = loss, leaf: Any = leaf) -> None:
             torch.autograd.grad(loss(leaf), leaf)
 
+        for f in (divergence, backward):
+            f()  # not counted
         roll, div, whole = (timed(f, repeat)[0] for f in (rollout, divergence, backward))
         seconds[name] = {"rollout": roll, "Sinkhorn": div, "backward": whole - roll - div, "step": whole}
     for stage in seconds["ours"]:

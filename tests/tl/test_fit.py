@@ -54,7 +54,7 @@ def test_writes_the_contract(cells, quick):
 def test_next_is_where_the_stored_velocity_leads(fitted):
     uns_times = [0.0, 1.0]
     start = (fitted.obs["day"] == 0).to_numpy()
-    from wlm._adata import read_fit
+    from wlm._stored import read_fit
 
     dynamics = read_fit(fitted, "wlm").dynamics
     x, v = fitted.obsm["X_pca"][start], fitted.obsm["wlm_velocity"][start]

@@ -150,6 +150,32 @@ class Snapshots:
             None if populations.weights is None else [tensor(w / w.mean()) for w in populations.weights],
         )
 
+    def weights_of(self, k: int, cells: Tensor) -> Tensor | None:
+        """Weights of some ``cells`` (m,) of time index ``k``; None if all are equal."""
+        return None if self.weights is None else self.weights[k][cells]
+
+    def batches(self, size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Draw at most ``size`` cells of each population.
+
+        Returns
+        -------
+        cells
+            Indices into each population.
+        positions, shares
+            Shapes (T, n, d) and (T, n), the shares summing to one: smaller populations are padded with cells
+            that have none.
+        """
+        cells = [sample_index(len(x), size, generator) for x in self.positions]
+        n = max(map(len, cells))
+        positions = torch.stack(
+            [torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(self.positions, cells, strict=True)]
+        )
+        shares = positions.new_zeros(positions.shape[:2])
+        for k, i in enumerate(cells):
+            w = self.weights_of(k, i)
+            shares[k, : len(i)] = 1 / len(i) if w is None else w / w.sum()
+        return cells, positions, shares
+
 
 def median_distance(positions: list[Tensor], generator: torch.Generator, n: int = 500) -> float:
     """Median pairwise distance within a population, averaged over populations (at most ``n`` cells of each)."""

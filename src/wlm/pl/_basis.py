@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wlm._adata import StoredFit
+from wlm._stored import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
 OBSERVED, PREDICTED, PATH = "#9a9a9a", "#0072B2", "#D55E00"

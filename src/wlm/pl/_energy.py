@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._adata import StoredFit, read_fit
+from wlm._stored import StoredFit, read_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, new_axes
 
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from wlm._adata import check_representation, read_fit, read_labels, read_rep, read_times
+from wlm._adata import read_labels, read_rep, read_times
 from wlm._random import RNG, as_seed
+from wlm._stored import check_representation, read_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
 from wlm.tl import predict
 

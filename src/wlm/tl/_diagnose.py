@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import StoredFit, check_representation, read_cells, read_fit, read_rep, read_weights
-from wlm._logging import logger, quiet
+from wlm._adata import read_cells, read_rep, read_weights
+from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
+from wlm._stored import StoredFit, check_representation, read_fit
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
-from wlm.tl._evaluate import evaluate, slim
-from wlm.tl._fit import fit
+from wlm.tl._evaluate import evaluate, refit, slim
 
 
 def diagnose(
@@ -190,28 +190,15 @@ def _other_frictions(
     """Friction of fits with the same settings and other seeds."""
     keys = ("use_rep", "n_dims", "velocity_key", "weight_key")
     cells = read_cells(adata, stored.time_key, **{k: v for k, v in arguments.items() if k in keys})
-    rest = {k: v for k, v in arguments.items() if k not in keys}
+    rest = {k: v for k, v in arguments.items() if k != "n_dims"}  # the cells have these dimensions already
     held = stored.observed[~np.isin(stored.observed, stored.training)].tolist() or None
     small = slim(cells)
     return Parallel(n_jobs=n_jobs)(delayed(_friction)(small, held, seed, rest) for seed in seeds)
 
 
 def _friction(small: ad.AnnData, held: list[float] | None, seed: int, arguments: dict[str, Any]) -> float:
-    """Friction of one fit; ``small`` is left as it is."""
-    with quiet():
-        other = fit(
-            small,
-            "time",
-            use_rep="x",
-            velocity_key="v" if "v" in small.obsm else None,
-            weight_key="w" if "w" in small.obs else None,
-            holdout=held,
-            rng=seed,
-            show_progress=False,
-            copy=True,
-            **arguments,
-        )
-    return float(other.uns["wlm"]["friction"])  # type: ignore[union-attr]
+    """Friction of one fit."""
+    return float(refit(small, held, seed, **arguments).uns["wlm"]["friction"])
 
 
 def _velocity_gain(

@@ -138,6 +138,19 @@ def slim(cells: Cells) -> ad.AnnData:
     return ad.AnnData(obs=pd.DataFrame(obs, index=cells.names), obsm=obsm)
 
 
+def refit(small: ad.AnnData, holdout: Any, seed: int, **arguments: Any) -> ad.AnnData:
+    """A fit to the cells of :func:`slim`, quietly and to a copy; ``arguments`` are those of ``fit``."""
+    own = small.copy()
+    own_keys = {
+        "use_rep": "x",
+        "velocity_key": "v" if "v" in small.obsm else None,
+        "weight_key": "w" if "w" in small.obs else None,
+    }
+    with quiet():
+        fit(own, "time", **{**arguments, **own_keys}, holdout=holdout, rng=seed, show_progress=False)
+    return own
+
+
 def _predict(
     small: ad.AnnData,
     t: float,
@@ -147,21 +160,7 @@ def _predict(
     options: dict[str, Any],
 ) -> tuple[Population, float]:
     """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
-    own = small.copy()
-    with quiet():
-        fit(
-            own,
-            "time",
-            method=method,
-            use_rep="x",
-            velocity_key="v" if "v" in small.obsm else None,
-            weight_key="w" if "w" in small.obs else None,
-            holdout=t,
-            rng=seed,
-            device=device,
-            show_progress=False,
-            **options,
-        )
+    own = refit(small, t, seed, method=method, device=device, **options)
     predicted = predict(own, t, rng=seed)
     w = predicted.obs["w"].to_numpy() if "w" in predicted.obs else None
     return (predicted.obsm["x"], w), own.uns["wlm"]["params"]["seconds"]

@@ -11,9 +11,10 @@ import anndata as ad
 import torch
 from tqdm.auto import tqdm
 
-from wlm._adata import read_cells, write_fit
+from wlm._adata import read_cells
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
+from wlm._stored import write_fit
 from wlm.core.methods import METHODS, Method
 from wlm.core.prediction import fields, rollout
 from wlm.core.training import train

@@ -10,10 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata import (
-    StoredFit,
-    check_representation,
     find_observed,
-    read_fit,
     read_labels,
     read_rep,
     read_times,
@@ -21,6 +18,7 @@ from wlm._adata import (
 )
 from wlm._genes import decode
 from wlm._random import RNG, as_seed
+from wlm._stored import StoredFit, check_representation, read_fit
 from wlm.core.prediction import predict as predict_cells
 
 

@@ -11,79 +11,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wlm.core.divergences import self_term, sinkhorn_loss, uniform
 from wlm.core.energies import PopulationPotential, force
 from wlm.core.integrators import leapfrog, substeps_for
-from wlm.core.methods._base import Method, Model, Spec, State
+from wlm.core.methods._base import Method, Spec, State
+from wlm.core.methods._mechanics import Mechanics
 from wlm.core.methods._start import GradientField, fit_dice
-from wlm.core.populations import Snapshots, sample_index
+from wlm.core.populations import Snapshots
 
 #: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
 #: Steps in a row that may pass without a finite gradient; then training stops with an error.
 MAX_SKIPPED = 10
-
-
-class Mechanics(Model):
-    """A population potential, a friction and, if it is learned, a field of initial velocities."""
-
-    def __init__(
-        self,
-        potential: PopulationPotential,
-        friction: float,
-        start: GradientField | None,
-        *,
-        rest: bool,
-        momentum: str,
-        step: float,
-    ):
-        super().__init__()
-        self.potential = potential
-        self.log_friction = nn.Parameter(torch.tensor(math.log(friction))) if friction > 0 else None
-        self.start = start
-        self._rest = rest
-        self._momentum = momentum
-        self._step = step
-
-    @property
-    def friction(self) -> Tensor:
-        r""":math:`\gamma`, scalar, in standard units."""
-        if self.log_friction is None:
-            return torch.zeros((), device=self.potential.embed.weight.device)
-        return self.log_friction.exp()
-
-    def initial_velocity(self, x: Tensor) -> Tensor | None:
-        if self.start is not None:
-            return self.start(x, x.new_zeros(()))
-        return torch.zeros_like(x) if self._rest else None
-
-    def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        if self._momentum == "full":
-            return v
-        if self._momentum == "none":
-            return torch.zeros_like(v)
-        return v * torch.rand(len(v), 1, generator=generator, device=v.device)
-
-    def rollout(
-        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        states = [(x, v)]
-        if len(times) > 1:
-            substeps = substeps_for(times, self._step)
-            states += leapfrog(lambda x, t: force(self.potential, x, t, w), x, v, times, self.friction, substeps)
-        positions, velocities = zip(*states, strict=True)
-        return torch.stack(positions), torch.stack(velocities)
-
-    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return (1 + self.friction) * (self.potential(x, t) if w is None else self.potential(x, t, w))
-
-    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return ((1 + self.friction) * force(self.potential, x, t, w)).detach()
-
-    def rates(self) -> dict[str, float]:
-        return {"friction": self.friction.item()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +184,7 @@ class WLM(Method):
             groups.append({"params": [model.log_friction], "lr": lr, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         # The divergence's constant -OT(y, y) / 2, so that the logged loss tends to zero.
-        batches, weights = _batches(snapshots, self.batch_size, generator)[1:]
+        batches, weights = snapshots.batches(self.batch_size, generator)[1:]
         constant = self_term(batches, weights, p=self.p, blur=self.blur or spec.blur)
         velocities = snapshots.velocities if self._start(spec) == "data" else None
         extra = {
@@ -259,7 +200,7 @@ class WLM(Method):
 
     def step(self, model: Mechanics, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
         times, generator, extra = state.snapshots.times, state.generator, state.extra
-        cells, y, b = _batches(state.snapshots, self.batch_size, generator)
+        cells, y, b = state.snapshots.batches(self.batch_size, generator)
         n_times = len(times)
 
         first = 0
@@ -315,7 +256,7 @@ class WLM(Method):
             carried = plan.mT @ velocities.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
             for k, vk in enumerate(carried, start=1):
                 n = len(cells[k])
-                extra["carried"][k] = (y[k, :n], vk[:n], _weights(state.snapshots, k, cells))
+                extra["carried"][k] = (y[k, :n], vk[:n], state.snapshots.weights_of(k, cells[k]))
         return {"loss": loss.item(), "friction": model.friction.item(), "gradient_norm": norm.item()}
 
     def _start_state(
@@ -325,12 +266,12 @@ class WLM(Method):
         x = state.snapshots.positions[first][cells[first]]
         velocities = state.snapshots.velocities
         if velocities is not None and first in state.extra["measured"]:
-            return x, velocities[first][cells[first]], _weights(state.snapshots, first, cells)
+            return x, velocities[first][cells[first]], state.snapshots.weights_of(first, cells[first])
         if first > 0:
             x, v, w = state.extra["carried"][first]
             return x, model.start_velocity(v, state.generator), w
         v = model.initial_velocity(x)
-        return x, torch.zeros_like(x) if v is None else v, _weights(state.snapshots, first, cells)
+        return x, torch.zeros_like(x) if v is None else v, state.snapshots.weights_of(first, cells[first])
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data", "zero", "learned" or "estimated"."""
@@ -363,31 +304,3 @@ def _refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
 def _draw(generator: torch.Generator) -> float:
     """A uniform number in [0, 1)."""
     return torch.rand((), generator=generator, device=generator.device).item()
-
-
-def _weights(snapshots: Snapshots, k: int, cells: list[Tensor]) -> Tensor | None:
-    """Weights of a batch of cells of time index ``k``, 1 on average over the population; None if all are equal."""
-    return None if snapshots.weights is None else snapshots.weights[k][cells[k]]
-
-
-def _batches(snapshots: Snapshots, size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Draw at most ``size`` cells of each population.
-
-    Returns
-    -------
-    cells
-        Indices into each population.
-    batches, weights
-        Shapes (T, n, d) and (T, n): smaller populations are padded with cells of weight zero.
-    """
-    positions = snapshots.positions
-    cells = [sample_index(len(x), size, generator) for x in positions]
-    n = max(map(len, cells))
-    batches = torch.stack(
-        [torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(positions, cells, strict=True)]
-    )
-    weights = batches.new_zeros(batches.shape[:2])
-    for k, i in enumerate(cells):
-        w = _weights(snapshots, k, cells)
-        weights[k, : len(i)] = 1 / len(i) if w is None else w / w.sum()
-    return cells, batches, weights
