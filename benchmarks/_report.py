@@ -22,6 +22,7 @@ import torch
 from joblib import Parallel, delayed
 
 import wlm
+from wlm._logging import logger
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,7 +54,7 @@ def options(pairs: list[str]) -> dict[str, Any]:
 def prepare() -> None:
     """One thread per process, and only warnings from the package."""
     torch.set_num_threads(1)
-    logging.getLogger("wlm").setLevel(logging.WARNING)
+    logger.setLevel(logging.WARNING)
     # The real data of a checkout that has them beside it are used without a download.
     beside = Path(__file__).parents[2] / "shared" / "data"
     if beside.exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anndata as ad
@@ -10,20 +10,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._logging import logger
 from wlm.core.populations import Populations
+from wlm.core.velocity import agreement
 from wlm.pp import parse_time
-from wlm.pp._velocity import project_layer
+from wlm.pp._velocity import find_velocity, is_rna_velocity, project_layer
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
+#: More distinct times than this are probably not sampling times.
+MANY_TIMES = 50
+#: Mean cosine with the drift below which velocities are reported as doubtful.
+DOUBTFUL = 0.1
 
 
 @dataclass(frozen=True)
 class Cells:
     """What the core needs to know of an AnnData: when and where each cell is, and how it moves.
 
-    ``times`` (n,) float64; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights, or None;
-    ``observed`` and ``training`` are the distinct times, all of them and without the held-out ones.
+    ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the
+    weights, or None; ``observed`` and ``training`` are the distinct times, all of them and without the held-out
+    ones; ``rna`` says that velocities are per unit of a time of their own.
     """
 
     names: pd.Index
@@ -36,6 +43,7 @@ class Cells:
     observed: NDArray[np.float64]
     training: NDArray[np.float64]
     w: NDArray[np.float64] | None = None
+    rna: bool = False
 
     def at(self, t: float) -> NDArray[np.intp]:
         """Indices of the cells observed at time ``t``."""
@@ -66,8 +74,11 @@ def read_cells(
     velocity_key: str | None = None,
     weight_key: str | None = None,
     holdout: Any = None,
+    nan: str = "raise",
 ) -> Cells:
     """Read times, representation, velocities and weights, and refuse what cannot be fitted.
+
+    Velocities are read as they are, see :func:`calibrate`.
 
     Raises
     ------
@@ -80,10 +91,21 @@ def read_cells(
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
     if not adata.obs_names.is_unique:
         raise ValueError("obs_names are not unique; run adata.obs_names_make_unique() first")
-    times, unit = read_times(adata, time_key)
+    times, unit = read_times(adata, time_key, nan)
     x = read_rep(adata, use_rep, n_dims)
-    v = None if velocity_key is None else _read_velocity(adata, velocity_key, use_rep, x.shape[1])
-    observed, counts = np.unique(times, return_counts=True)
+    v, rna = None, False
+    if velocity_key is not None:
+        velocity_key = resolve_velocity(adata, velocity_key, use_rep)
+        v = _read_velocity(adata, velocity_key, use_rep, x.shape[1])
+        rna = is_rna_velocity(adata, velocity_key, use_rep)
+    observed, counts = np.unique(times[np.isfinite(times)], return_counts=True)
+    if len(observed) > MANY_TIMES:
+        logger.warning(
+            "obs[%r] has %d distinct times; populations are compared time by time, so sampling times are wanted: "
+            "if this is a pseudotime, bin it with wlm.pp.bin_time",
+            time_key,
+            len(observed),
+        )
     held = read_holdout(holdout, observed, unit)
     training = observed[~np.isin(observed, held)]
     if len(training) < 2:
@@ -99,11 +121,90 @@ def read_cells(
     if v is not None and velocity_key is not None:
         _check_velocity(v, velocity_key, times, training[0])
     w = None if weight_key is None else read_weights(adata, weight_key)
-    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w)
+    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna)
 
 
-def read_times(adata: ad.AnnData, time_key: str) -> tuple[NDArray[np.float64], str]:
-    """Times (n,) and their unit; refuses missing ones."""
+def calibrate(cells: Cells, velocity_scale: float | str | None, *, seed: int = 0) -> tuple[Cells, dict[str, Any]]:
+    """Bring velocities into units per unit of ``time_key``, and compare them with the drift.
+
+    Parameters
+    ----------
+    cells
+        As they were read, with velocities.
+    velocity_scale
+        A factor; ``"calibrate"`` for that of :func:`wlm.core.velocity.agreement` on the training times; None
+        for this where velocities have a unit of time of their own, and else 1.
+    seed
+        Seeds the choice of the cells that are compared.
+
+    Returns
+    -------
+    cells
+        With scaled velocities.
+    note
+        ``scale``, whether it was ``calibrated``, ``times`` and the mean cosine ``agreement`` (T,) at them,
+        and the cosine of each cell ``cells`` (n,), NaN for cells that were not trained on.
+
+    Raises
+    ------
+    ValueError
+        If the factor is not positive, or velocities point against the drift.
+    """
+    calibrated = velocity_scale == "calibrate" or (velocity_scale is None and cells.rna)
+    scale = 1.0
+    if velocity_scale is not None and not calibrated:
+        if isinstance(velocity_scale, (str, bool)) or not np.isfinite(velocity_scale) or velocity_scale <= 0:
+            raise ValueError(f"velocity_scale must be a positive number, 'calibrate' or None, found {velocity_scale!r}")
+        scale = float(velocity_scale)
+    per_cell = np.full(len(cells.times), np.nan, dtype=np.float32)
+    try:
+        found = agreement(cells.populations(), seed=seed)
+    except ValueError as error:
+        if calibrated:
+            raise ValueError(
+                f"the velocities cannot be calibrated: {error}; pass velocity_scale, in {cells.time_key} per unit"
+            ) from None
+    else:
+        for t, cosines in zip(cells.training, found.cells, strict=True):
+            per_cell[cells.at(t)] = cosines
+        if calibrated:
+            if found.scale <= 0:
+                raise ValueError(
+                    "the velocities point against the observed drift (mean cosine "
+                    f"{np.nanmean(per_cell):.2f}), so that no scale makes them speeds; fit without velocity_key, "
+                    "or pass velocity_scale, a number, to use them all the same"
+                )
+            scale = found.scale
+    by_time = np.array([_mean(per_cell[cells.at(t)]) for t in cells.training])
+    if np.isfinite(by_time).any() and np.nanmean(by_time) < DOUBTFUL:
+        logger.warning(
+            "the velocities hardly agree with the observed drift (mean cosine %.2f); compare a fit without them, "
+            "see wlm.tl.diagnose",
+            np.nanmean(by_time),
+        )
+    note = {"scale": scale, "calibrated": calibrated, "times": cells.training, "agreement": by_time, "cells": per_cell}
+    return replace(cells, v=cells.v * np.float32(scale)), note  # type: ignore[operator]
+
+
+def _mean(values: NDArray[np.float32]) -> float:
+    """Mean of what is not NaN."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else np.nan
+
+
+def resolve_velocity(adata: ad.AnnData, velocity_key: str, use_rep: str) -> str:
+    """The key that ``velocity_key`` means, which may be ``"auto"``."""
+    if velocity_key != "auto":
+        return velocity_key
+    key = find_velocity(adata, use_rep)
+    logger.info("velocity_key='auto': velocities are %s[%r]", "obsm" if key in adata.obsm else "layers", key)
+    return key
+
+
+def read_times(adata: ad.AnnData, time_key: str, nan: str = "raise") -> tuple[NDArray[np.float64], str]:
+    """Times (n,) and their unit; missing ones are refused, or kept as NaN with ``nan="drop"``."""
+    if nan not in ("raise", "drop"):
+        raise ValueError(f"nan must be 'raise' or 'drop', found {nan!r}")
     if time_key not in adata.obs:
         raise KeyError(f"obs[{time_key!r}] is missing; obs has {list(adata.obs.columns)}")
     try:
@@ -111,11 +212,13 @@ def read_times(adata: ad.AnnData, time_key: str) -> tuple[NDArray[np.float64], s
     except (ValueError, TypeError) as error:
         raise type(error)(f"obs[{time_key!r}]: {error}") from None
     missing = ~np.isfinite(times)
-    if missing.any():
+    if missing.all():
+        raise ValueError(f"obs[{time_key!r}] is missing for all {len(times)} cells")
+    if missing.any() and nan == "raise":
         names = list(adata.obs_names[missing][:3])
         raise ValueError(
             f"obs[{time_key!r}] is missing for {missing.sum()} of {len(times)} cells ({names}, ...); "
-            f"run adata = adata[adata.obs[{time_key!r}].notna()].copy() to leave them out"
+            f"run adata = adata[adata.obs[{time_key!r}].notna()].copy(), or pass nan='drop', to leave them out"
         )
     return times, unit
 
@@ -169,11 +272,11 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
             raise ValueError(f"obsm[{key!r}] has shape {v.shape}; {n_dims} dimensions of {use_rep!r} are used")
         v = v[:, :n_dims]
     elif key in adata.layers:
-        v = project_layer(adata, key, use_rep)[0][:, :n_dims]
+        v = project_layer(adata, key, use_rep).velocity[:, :n_dims]
     else:
         raise KeyError(
             f"velocity_key {key!r} is neither in obsm ({list(adata.obsm)}) nor in layers ({list(adata.layers)}); "
-            "run scv.tl.velocity(adata) first, or name the key that holds velocities"
+            "run wlm.pp.velocity(adata) first, or name the key that holds velocities"
         )
     return np.ascontiguousarray(v, dtype=np.float32)
 

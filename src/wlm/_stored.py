@@ -36,8 +36,11 @@ def write_fit(
     rollout: Rollout,
     fields: Mapping[str, Any],
     params: dict[str, Any],
+    velocity: dict[str, Any] | None = None,
 ) -> list[str]:
     """Write a fit into ``adata``; returns the names of the keys that were written.
+
+    ``velocity`` is what :func:`wlm._adata.calibrate` noted.
 
     Everything is computed before the first write, so that the object is never left half-written.
     """
@@ -87,12 +90,23 @@ def write_fit(
         },
         **dynamics.rates(),
     }
+    obs = {"potential": fields["potential"]}
+    if velocity is not None:
+        obs["velocity_agreement"] = velocity["cells"]
+        uns["velocity"] = {k: v for k, v in velocity.items() if k != "cells"}
     adata.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
+    if f"{key}_velocity_agreement" in adata.obs and velocity is None:
+        del adata.obs[f"{key}_velocity_agreement"]
     adata.uns[key] = uns
-    adata.obs[f"{key}_potential"] = fields["potential"]
+    for name, values in obs.items():
+        adata.obs[f"{key}_{name}"] = values
     for name in ("velocity", "force", "next"):
         adata.obsm[f"{key}_{name}"] = fields[name]
-    return [f"uns[{key!r}]", f"obs['{key}_potential']", *(f"obsm['{key}_{n}']" for n in ("velocity", "force", "next"))]
+    return [
+        f"uns[{key!r}]",
+        *(f"obs['{key}_{n}']" for n in obs),
+        *(f"obsm['{key}_{n}']" for n in ("velocity", "force", "next")),
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Time labels as people write them."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wlm
 from wlm.pp import parse_time
 
 SPELLINGS = {
@@ -81,3 +83,57 @@ def test_mixed_units_are_refused():
 def test_types_that_are_no_times(values):
     with pytest.raises(TypeError, match="dtype"):
         parse_time(values)
+
+
+def test_bins_hold_as_many_cells_and_are_named_by_their_median():
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(obs=pd.DataFrame({"pseudotime": rng.random(100)}, index=[f"c{i}" for i in range(100)]))
+    adata.obs.iloc[7, 0] = np.nan
+    wlm.pp.bin_time(adata, key="pseudotime", n_bins=3)
+    bins = adata.obs["pseudotime_bin"]
+    assert bins.isna().tolist() == adata.obs["pseudotime"].isna().tolist()
+    assert bins.value_counts().tolist() == [33, 33, 33]
+    for label, values in adata.obs["pseudotime"].groupby(bins):
+        assert values.median() == label
+    again = wlm.pp.bin_time(adata, key="pseudotime", n_bins=2, key_added="half", copy=True)
+    assert "half" in again.obs and "half" not in adata.obs
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"key": "age"}, KeyError, r"obs\['age'\] is missing"),
+        ({"key": "label"}, TypeError, "numbers are wanted"),
+        ({"key": "flat"}, ValueError, "too few distinct values for 5 bins"),
+        ({"key": "flat", "n_bins": 1}, ValueError, "n_bins must be an integer of at least 2"),
+    ],
+)
+def test_what_cannot_be_binned_is_refused(call, error, message):
+    adata = ad.AnnData(obs=pd.DataFrame({"label": ["a"] * 20, "flat": [0, 1] * 10}, index=[f"c{i}" for i in range(20)]))
+    with pytest.raises(error, match=message):
+        wlm.pp.bin_time(adata, **call)
+
+
+def test_cells_without_a_time_are_named_or_left_out(cells, quick):
+    lost = cells.obs_names[[3, 70]]
+    cells.obs.loc[lost, "day"] = np.nan
+    with pytest.raises(ValueError, match="is missing for 2 of 300 cells.*nan='drop'"):
+        wlm.tl.fit(cells, "day", **quick)
+    wlm.tl.fit(cells, "day", nan="drop", **quick)
+    assert cells.obs["wlm_potential"].isna().sum() == 2 and cells.obs.loc[lost, "wlm_potential"].isna().all()
+    kept = cells[cells.obs["day"].notna()].copy()
+    wlm.tl.fit(kept, "day", **quick)
+    there = cells.obs["day"].notna().to_numpy()
+    assert np.array_equal(cells.obsm["wlm_velocity"][there], kept.obsm["wlm_velocity"])
+    assert np.array_equal(wlm.tl.predict(cells, 2.5).obsm["X_pca"], wlm.tl.predict(kept, 2.5).obsm["X_pca"])
+    with pytest.raises(ValueError, match="nan must be 'raise' or 'drop'"):
+        wlm.tl.fit(cells, "day", nan="omit", **quick)
+    cells.obs["day"] = np.nan
+    with pytest.raises(ValueError, match="is missing for all"):
+        wlm.tl.fit(cells, "day", nan="drop", **quick)
+
+
+def test_very_many_times_are_pointed_out(cells, quick, caplog):
+    cells.obs["pseudotime"] = np.repeat(np.arange(60), 5).astype(float)
+    wlm.tl.fit(cells, "pseudotime", **{**quick, "n_steps": 2})
+    assert "has 60 distinct times" in caplog.text

@@ -149,9 +149,9 @@ def test_velocities_from_a_layer_are_projected_on_the_loadings(cells, quick):
     layer[:, 3] = np.nan
     layer[5, 7] = np.nan
     cells.layers["velocity"] = layer.copy()
-    wlm.tl.fit(cells, "day", velocity_key="velocity", n_dims=3, **quick)
+    wlm.tl.fit(cells, "day", velocity_key="velocity", velocity_scale=2.0, n_dims=3, **quick)
     assert np.array_equal(cells.layers["velocity"], layer, equal_nan=True), "the layer must not be changed"
-    expected = np.nan_to_num(layer) @ cells.varm["PCs"][:, :3]
+    expected = 2 * wlm.pp.project_velocity(cells, copy=True).obsm["velocity_projected"][:, :3]
     assert np.allclose(cells.obsm["wlm_velocity"], expected, atol=1e-4)
 
 
@@ -314,12 +314,12 @@ def test_an_interrupted_fit_keeps_what_was_there(fitted, error, monkeypatch, qui
 def test_a_layer_without_velocities_at_a_time_is_not_at_rest_there(cells, quick):
     cells.layers["velocity"] = np.random.default_rng(0).normal(size=cells.shape)
     cells.layers["velocity"][cells.obs["day"] == 1] = np.nan
-    wlm.tl.fit(cells, "day", velocity_key="velocity", **quick)
+    wlm.tl.fit(cells, "day", velocity_key="velocity", velocity_scale=1.0, **quick)
     assert (np.abs(cells.obsm["wlm_velocity"]).max(axis=1) > 0).all()
     assert cells.uns["wlm"]["time"]["measured"].tolist() == [0, 2, 3, 4]
     cells.layers["velocity"][0] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite for 1 of 60 cells at 0"):
-        wlm.tl.fit(cells, "day", velocity_key="velocity", **quick)
+        wlm.tl.fit(cells, "day", velocity_key="velocity", velocity_scale=1.0, **quick)
 
 
 def test_momentum_option_holds_for_carried_and_not_for_measured_velocities(cells, quick):

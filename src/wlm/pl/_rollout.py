@@ -70,7 +70,7 @@ def rollout(
     fit = read_fit(adata, key)
     x = read_rep(adata, fit.use_rep, fit.n_dims)
     check_representation(adata, fit, x)
-    cell_times, _ = read_times(adata, fit.time_key)
+    cell_times, _ = read_times(adata, fit.time_key, str(fit.uns["params"]["nan"]))
     shown, project, labels = embedding(adata, fit, basis, components)
     first = fit.training[0]
     wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.unit)

@@ -1,52 +1,244 @@
-"""RNA velocity in the coordinates of the principal components."""
+"""RNA velocity: computed with scVelo, and as a speed in the coordinates of the principal components."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
+from wlm._logging import logger
 
-def project_layer(adata: ad.AnnData, vkey: str, use_rep: str) -> tuple[NDArray[np.float32], float]:
-    """Project the velocities of ``layers[vkey]`` on the loadings of ``use_rep``.
+#: Layers in which packages store velocities of genes: scVelo, veloVI and UniTVelo; dynamo; MultiVelo.
+LAYERS = ("velocity", "velocity_S", "velo_s")
+#: Layers of the abundances that such velocities are the rates of: smoothed ones first.
+ABUNDANCES = ("Ms", "M_s", "spliced")
+#: Columns of ``var`` that mark the genes whose velocity is meant to be used: scVelo, veloVI and UniTVelo; dynamo.
+MASKS = ("velocity_genes", "use_for_dynamics")
+#: Rows that are made dense at a time.
+_CHUNK = 2048
 
-    Unlike scVelo's ``velocity_pca`` this is a speed: no smoothing, centring or rescaling. Genes
-    without a velocity (NaN) do not move.
+
+@dataclass(frozen=True)
+class Projection:
+    """A projected velocity, and how it came about.
+
+    ``velocity`` (n, k) float32; ``n_genes`` that have one; ``share`` of the loadings' sum of squares on them;
+    ``space`` of the expression that PCA was computed on, ``"log"``, ``"scaled"`` or ``"linear"``.
+    """
+
+    velocity: NDArray[np.float32]
+    n_genes: int
+    share: float
+    space: str
+
+
+def project_velocity(
+    adata: ad.AnnData,
+    *,
+    vkey: str = "velocity",
+    use_rep: str = "X_pca",
+    smooth: bool = True,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> ad.AnnData | None:
+    r"""Project velocities of genes on the principal components, as a speed.
+
+    RNA velocity is the rate of (normalised) spliced molecules s, while principal components are mostly
+    computed on :math:`x = \log(1 + cs)`, where c brings each cell to the same total. By the chain rule
+
+    .. math:: \dot x = \frac{c\,(\dot s - s\,\textstyle\sum\dot s / \sum s)}{1 + cs},
+
+    which is what the loadings then project. c is the ratio of the cell's totals in ``X`` and in the
+    abundances (``layers["Ms"]``, ``"M_s"`` or ``"spliced"``). Where ``X`` was scaled after the logarithm,
+    :math:`\dot x` is divided by ``var["std"]`` too. Where ``X`` is not logarithmic, velocities are
+    projected as they are.
+
+    scVelo's ``velocity_pca`` is another thing, a direction for plotting: smoothed over transition
+    probabilities, centred and rescaled.
 
     Parameters
     ----------
     adata
-        With ``varm["PCs"]`` of shape (n_vars, k).
+        With ``layers[vkey]`` and the loadings in ``varm["PCs"]`` (or, from dynamo, ``uns["PCs"]``). Genes
+        without a velocity (NaN, or not in ``var["velocity_genes"]``, where that exists) do not move.
     vkey
-        Layer of velocities, shape (n, n_vars).
+        Layer with velocities, shape (n_obs, n_vars).
     use_rep
-        Must be ``"X_pca"``, the representation that ``varm["PCs"]`` belongs to.
+        Must be ``"X_pca"``, which the loadings belong to.
+    smooth
+        Average over the neighbours in ``obsp["connectivities"]``, where there are any: velocities of single
+        cells are noisy. Neighbours at other times take part.
+    key_added
+        Key of ``obsm`` for the result; by default ``f"{vkey}_projected"``.
+    copy
+        Return a copy with the result instead of writing to ``adata``.
 
     Returns
     -------
-    velocity
-        Shape (n, k), in units of the representation per unit of the layer's time; NaN for cells without
-        the velocity of any gene.
-    share
-        Share of the loadings' sum of squares that lies on genes with a velocity.
+    None, or the copy if ``copy=True``. Written to ``adata``:
+
+    ``obsm[key_added]`` : float32, (n_obs, k)
+        Velocity in units of ``use_rep`` per unit of the layer's time; NaN for cells without any.
+    ``uns[key_added]`` : dict
+        ``vkey``, ``use_rep``, ``n_genes`` with a velocity, ``share`` of the loadings' sum of squares on them,
+        ``space`` of the expression (``"log"``, ``"scaled"`` or ``"linear"``), ``smooth``.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the layer or the loadings are missing, or no gene has a velocity.
     """
+    if not isinstance(adata, ad.AnnData):
+        raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
+    if vkey not in adata.layers:
+        raise KeyError(
+            f"layers[{vkey!r}] is missing; layers has {list(adata.layers)}; run wlm.pp.velocity(adata) first"
+        )
+    name = f"{vkey}_projected" if key_added is None else key_added
+    result = project_layer(adata, vkey, use_rep, smooth=smooth)
+    target = adata.copy() if copy else adata
+    target.obsm[name] = result.velocity
+    target.uns[name] = {
+        "vkey": vkey,
+        "use_rep": use_rep,
+        "n_genes": result.n_genes,
+        "share": result.share,
+        "space": result.space,
+        "smooth": smooth,
+    }
+    logger.info(
+        "projected layers[%r] of %d genes (%.0f %% of the loadings) on %s in %s space; added obsm[%r]",
+        vkey,
+        result.n_genes,
+        100 * result.share,
+        use_rep,
+        result.space,
+        name,
+    )
+    return target if copy else None
+
+
+def find_velocity(adata: ad.AnnData, use_rep: str) -> str:
+    """The key of the velocities that ``velocity_key="auto"`` means."""
+    ours = [k for k in adata.obsm if _is_projected(adata, k, use_rep)]
+    layers = [k for k in LAYERS if k in adata.layers] if use_rep == "X_pca" else []
+    if not ours and not layers:
+        drawn = [k for k in adata.obsm if k.startswith("velocity_")]
+        raise KeyError(
+            f"no velocities were found for {use_rep!r}: neither what wlm.pp.project_velocity adds to obsm "
+            f"({list(adata.obsm)}) nor, for 'X_pca', one of the layers {list(LAYERS)} ({list(adata.layers)})"
+            + (f"; {drawn} may be directions for plotting and must be named to be used" if drawn else "")
+        )
+    return (ours or layers)[0]
+
+
+def is_rna_velocity(adata: ad.AnnData, key: str, use_rep: str) -> bool:
+    """Whether velocities are in a unit of time of their own: a layer of genes, or what was projected from one."""
+    return key in adata.layers if key not in adata.obsm else _is_projected(adata, key, use_rep)
+
+
+def _is_projected(adata: ad.AnnData, key: str, use_rep: str) -> bool:
+    note = adata.uns.get(key)
+    return isinstance(note, dict) and "vkey" in note and note.get("use_rep") == use_rep
+
+
+def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = True) -> Projection:
+    """What :func:`project_velocity` computes, without writing it."""
     if use_rep != "X_pca":
         raise ValueError(
             f"layers[{vkey!r}] holds velocities of genes, which can be projected on 'X_pca' only, not on {use_rep!r}; "
             "give velocities in that space as an obsm key"
         )
-    if "PCs" not in adata.varm:
-        raise KeyError(f"varm['PCs'] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
-    loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
+    loadings = _loadings(adata, vkey)
     layer = adata.layers[vkey]
-    velocity = np.asarray(layer.toarray() if hasattr(layer, "toarray") else layer)
-    moving = np.isfinite(velocity).any(axis=0)
-    if "velocity_genes" in adata.var:
-        moving &= adata.var["velocity_genes"].to_numpy(bool)
+    moving = np.zeros(adata.n_vars, dtype=bool)
+    for _, rows in _dense_rows(layer):
+        moving |= np.isfinite(rows).any(axis=0)
+    for mask in MASKS:
+        if mask in adata.var:
+            moving &= adata.var[mask].to_numpy(dtype=bool)
     if not moving.any():
-        raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run scv.tl.velocity(adata) first")
+        raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run wlm.pp.velocity(adata) first")
+    space, spread = _space(adata)
+    abundance = next((k for k in ABUNDANCES if k in adata.layers), None)
+    projected = np.empty((adata.n_obs, loadings.shape[1]), dtype=np.float32)
+    for part, rate in _dense_rows(layer):
+        missing = ~np.isfinite(rate).any(axis=1)
+        rate = np.where(moving, np.nan_to_num(rate, posinf=0, neginf=0), 0.0)
+        if space != "linear":
+            x = _rows(adata.X, part)
+            if space == "scaled":
+                x = x * spread + adata.var["mean"].to_numpy(dtype=np.float64)
+            s = np.maximum(np.expm1(x), 0)
+            if abundance is not None:
+                c = s.sum(1, keepdims=True)
+                s = np.nan_to_num(_rows(adata.layers[abundance], part))
+                total = np.maximum(s.sum(1, keepdims=True), 1e-12)
+                c = c / total
+                # The totals change as well, and normalising to them holds the sum of X's counts.
+                rate, s = c * (rate - s * rate.sum(1, keepdims=True) / total), c * s
+            rate = rate / (1 + s) / spread
+        projected[part] = rate @ loadings
+        projected[part][missing] = np.nan
+    if smooth and "connectivities" in adata.obsp:
+        projected = _average(adata.obsp["connectivities"], projected)
     share = float(np.square(loadings[moving]).sum() / np.square(loadings).sum())
-    velocity = velocity[:, moving]
-    projected = np.nan_to_num(velocity, posinf=0, neginf=0) @ loadings[moving]
-    projected[~np.isfinite(velocity).any(axis=1)] = np.nan
-    return projected.astype(np.float32), share
+    return Projection(projected, int(moving.sum()), share, space)
+
+
+def _loadings(adata: ad.AnnData, vkey: str) -> NDArray[np.float64]:
+    """Loadings (n_vars, k); dynamo keeps those of the genes that PCA used."""
+    if "PCs" in adata.varm:
+        return np.asarray(adata.varm["PCs"], dtype=np.float64)
+    if "PCs" in adata.uns and "use_for_pca" in adata.var:
+        used = adata.var["use_for_pca"].to_numpy(dtype=bool)
+        stored = np.asarray(adata.uns["PCs"], dtype=np.float64)
+        if len(stored) == used.sum():
+            loadings = np.zeros((adata.n_vars, stored.shape[1]))
+            loadings[used] = stored
+            return loadings
+    raise KeyError(f"varm['PCs'] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
+
+
+def _space(adata: ad.AnnData) -> tuple[str, Any]:
+    """What ``X`` holds, and the standard deviations by which it was divided."""
+    if adata.X is None:
+        return "linear", 1.0
+    lowest, highest, whole = np.inf, -np.inf, True
+    for part, rows in _dense_rows(adata.X):
+        lowest, highest = min(lowest, rows.min()), max(highest, rows.max())
+        whole = whole and bool((rows == np.round(rows)).all())
+        if part.stop >= 2 * _CHUNK:
+            break
+    if lowest < 0 and {"mean", "std"} <= set(adata.var.columns):
+        return "scaled", adata.var["std"].to_numpy(dtype=np.float64)
+    if lowest >= 0 and ("log1p" in adata.uns or (not whole and highest < 20)):
+        return "log", 1.0
+    return "linear", 1.0
+
+
+def _average(connectivities: Any, v: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of each cell's velocity and its neighbours', by the weights of their connections."""
+    known = np.isfinite(v).all(axis=1, keepdims=True)
+    filled = np.where(known, v, 0)
+    # A cell is its own neighbour with the weight of the closest.
+    mean = (filled + connectivities @ filled) / (1 + connectivities @ known.astype(np.float64))
+    return np.where(known, mean, np.nan).astype(np.float32)
+
+
+def _dense_rows(matrix: Any) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Parts of a matrix of any kind, dense, with their rows."""
+    for start in range(0, matrix.shape[0], _CHUNK):
+        part = slice(start, min(start + _CHUNK, matrix.shape[0]))
+        yield part, _rows(matrix, part)
+
+
+def _rows(matrix: Any, part: slice) -> NDArray[np.float64]:
+    rows = matrix[part]
+    if hasattr(rows, "compute"):
+        rows = rows.compute()
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)

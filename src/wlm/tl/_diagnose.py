@@ -16,7 +16,7 @@ from wlm._random import RNG, as_seed, as_seeds
 from wlm._stored import StoredFit, check_representation, read_fit
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
-from wlm.tl._evaluate import evaluate, refit, slim
+from wlm.tl._evaluate import evaluate, refit, scale_argument, slim
 
 
 def diagnose(
@@ -112,7 +112,7 @@ def diagnose(
     )
     energy, inertia, alignment = energies(dynamics, path)
     friction = [dynamics.rates()["friction"]]
-    names = ("use_rep", "n_dims", "velocity_key", "weight_key", "device")
+    names = ("use_rep", "n_dims", "velocity_key", "velocity_scale", "weight_key", "nan", "device")
     arguments = {k: params[k] for k in names if params.get(k) is not None}
     arguments |= {"method": dynamics.method.name, **_options(stored)}
     if seeds > 1 or holdout is not None:
@@ -188,9 +188,11 @@ def _other_frictions(
     adata: ad.AnnData, stored: StoredFit, arguments: dict[str, Any], seeds: list[int], n_jobs: int
 ) -> list[float]:
     """Friction of fits with the same settings and other seeds."""
-    keys = ("use_rep", "n_dims", "velocity_key", "weight_key")
+    keys = ("use_rep", "n_dims", "velocity_key", "weight_key", "nan")
     cells = read_cells(adata, stored.time_key, **{k: v for k, v in arguments.items() if k in keys})
-    rest = {k: v for k, v in arguments.items() if k != "n_dims"}  # the cells have these dimensions already
+    # The cells have these dimensions already.
+    rest = {k: v for k, v in arguments.items() if k not in ("n_dims", "nan", "velocity_scale")}
+    rest |= scale_argument(cells, arguments.get("velocity_scale"))
     held = stored.observed[~np.isin(stored.observed, stored.training)].tolist() or None
     small = slim(cells)
     return Parallel(n_jobs=n_jobs)(delayed(_friction)(small, held, seed, rest) for seed in seeds)
@@ -212,7 +214,7 @@ def _velocity_gain(
 ) -> np.ndarray:
     """Relative gain of mean W1 by velocities (seeds,), on the same held-out times and seeds."""
     # Without velocities the method chooses how cells start.
-    free = {k: v for k, v in arguments.items() if k not in ("velocity_key", "initial_velocity")}
+    free = {k: v for k, v in arguments.items() if k not in ("velocity_key", "velocity_scale", "initial_velocity")}
     common = {"holdout": holdout, "metrics": ("w1",), "baselines": False, "seeds": seeds, "n_jobs": n_jobs, "rng": seed}
     tables = [evaluate(adata, time_key, **common, **chosen) for chosen in (arguments, free)]
     scores = [table.groupby("seed")["w1"].mean().sort_index().to_numpy() for table in tables]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, read_cells, read_holdout
+from wlm._adata import Cells, calibrate, read_cells, read_holdout
 from wlm._logging import logger, quiet
 from wlm._random import RNG, as_seeds
 from wlm.core.metrics import METRICS
@@ -38,7 +38,9 @@ def evaluate(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    velocity_scale: float | str | None = None,
     weight_key: str | None = None,
+    nan: str = "raise",
     device: str = "auto",
     max_cells: int = 5000,
     **method_options: Any,
@@ -47,8 +49,9 @@ def evaluate(
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, velocity_key, weight_key, device, **method_options
-        As for :func:`wlm.tl.fit`. Scores and baselines use the weights as well.
+    adata, time_key, use_rep, n_dims, velocity_key, velocity_scale, weight_key, nan, device, **method_options
+        As for :func:`wlm.tl.fit`. Scores and baselines use the weights as well; velocities are calibrated
+        anew on the training times of every fit.
     method
         One method or several.
     holdout
@@ -93,8 +96,10 @@ def evaluate(
         get_method(name, method_options).check(has_velocity=velocity_key is not None)
     get_device(device)
     cells = read_cells(
-        adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, weight_key=weight_key
+        adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, weight_key=weight_key, nan=nan
     )
+    if cells.v is not None:
+        calibrate(cells, velocity_scale)  # refuses what the fits would refuse
     if isinstance(holdout, str) and holdout == "each":
         held = cells.observed[1:-1]
         if len(held) == 0:
@@ -112,6 +117,7 @@ def evaluate(
         raise ValueError(f"at least three times are needed to hold one out, found {cells.observed.tolist()}")
 
     small = slim(cells)
+    method_options = {**method_options, **scale_argument(cells, velocity_scale)}
     run_seeds = as_seeds(rng, seeds)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
@@ -135,7 +141,15 @@ def slim(cells: Cells) -> ad.AnnData:
     """Only what a fit reads, for cheap copies to workers."""
     obsm = {"x": cells.x} if cells.v is None else {"x": cells.x, "v": cells.v}
     obs = {"time": cells.times} if cells.w is None else {"time": cells.times, "w": cells.w}
-    return ad.AnnData(obs=pd.DataFrame(obs, index=cells.names), obsm=obsm)
+    small = ad.AnnData(obs=pd.DataFrame(obs, index=cells.names), obsm=obsm)
+    return small if np.isfinite(cells.times).all() else small[np.isfinite(cells.times)].copy()
+
+
+def scale_argument(cells: Cells, velocity_scale: float | str | None) -> dict[str, Any]:
+    """The ``velocity_scale`` that a fit to the cells of :func:`slim` needs, which do not know their source."""
+    if cells.v is None:
+        return {}
+    return {"velocity_scale": "calibrate" if velocity_scale is None and cells.rna else velocity_scale}
 
 
 def refit(small: ad.AnnData, holdout: Any, seed: int, **arguments: Any) -> ad.AnnData:

@@ -11,7 +11,7 @@ import anndata as ad
 import torch
 from tqdm.auto import tqdm
 
-from wlm._adata import read_cells
+from wlm._adata import calibrate, read_cells, resolve_velocity
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._stored import write_fit
@@ -28,8 +28,10 @@ def fit(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    velocity_scale: float | str | None = None,
     weight_key: str | None = None,
     holdout: Any = None,
+    nan: str = "raise",
     key_added: str = "wlm",
     rng: RNG = 0,
     device: str = "auto",
@@ -54,14 +56,21 @@ def fit(
         Use only the first dimensions; all by default.
     velocity_key
         Velocities of the cells: a key of ``obsm`` (n_obs, >= d), or a layer of gene velocities, which is
-        projected on ``varm["PCs"]``. They are taken as they are, in units per unit of ``time_key``: RNA
-        velocities in other units of time must be rescaled first. They may be missing (all NaN) at whole
-        times after the first: cells start there with the momentum that the rollout brings.
+        projected (see :func:`wlm.pp.project_velocity`). ``"auto"`` finds RNA velocity in the usual places and
+        says what it chose. Velocities may be missing (all NaN) at whole times after the first: cells start
+        there with the momentum that the rollout brings.
+    velocity_scale
+        Factor to units per unit of ``time_key``. By default 1 for a key of ``obsm``, and calibrated for RNA
+        velocities (a layer, or what :func:`wlm.pp.project_velocity` wrote), which have a unit of time of their
+        own: with the factor that best predicts the displacement between training populations.
+        ``"calibrate"`` does so for any velocities.
     weight_key
         Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
         in predictions. For growth and for uneven sampling; all cells count the same by default.
     holdout
         A time, or times, to leave out of training.
+    nan
+        Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
     key_added
         Name ``K`` under which the results are stored.
     rng
@@ -84,6 +93,11 @@ def fit(
         ``X`` or a layer explains ``X_pca``), ``friction`` (1/time unit), ``history``
         and ``rollout`` {times (T,), positions (T, n, d), velocities (T, n, d), origin (n,)}: the paths of
         at most 1000 cells of the first time.
+    ``uns[K]["velocity"]`` : dict, with ``velocity_key``
+        ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
+        and observed drift at the training times.
+    ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
+        The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
         Energy of each cell in the population of its own time, in ``use_rep`` units squared per time
         unit squared.
@@ -126,9 +140,16 @@ def fit(
         velocity_key=velocity_key,
         weight_key=weight_key,
         holdout=holdout,
+        nan=nan,
     )
     config.check(has_velocity=cells.v is not None)
     seed = as_seed(rng)
+    note = None
+    if velocity_key is not None:
+        velocity_key = resolve_velocity(adata, velocity_key, use_rep)
+        cells, note = calibrate(cells, velocity_scale, seed=seed)
+    elif velocity_scale is not None:
+        raise ValueError("velocity_scale needs velocity_key, the velocities to scale")
     where = get_device(device)
     if show_progress is None:
         show_progress = logger.isEnabledFor(logging.INFO)
@@ -163,13 +184,15 @@ def fit(
         "use_rep": use_rep,
         "n_dims": n_dims,
         "velocity_key": velocity_key,
+        "velocity_scale": velocity_scale,
         "weight_key": weight_key,
+        "nan": nan,
         "seed": seed,
         "device": str(where),
         "seconds": round(time.perf_counter() - began, 1),
     }
     target = adata.copy() if copy else adata
-    written = write_fit(target, key_added, cells, result, path, annotation, params)
+    written = write_fit(target, key_added, cells, result, path, annotation, params, note)
     rates = ", ".join(f"{k} {x:.3g} per {cells.unit or 'time unit'}" for k, x in dynamics.rates().items())
     logger.info(
         "fitted %s on %s in %.0f s (%s); added %s", method, where, params["seconds"], rates or "-", ", ".join(written)

@@ -102,12 +102,12 @@ def predict(
     if f"{key}_velocity" not in adata.obsm:
         raise KeyError(f"obsm['{key}_velocity'] is missing; run wlm.tl.fit again")
     v = np.asarray(adata.obsm[f"{key}_velocity"], dtype=np.float32)
-    cell_times, _ = read_times(adata, fit.time_key)
+    cell_times, _ = read_times(adata, fit.time_key, str(fit.uns["params"]["nan"]))
     weight_key = fit.uns["params"].get("weight_key")
     weights = None if weight_key is None else read_weights(adata, weight_key)
     wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
-    starts = _starts(wanted, from_time, fit, present, np.unique(cell_times))
+    starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
     if n_cells is not None and (isinstance(n_cells, bool) or not isinstance(n_cells, (int, np.integer)) or n_cells < 1):
         raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
 
