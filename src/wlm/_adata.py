@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from wlm._logging import logger
 from wlm.core.populations import Populations
@@ -87,8 +88,6 @@ def read_cells(
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
-    if not isinstance(adata, ad.AnnData):
-        raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
     if not adata.obs_names.is_unique:
         raise ValueError("obs_names are not unique; run adata.obs_names_make_unique() first")
     times, unit = read_times(adata, time_key, nan)
@@ -192,7 +191,7 @@ def _mean(values: NDArray[np.float32]) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def resolve_velocity(adata: ad.AnnData, velocity_key: str, use_rep: str) -> str:
+def resolve_velocity(adata: Any, velocity_key: str, use_rep: str) -> str:
     """The key that ``velocity_key`` means, which may be ``"auto"``."""
     if velocity_key != "auto":
         return velocity_key
@@ -201,14 +200,30 @@ def resolve_velocity(adata: ad.AnnData, velocity_key: str, use_rep: str) -> str:
     return key
 
 
+def read_column(adata: ad.AnnData, key: str) -> pd.Series:
+    """One column of ``obs``, in memory, the others unread if they are on disk (``read_lazy``)."""
+    if key not in adata.obs:
+        raise KeyError(f"obs[{key!r}] is missing; obs has {list(adata.obs.columns)}")
+    if hasattr(adata.obs, "to_memory"):
+        return adata.obs[[key]].to_memory()[key]
+    return adata.obs[key]
+
+
+def is_lazy(adata: ad.AnnData) -> bool:
+    """Whether ``X`` or a layer is on disk or still to be computed, so that reading it is the user's decision."""
+    return bool(adata.isbacked) or any(
+        not (matrix is None or isinstance(matrix, np.ndarray) or issparse(matrix))
+        for matrix in (adata.X, *adata.layers.values())
+    )
+
+
 def read_times(adata: ad.AnnData, time_key: str, nan: str = "raise") -> tuple[NDArray[np.float64], str]:
     """Times (n,) and their unit; missing ones are refused, or kept as NaN with ``nan="drop"``."""
     if nan not in ("raise", "drop"):
         raise ValueError(f"nan must be 'raise' or 'drop', found {nan!r}")
-    if time_key not in adata.obs:
-        raise KeyError(f"obs[{time_key!r}] is missing; obs has {list(adata.obs.columns)}")
+    column = read_column(adata, time_key)
     try:
-        times, unit = parse_time(adata.obs[time_key])
+        times, unit = parse_time(column)
     except (ValueError, TypeError) as error:
         raise type(error)(f"obs[{time_key!r}]: {error}") from None
     missing = ~np.isfinite(times)
@@ -228,7 +243,7 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
     if use_rep not in adata.obsm:
         remedy = "run sc.pp.pca(adata) first" if use_rep == "X_pca" else f"obsm has {list(adata.obsm)}"
         raise KeyError(f"obsm[{use_rep!r}] is missing; {remedy}")
-    x = _dense(adata.obsm[use_rep])
+    x = dense(adata.obsm[use_rep])
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"obsm[{use_rep!r}] must have two axes and at least one column, found shape {x.shape}")
     if n_dims is not None:
@@ -247,9 +262,7 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
 
 def read_weights(adata: ad.AnnData, weight_key: str) -> NDArray[np.float64]:
     """Weights (n,) of the cells; refuses what is not a positive number."""
-    if weight_key not in adata.obs:
-        raise KeyError(f"obs[{weight_key!r}] is missing; obs has {list(adata.obs.columns)}")
-    w = pd.to_numeric(adata.obs[weight_key], errors="coerce").to_numpy(dtype=np.float64)
+    w = pd.to_numeric(read_column(adata, weight_key), errors="coerce").to_numpy(dtype=np.float64)
     bad = np.logical_not(np.isfinite(w) & (w > 0))
     if bad.any():
         raise ValueError(
@@ -267,7 +280,7 @@ def read_weights(adata: ad.AnnData, weight_key: str) -> NDArray[np.float64]:
 def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> NDArray[np.float32]:
     """Velocities (n, d): an ``obsm`` entry as it is, or a layer projected on the principal components."""
     if key in adata.obsm:
-        v = _dense(adata.obsm[key])
+        v = dense(adata.obsm[key])
         if v.ndim != 2 or v.shape[1] < n_dims:
             raise ValueError(f"obsm[{key!r}] has shape {v.shape}; {n_dims} dimensions of {use_rep!r} are used")
         v = v[:, :n_dims]
@@ -322,8 +335,10 @@ def find_observed(t: float, observed: NDArray[np.float64], name: str) -> float:
     return float(nearest)
 
 
-def _dense(a: Any) -> NDArray[np.float32]:
-    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py)."""
+def dense(a: Any) -> NDArray[np.float32]:
+    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py, lazy DataFrame)."""
+    if hasattr(a, "to_memory"):
+        a = a.to_memory()
     if isinstance(a, pd.DataFrame):
         a = a.to_numpy()
     if hasattr(a, "compute"):

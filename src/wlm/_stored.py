@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 import wlm
-from wlm._adata import Cells
+from wlm._adata import Cells, is_lazy
+from wlm._conditions import select_condition
 from wlm._genes import pca_mean
+from wlm._mudata import get_source, get_target, having
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.populations import Units
@@ -28,30 +30,31 @@ FORMAT = 1
 N_FINGERPRINT = 64
 
 
-def write_fit(
+#: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
+FIELDS = ("velocity", "force", "next")
+COLUMNS = ("potential", "velocity_agreement")
+
+
+def describe_fit(
     adata: ad.AnnData,
-    key: str,
     cells: Cells,
     fit: Fit,
     rollout: Rollout,
-    fields: Mapping[str, Any],
     params: dict[str, Any],
     velocity: dict[str, Any] | None = None,
-) -> list[str]:
-    """Write a fit into ``adata``; returns the names of the keys that were written.
+) -> dict[str, Any]:
+    """What ``uns[key]`` is to hold of a fit to the ``cells`` of ``adata``; nothing is written.
 
     ``velocity`` is what :func:`wlm._adata.calibrate` noted.
-
-    Everything is computed before the first write, so that the object is never left half-written.
     """
     dynamics = fit.dynamics
     units = dynamics.units
     fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
-    # A backed X is not read for this: decoding then looks for the mean when it is asked for.
-    mean = pca_mean(adata) if cells.use_rep == "X_pca" and not adata.isbacked else None
+    # X on disk is not read for this: decoding then looks for the mean when it is asked for.
+    mean = pca_mean(adata) if cells.use_rep == "X_pca" and not is_lazy(adata) else None
     decoding = {} if mean is None else {"mean": mean, "genes": adata.var_names.to_numpy(dtype=object)}
     held = cells.observed[~np.isin(cells.observed, cells.training)]
-    uns: dict[str, Any] = {
+    return {
         "format": FORMAT,
         "version": wlm.__version__,
         "method": dynamics.method.name,
@@ -88,25 +91,102 @@ def write_fit(
             "velocities": rollout.velocities,
             "origin": cells.names[rollout.origin].to_numpy(dtype=object),
         },
+        **({} if velocity is None else {"velocity": {k: v for k, v in velocity.items() if k != "cells"}}),
         **dynamics.rates(),
     }
-    obs = {"potential": fields["potential"]}
-    if velocity is not None:
-        obs["velocity_agreement"] = velocity["cells"]
-        uns["velocity"] = {k: v for k, v in velocity.items() if k != "cells"}
-    adata.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
-    if f"{key}_velocity_agreement" in adata.obs and velocity is None:
-        del adata.obs[f"{key}_velocity_agreement"]
-    adata.uns[key] = uns
-    for name, values in obs.items():
-        adata.obs[f"{key}_{name}"] = values
-    for name in ("velocity", "force", "next"):
-        adata.obsm[f"{key}_{name}"] = fields[name]
+
+
+def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, Any]) -> list[str]:
+    """Write a fit into an AnnData or MuData; returns the names of the keys that were written.
+
+    Everything has been computed before the first write, so that the object is never left half-written.
+    """
+    for old in conditions(target.uns.get(key)).values():  # they shared the fields that are replaced
+        if _group(target.uns.get(old)) == key:
+            target.uns.pop(old)
+            target.uns.pop(f"{old}_diagnosis", None)
+    target.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
+    target.uns[key] = uns
+    columns = [name for name in COLUMNS if name in fields]
+    for name in COLUMNS:
+        if name in fields:
+            target.obs[f"{key}_{name}"] = fields[name]
+        elif f"{key}_{name}" in target.obs:
+            del target.obs[f"{key}_{name}"]  # of a fit with velocities that is replaced by one without
+    for name in FIELDS:
+        target.obsm[f"{key}_{name}"] = fields[name]
     return [
         f"uns[{key!r}]",
-        *(f"obs['{key}_{n}']" for n in obs),
-        *(f"obsm['{key}_{n}']" for n in ("velocity", "force", "next")),
+        *(f"obs['{key}_{name}']" for name in columns),
+        *(f"obsm['{key}_{name}']" for name in FIELDS),
     ]
+
+
+def write_conditions(
+    target: Any,
+    key: str,
+    condition_key: str,
+    fits: Mapping[str, tuple[NDArray[np.bool_], dict[str, Any], Mapping[str, Any]]],
+) -> list[str]:
+    """Write a fit for each condition: which cells it has (n_obs,), its ``uns``, and its fields at those cells.
+
+    Each fit gets a key of its own. The fields go into the same columns, as every cell has one condition.
+    """
+    fields: dict[str, NDArray[np.float32]] = {}
+    for mask, _, own in fits.values():
+        for name, values in own.items():
+            fields.setdefault(name, np.full((len(mask), *values.shape[1:]), np.nan, dtype=np.float32))[mask] = values
+    keys = {value: f"{key}_{value}" for value in fits}
+    index = {
+        "format": FORMAT,
+        "version": wlm.__version__,
+        "condition_key": condition_key,
+        "conditions": np.array(list(keys), dtype=object),
+        "keys": np.array(list(keys.values()), dtype=object),
+    }
+    written = write_fit(target, key, index, fields)
+    for value, (_, uns, _) in fits.items():
+        condition = {"key": condition_key, "value": value, "group": key}
+        target.uns.pop(f"{keys[value]}_diagnosis", None)
+        target.uns[keys[value]] = uns | {"params": uns["params"] | {"condition": condition}}
+    return [*(f"uns[{k!r}]" for k in keys.values()), *written]
+
+
+def conditions(uns: Any) -> dict[str, str]:
+    """The key of the fit of each condition, if ``uns`` lists such fits; empty otherwise."""
+    if not isinstance(uns, Mapping) or "condition_key" not in uns:
+        return {}
+    values, keys = (np.asarray(uns[name], dtype=object).tolist() for name in ("conditions", "keys"))
+    return dict(zip(map(str, values), map(str, keys), strict=True))
+
+
+def _group(uns: Any) -> str | None:
+    """The key under which the fits of several conditions were made, if ``uns`` is one of them."""
+    params = uns.get("params") if isinstance(uns, Mapping) else None
+    condition = params.get("condition") if isinstance(params, Mapping) else None
+    return None if condition is None else str(condition["group"])
+
+
+def check_keys(target: Any, key: str, inputs: Sequence[str | None], values: Sequence[str] = ()) -> None:
+    """Refuse a name that cannot be stored, or under which something else would be lost.
+
+    ``inputs`` are the keys of ``obsm`` that the fit reads, ``values`` the conditions to be fitted.
+    """
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
+    for name in (key, *(f"{key}_{value}" for value in values)):
+        there = target.uns.get(name)
+        if there is not None and not (isinstance(there, Mapping) and "format" in there):
+            raise ValueError(f"uns[{name!r}] holds something that is not a fit; choose another key_added")
+        if name != key and there is not None and _group(there) != key:
+            raise ValueError(f"uns[{name!r}] holds another fit, which would be lost; choose another key_added")
+    taken = {f"{name}_diagnosis" for name in (key, *(f"{key}_{value}" for value in values))}
+    lost = [value for value in values if f"{key}_{value}" in taken]
+    if lost:
+        raise ValueError(f"conditions {lost} have names that diagnoses are stored under; rename these categories")
+    own = [name for name in inputs if name in {f"{key}_{field}" for field in FIELDS}]
+    if own:
+        raise ValueError(f"the fit would overwrite its own input obsm[{own[0]!r}]; choose another key_added")
 
 
 @dataclass(frozen=True)
@@ -124,8 +204,53 @@ class StoredFit:
     n_dims: int
     uns: Mapping[str, Any]
 
+    @property
+    def condition(self) -> Mapping[str, Any] | None:
+        """``key``, ``value`` and ``group`` of the condition that was fitted, if it was one of several."""
+        return self.uns["params"].get("condition")
 
-def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
+    @property
+    def group(self) -> str:
+        """The key that the fields at the cells are named after."""
+        return self.key if self.condition is None else str(self.condition["group"])
+
+
+def open_fit(adata: Any, key: str, mod: str | None) -> tuple[ad.AnnData, StoredFit]:
+    """A stored fit, and the cells that it is about, to read from: of its modality, and of its condition.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there is no fit, it is damaged, or what it was made on is missing.
+    """
+    fit = get_fit(adata, key, mod)
+    columns = [fit.time_key, fit.uns["params"].get("weight_key")]
+    if fit.condition is not None:
+        columns.append(str(fit.condition["key"]))
+    source = get_source(adata, mod, columns=columns, arrays=[fit.use_rep])
+    return select_condition(source, fit.condition), fit
+
+
+def get_fit(adata: Any, key: str, mod: str | None) -> StoredFit:
+    """A stored fit of an AnnData, of a modality, or of the joint level of a MuData."""
+    target = get_target(adata, mod)
+    there = having(adata, "uns", key)
+    if key not in target.uns and there:
+        raise KeyError(f"uns[{key!r}] is missing here; modalities have it: pass {' or '.join(there)}")
+    return read_fit(target, key)
+
+
+def get_conditions(adata: Any, key: str, mod: str | None) -> dict[str, str]:
+    """The key of the fit of each condition, if ``key`` stands for several; empty otherwise."""
+    target = get_target(adata, mod)
+    found = conditions(target.uns.get(key))
+    gone = [k for k in found.values() if _group(target.uns.get(k)) != key]
+    if gone:
+        raise ValueError(f"fits {gone} that uns[{key!r}] lists were replaced or removed; run wlm.tl.fit again")
+    return found
+
+
+def read_fit(adata: Any, key: str) -> StoredFit:
     """Rebuild the fit stored in ``uns[key]``. No code is executed: weights are plain arrays.
 
     Raises
@@ -133,15 +258,17 @@ def read_fit(adata: ad.AnnData, key: str) -> StoredFit:
     KeyError
         If there is no fit under ``key``.
     ValueError
-        If what is stored there is damaged, or of a newer format.
+        If what is stored there is damaged, or of a newer format, or is a list of fits.
     """
-    if not isinstance(adata, ad.AnnData):
-        raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
     if key not in adata.uns:
         raise KeyError(f"uns[{key!r}] is missing; run wlm.tl.fit(adata, time_key, key_added={key!r}) first")
     uns = adata.uns[key]
     if not isinstance(uns, Mapping) or "format" not in uns:
         raise ValueError(f"uns[{key!r}] was not written by wlm.tl.fit; choose the key_added of a fit")
+    several = conditions(uns)
+    if several:
+        choice = " or ".join(f"key={k!r}" for k in several.values())
+        raise ValueError(f"uns[{key!r}] stands for a fit of each condition; choose one: {choice}")
     if int(uns["format"]) > FORMAT:
         raise ValueError(
             f"uns[{key!r}] has format {uns['format']}, written by wlm {uns.get('version', '?')}; "

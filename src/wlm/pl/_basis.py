@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from wlm._adata import dense
 from wlm._stored import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
@@ -33,7 +34,7 @@ def embedding(
     if key not in adata.obsm:
         raise KeyError(f"basis {basis!r} is neither in obsm as it is nor as {key!r}; obsm has {list(adata.obsm)}")
     i, j = components
-    shown = np.asarray(adata.obsm[key], dtype=np.float32)
+    shown = dense(adata.obsm[key])
     if max(components) >= shown.shape[1] or min(components) < 0:
         raise ValueError(f"components {components} do not exist in obsm[{key!r}] with {shown.shape[1]} dimensions")
     shown = shown[:, [i, j]]
@@ -46,7 +47,7 @@ def embedding(
 
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(np.asarray(adata.obsm[fit.use_rep], dtype=np.float32)[:, : fit.n_dims])
+    tree = cKDTree(dense(adata.obsm[fit.use_rep])[:, : fit.n_dims])
 
     def project(x: NDArray[np.float32]) -> NDArray[np.float32]:
         flat = x.reshape(-1, x.shape[-1])

@@ -8,7 +8,8 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._stored import StoredFit, read_fit
+from wlm._mudata import get_target
+from wlm._stored import StoredFit, get_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, new_axes
 
 
@@ -19,27 +20,30 @@ def energy(
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    mod: str | None = None,
 ) -> Any:
     """Draw kinetic, potential and dissipated energy along the rollout; dotted lines are observed times.
 
     Parameters
     ----------
     adata
-        An object with a fit that :func:`wlm.tl.diagnose` has seen.
+        An AnnData or MuData with a fit that :func:`wlm.tl.diagnose` has seen.
     key
-        Name of the fit.
+        Name of the fit; of fits by condition, the key of one.
     ax
         Axes to draw on.
     show
         Show the figure; by default in interactive mode only.
     return_fig
         Return the figure.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
     The figure, or the axes, or None if the figure was shown.
     """
-    fit, found = _diagnosis(adata, key)
+    fit, found = _diagnosis(adata, key, mod)
     ax = new_axes(ax)
     times = np.asarray(found["times"])
     parts = {name: np.asarray(found[f"{name}_path"]) for name in ("kinetic", "potential", "dissipated")}
@@ -62,27 +66,30 @@ def friction(
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    mod: str | None = None,
 ) -> Any:
     """Draw how the friction was learned, and the friction of fits with other seeds.
 
     Parameters
     ----------
     adata
-        An object with a fit; if :func:`wlm.tl.diagnose` has seen it, its seeds are drawn as well.
+        An AnnData or MuData with a fit; if :func:`wlm.tl.diagnose` has seen it, its seeds are drawn as well.
     key
-        Name of the fit.
+        Name of the fit; of fits by condition, the key of one.
     ax
         Axes to draw on.
     show
         Show the figure; by default in interactive mode only.
     return_fig
         Return the figure.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
     The figure, or the axes, or None if the figure was shown.
     """
-    fit = read_fit(adata, key)
+    fit = get_fit(adata, key, mod)
     history = fit.uns["history"]
     if "friction" not in history:
         raise ValueError(f"uns[{key!r}] has no friction; draw a fit of method='wlm'")
@@ -92,7 +99,7 @@ def friction(
     ax.plot(step, values, color=PATH, lw=1.8, label="while training")
     kept = float(fit.uns["friction"])
     right = step[-1] * 1.04
-    others = np.asarray(adata.uns.get(f"{key}_diagnosis", {}).get("friction_seeds", [kept]))[1:]
+    others = np.asarray(get_target(adata, mod).uns.get(f"{key}_diagnosis", {}).get("friction_seeds", [kept]))[1:]
     if len(others):
         ax.scatter(np.full(len(others), right), others, s=22, color=OBSERVED, label="other seeds", zorder=3)
     ax.scatter([right], [kept], s=30, color="black", label="this fit", zorder=4)
@@ -105,11 +112,12 @@ def friction(
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
 
 
-def _diagnosis(adata: ad.AnnData, key: str) -> tuple[StoredFit, Any]:
-    fit = read_fit(adata, key)
-    if f"{key}_diagnosis" not in adata.uns:
+def _diagnosis(adata: Any, key: str, mod: str | None) -> tuple[StoredFit, Any]:
+    fit = get_fit(adata, key, mod)
+    uns = get_target(adata, mod).uns
+    if f"{key}_diagnosis" not in uns:
         raise KeyError(f"uns['{key}_diagnosis'] is missing; run wlm.tl.diagnose(adata, key={key!r}) first")
-    return fit, adata.uns[f"{key}_diagnosis"]
+    return fit, uns[f"{key}_diagnosis"]
 
 
 def _length(fit: StoredFit) -> str:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from wlm._adata import read_labels, read_rep, read_times
 from wlm._random import RNG, as_seed
-from wlm._stored import check_representation, read_fit
+from wlm._stored import check_representation, open_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
 from wlm.tl import predict
 
@@ -32,15 +32,16 @@ def rollout(
     show: bool | None = None,
     return_fig: bool = False,
     rng: RNG = 0,
+    mod: str | None = None,
 ) -> Any:
     """Draw observed and predicted populations, a panel for each time, and paths of cells in the last panel.
 
     Parameters
     ----------
     adata
-        An object with a fit.
+        An AnnData or MuData with a fit.
     key
-        Name of the fit.
+        Name of the fit; of fits by condition, the key of one.
     times
         Times to draw, as numbers or labels; the first training time is always drawn. By default all
         observed ones and, in intervals without a held-out time that are longer than the typical one,
@@ -62,23 +63,25 @@ def rollout(
         Return the figure.
     rng
         Seed of the prediction and of the choice of points.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
     The figure, or the axes (n_panels,), or None if the figure was shown.
     """
-    fit = read_fit(adata, key)
-    x = read_rep(adata, fit.use_rep, fit.n_dims)
-    check_representation(adata, fit, x)
-    cell_times, _ = read_times(adata, fit.time_key, str(fit.uns["params"]["nan"]))
-    shown, project, labels = embedding(adata, fit, basis, components)
+    cells, fit = open_fit(adata, key, mod)
+    x = read_rep(cells, fit.use_rep, fit.n_dims)
+    check_representation(cells, fit, x)
+    cell_times, _ = read_times(cells, fit.time_key, str(fit.uns["params"]["nan"]))
+    shown, project, labels = embedding(cells, fit, basis, components)
     first = fit.training[0]
     wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.unit)
     wanted = np.unique(wanted[wanted > first])
     if len(wanted) == 0:
         raise ValueError(f"times must hold one after the first training time {first:g}, found {times!r}")
     seed = as_seed(rng)
-    predicted = predict(adata, wanted, key=key, rng=seed)
+    predicted = predict(adata, wanted, key=key, rng=seed, mod=mod)
     positions = np.asarray(predicted.obsm[fit.use_rep])
     generator = np.random.default_rng(seed)
 
@@ -114,8 +117,8 @@ def rollout(
         panel.scatter(*_some(seen, max_cells, generator).T, s=6, color=OBSERVED, linewidths=0, rasterized=True)
         here = positions[predicted.obs[fit.time_key].to_numpy() == t]
         if len(here):
-            cells = project(_some(here, max_cells, generator))
-            panel.scatter(*cells.T, s=4, color=PREDICTED, alpha=0.6, linewidths=0, rasterized=True)
+            drawn = project(_some(here, max_cells, generator))
+            panel.scatter(*drawn.T, s=4, color=PREDICTED, alpha=0.6, linewidths=0, rasterized=True)
         state = (
             "start"
             if t == first

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._stored import read_fit
+from wlm._stored import get_fit
 from wlm.pl._basis import PATH, PREDICTED, finish
 
 
@@ -20,27 +20,30 @@ def training(
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    mod: str | None = None,
 ) -> Any:
     """Draw the training loss, with its running median, and friction where there is one.
 
     Parameters
     ----------
     adata
-        An object with a fit.
+        An AnnData or MuData with a fit.
     key
-        Name of the fit.
+        Name of the fit; of fits by condition, the key of one.
     ax
         Axes to draw the loss on; friction then goes on a twin axis.
     show
         Show the figure; by default in interactive mode only.
     return_fig
         Return the figure.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
     The figure, or the axes, or None if the figure was shown.
     """
-    fit = read_fit(adata, key)
+    fit = get_fit(adata, key, mod)
     history = {k: np.asarray(v, dtype=float) for k, v in fit.uns["history"].items()}
     if ax is None:
         figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")

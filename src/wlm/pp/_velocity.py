@@ -122,15 +122,16 @@ def project_velocity(
     return target if copy else None
 
 
-def find_velocity(adata: ad.AnnData, use_rep: str) -> str:
+def find_velocity(adata: Any, use_rep: str) -> str:
     """The key of the velocities that ``velocity_key="auto"`` means."""
+    there = list(getattr(adata, "layers", {}))  # a MuData has none of its own
     ours = [k for k in adata.obsm if _is_projected(adata, k, use_rep)]
-    layers = [k for k in LAYERS if k in adata.layers] if use_rep == "X_pca" else []
+    layers = [k for k in LAYERS if k in there] if use_rep == "X_pca" else []
     if not ours and not layers:
         drawn = [k for k in adata.obsm if k.startswith("velocity_")]
         raise KeyError(
             f"no velocities were found for {use_rep!r}: neither what wlm.pp.project_velocity adds to obsm "
-            f"({list(adata.obsm)}) nor, for 'X_pca', one of the layers {list(LAYERS)} ({list(adata.layers)})"
+            f"({list(adata.obsm)}) nor, for 'X_pca', one of the layers {list(LAYERS)} ({there})"
             + (f"; {drawn} may be directions for plotting and must be named to be used" if drawn else "")
         )
     return (ours or layers)[0]
@@ -141,7 +142,7 @@ def is_rna_velocity(adata: ad.AnnData, key: str, use_rep: str) -> bool:
     return key in adata.layers if key not in adata.obsm else _is_projected(adata, key, use_rep)
 
 
-def _is_projected(adata: ad.AnnData, key: str, use_rep: str) -> bool:
+def _is_projected(adata: Any, key: str, use_rep: str) -> bool:
     note = adata.uns.get(key)
     return isinstance(note, dict) and "vkey" in note and note.get("use_rep") == use_rep
 
@@ -160,7 +161,7 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = 
         moving |= np.isfinite(rows).any(axis=0)
     for mask in MASKS:
         if mask in adata.var:
-            moving &= adata.var[mask].to_numpy(dtype=bool)
+            moving &= np.asarray(adata.var[mask], dtype=bool)
     if not moving.any():
         raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run wlm.pp.velocity(adata) first")
     space, spread = _space(adata)
@@ -172,7 +173,7 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = 
         if space != "linear":
             x = _rows(adata.X, part)
             if space == "scaled":
-                x = x * spread + adata.var["mean"].to_numpy(dtype=np.float64)
+                x = x * spread + np.asarray(adata.var["mean"], dtype=np.float64)
             s = np.maximum(np.expm1(x), 0)
             if abundance is not None:
                 c = s.sum(1, keepdims=True)
@@ -195,7 +196,7 @@ def _loadings(adata: ad.AnnData, vkey: str) -> NDArray[np.float64]:
     if "PCs" in adata.varm:
         return np.asarray(adata.varm["PCs"], dtype=np.float64)
     if "PCs" in adata.uns and "use_for_pca" in adata.var:
-        used = adata.var["use_for_pca"].to_numpy(dtype=bool)
+        used = np.asarray(adata.var["use_for_pca"], dtype=bool)
         stored = np.asarray(adata.uns["PCs"], dtype=np.float64)
         if len(stored) == used.sum():
             loadings = np.zeros((adata.n_vars, stored.shape[1]))
@@ -215,7 +216,7 @@ def _space(adata: ad.AnnData) -> tuple[str, Any]:
         if part.stop >= 2 * _CHUNK:
             break
     if lowest < 0 and {"mean", "std"} <= set(adata.var.columns):
-        return "scaled", adata.var["std"].to_numpy(dtype=np.float64)
+        return "scaled", np.asarray(adata.var["std"], dtype=np.float64)
     if lowest >= 0 and ("log1p" in adata.uns or (not whole and highest < 20)):
         return "log", 1.0
     return "linear", 1.0

@@ -12,8 +12,9 @@ from joblib import Parallel, delayed
 
 from wlm._adata import read_cells, read_rep, read_weights
 from wlm._logging import logger
+from wlm._mudata import get_target
 from wlm._random import RNG, as_seed, as_seeds
-from wlm._stored import StoredFit, check_representation, read_fit
+from wlm._stored import StoredFit, check_representation, open_fit
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate, refit, scale_argument, slim
@@ -27,15 +28,16 @@ def diagnose(
     holdout: Any = None,
     n_jobs: int = 1,
     rng: RNG = 0,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Report friction, where the energy goes, how much inertia there is, and whether velocities helped.
 
     Parameters
     ----------
     adata
-        An object with a fit.
+        An AnnData or MuData with a fit.
     key
-        Name ``K`` of the fit.
+        Name ``K`` of the fit; of fits by condition, the key of one.
     seeds
         Fits to take the spread of the friction over: the stored one and ``seeds - 1`` more with the same
         settings and other seeds. They are not kept.
@@ -47,6 +49,8 @@ def diagnose(
         Fits to run at the same time.
     rng
         Seed of the other fits.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def diagnose(
     >>> bool(wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1)
     True
     """
-    stored = read_fit(adata, key)
+    target = get_target(adata, mod)
+    adata, stored = open_fit(adata, key, mod)
     check_representation(adata, stored, read_rep(adata, stored.use_rep, stored.n_dims))
     dynamics, params = stored.dynamics, stored.uns["params"]
     if "friction" not in dynamics.rates():
@@ -143,7 +148,7 @@ def diagnose(
         rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with velocities than without, relative")
         rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
     report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
-    adata.uns[f"{key}_diagnosis"] = {
+    target.uns[f"{key}_diagnosis"] = {
         **{name: row[0] for name, row in rows.items()},
         "friction_seeds": np.asarray(friction),
         "times": energy.times,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -11,7 +12,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from wlm._adata import Cells, calibrate, read_cells, read_holdout
+from wlm._conditions import naming, read_conditions
 from wlm._logging import logger, quiet
+from wlm._mudata import get_source
 from wlm._random import RNG, as_seeds
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
@@ -41,6 +44,8 @@ def evaluate(
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
     nan: str = "raise",
+    condition_key: str | None = None,
+    mod: str | None = None,
     device: str = "auto",
     max_cells: int = 5000,
     **method_options: Any,
@@ -49,14 +54,15 @@ def evaluate(
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, velocity_key, velocity_scale, weight_key, nan, device, **method_options
+    adata, time_key, use_rep, n_dims, velocity_key, velocity_scale, weight_key, nan, condition_key, mod, device, \
+    **method_options
         As for :func:`wlm.tl.fit`. Scores and baselines use the weights as well; velocities are calibrated
-        anew on the training times of every fit.
+        anew on the training times of every fit; each condition is scored by itself.
     method
         One method or several.
     holdout
         ``"each"`` holds out every time between the first and the last, one at a time; or the times to
-        hold out one at a time. The last time is scored as a forecast.
+        hold out one at a time, observed in every condition. The last time is scored as a forecast.
     metrics
         Any of ``"w1"``, ``"w2"`` (exact optimal transport) and ``"mmd"`` (see :mod:`wlm.core.metrics`),
         in ``use_rep`` units.
@@ -77,8 +83,9 @@ def evaluate(
     Returns
     -------
     One row per held-out time, model and seed, with the columns ``time``, ``model``, ``seed``,
-    ``n_observed``, ``n_predicted`` and the metrics. ``attrs["verdict"]`` says in words whether the model
-    beats the best baseline, ``attrs["seconds"]`` how long a fit took on average.
+    ``n_observed``, ``n_predicted`` and the metrics; with ``condition_key``, first ``condition``. ``attrs["verdict"]``
+    says in words whether the model beats the best baseline (a line for each condition), ``attrs["seconds"]``
+    how long a fit took on average.
 
     Raises
     ------
@@ -95,11 +102,55 @@ def evaluate(
     for name in methods:
         get_method(name, method_options).check(has_velocity=velocity_key is not None)
     get_device(device)
-    cells = read_cells(
-        adata, time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, weight_key=weight_key, nan=nan
+    keys: dict[str, Any] = {
+        "use_rep": use_rep,
+        "n_dims": n_dims,
+        "velocity_key": velocity_key,
+        "weight_key": weight_key,
+        "nan": nan,
+    }
+    source = get_source(adata, mod, columns=[time_key, weight_key, condition_key], arrays=[use_rep, velocity_key])
+    score = partial(
+        _table,
+        methods=methods,
+        metrics=metrics,
+        baselines=baselines,
+        run_seeds=as_seeds(rng, seeds),
+        n_jobs=n_jobs,
+        device=device,
+        max_cells=max_cells,
+        velocity_scale=velocity_scale,
+        method_options=method_options,
     )
-    if cells.v is not None:
-        calibrate(cells, velocity_scale)  # refuses what the fits would refuse
+    if condition_key is None:
+        cells = read_cells(source, time_key, **keys)
+        table = score(cells, _held(cells, holdout))
+    else:
+        found = read_conditions(source, time_key, condition_key, **keys)
+        held = {}
+        for condition, (_, cells) in found.items():
+            with naming(condition):
+                held[condition] = _held(cells, holdout)
+        table = _together({condition: score(cells, held[condition]) for condition, (_, cells) in found.items()})
+    if baselines:
+        logger.info(table.attrs["verdict"])
+    return table
+
+
+def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all conditions in one."""
+    table = pd.concat([part.assign(condition=condition) for condition, part in tables.items()], ignore_index=True)
+    table.insert(0, "condition", table.pop("condition"))
+    verdicts = {condition: part.attrs["verdict"] for condition, part in tables.items()}
+    table.attrs = {
+        "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
+        "verdict": "\n".join(f"{condition}: {text}" for condition, text in verdicts.items() if text),
+    }
+    return table
+
+
+def _held(cells: Cells, holdout: Any) -> np.ndarray:
+    """The times to hold out one by one, or the reason why that cannot be done."""
     if isinstance(holdout, str) and holdout == "each":
         held = cells.observed[1:-1]
         if len(held) == 0:
@@ -115,10 +166,28 @@ def evaluate(
         raise ValueError(f"the first time, {cells.observed[0]:g}, cannot be held out: nothing earlier predicts it")
     if len(cells.observed) < 3:
         raise ValueError(f"at least three times are needed to hold one out, found {cells.observed.tolist()}")
+    return held
 
+
+def _table(
+    cells: Cells,
+    held: np.ndarray,
+    *,
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    baselines: bool,
+    run_seeds: Sequence[int],
+    n_jobs: int,
+    device: str,
+    max_cells: int,
+    velocity_scale: float | str | None,
+    method_options: dict[str, Any],
+) -> pd.DataFrame:
+    """The scores of all models on the held-out times of these cells."""
     small = slim(cells)
+    if cells.v is not None:
+        calibrate(cells, velocity_scale)  # refuses what the fits would refuse
     method_options = {**method_options, **scale_argument(cells, velocity_scale)}
-    run_seeds = as_seeds(rng, seeds)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
         delayed(_predict)(small, t, name, s, device, method_options) for t, name, s in jobs
@@ -132,8 +201,6 @@ def evaluate(
     table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
     table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
     table.attrs["verdict"] = _verdict(table, methods, metrics[0]) if baselines else ""
-    if baselines:
-        logger.info(table.attrs["verdict"])
     return table
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import anndata as ad
 import torch
 from tqdm.auto import tqdm
 
-from wlm._adata import calibrate, read_cells, resolve_velocity
+from wlm._adata import Cells, calibrate, read_cells, resolve_velocity
+from wlm._conditions import naming, read_conditions
 from wlm._logging import logger
+from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seed
-from wlm._stored import write_fit
+from wlm._stored import check_keys, describe_fit, write_conditions, write_fit
 from wlm.core.methods import METHODS, Method
-from wlm.core.prediction import fields, rollout
-from wlm.core.training import train
+from wlm.core.prediction import Rollout, fields, rollout
+from wlm.core.training import Fit, train
 
 
 def fit(
@@ -30,21 +32,24 @@ def fit(
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
+    condition_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
     key_added: str = "wlm",
+    mod: str | None = None,
     rng: RNG = 0,
     device: str = "auto",
     show_progress: bool | None = None,
     copy: bool = False,
     **method_options: Any,
-) -> ad.AnnData | None:
+) -> Any:
     """Learn how the population moves from time-labelled cells.
 
     Parameters
     ----------
     adata
-        Cells with times in ``obs`` and coordinates in ``obsm``.
+        Cells with times in ``obs`` and coordinates in ``obsm``: an AnnData, also backed or lazy, or a MuData.
+        ``X`` is read only where it is in memory, to find the mean that PCA subtracted.
     time_key
         Column of ``obs`` with the times: numbers, or labels such as ``"day 3"``, ``"E8.5"``, ``"12h"``
         (see :func:`wlm.pp.parse_time`). At least two distinct times, with their real spacing.
@@ -67,12 +72,18 @@ def fit(
     weight_key
         Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
         in predictions. For growth and for uneven sampling; all cells count the same by default.
+    condition_key
+        Column of ``obs`` with conditions, at most 20: each is fitted by itself, with the same settings and seed.
     holdout
         A time, or times, to leave out of training.
     nan
         Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
     key_added
         Name ``K`` under which the results are stored.
+    mod
+        Modality of a MuData that is fitted and gets the results. Columns of ``obs`` are taken from it, or else
+        from ``mdata.obs``. Without it, ``use_rep`` and ``velocity_key`` are keys of ``mdata.obsm``, columns are
+        those of ``mdata.obs`` or else of the modalities, and results go to ``mdata.obs``, ``obsm`` and ``uns``.
     rng
         Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers.
     device
@@ -86,7 +97,7 @@ def fit(
 
     Returns
     -------
-    None, or the copy if ``copy=True``. Written to ``adata``:
+    None, or the copy if ``copy=True``. Written to ``adata`` (of a MuData, where ``mod`` says):
 
     ``uns[K]`` : dict
         The fit: configuration, weights, times, representation (with the mean that PCA subtracted, if
@@ -109,6 +120,10 @@ def fit(
         velocities, cells of a held-out time before the first training time have neither velocity nor next
         position.
 
+    With ``condition_key`` there is a fit in ``uns["K_C"]`` for each condition ``C``, which other functions take
+    as ``key="K_C"`` and which then speak of its cells only. ``uns["K"]`` lists them (``conditions``, ``keys``,
+    ``condition_key``); the columns of ``obs`` and ``obsm`` hold for each cell what the fit of its condition says.
+
     Raises
     ------
     KeyError, ValueError, TypeError
@@ -129,33 +144,83 @@ def fit(
     (500, 5)
     """
     config = get_method(method, method_options)
-    _check_keys(adata, key_added, velocity_key, weight_key)
-    if copy and getattr(adata, "isbacked", False):
+    target = get_target(adata, mod)
+    check_keys(target, key_added, [velocity_key, use_rep])
+    if weight_key in ("origin", "from_time"):
+        raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
+    if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
-    cells = read_cells(
-        adata,
-        time_key,
-        use_rep=use_rep,
-        n_dims=n_dims,
-        velocity_key=velocity_key,
-        weight_key=weight_key,
-        holdout=holdout,
-        nan=nan,
-    )
-    config.check(has_velocity=cells.v is not None)
-    seed = as_seed(rng)
-    note = None
     if velocity_key is not None:
-        velocity_key = resolve_velocity(adata, velocity_key, use_rep)
-        cells, note = calibrate(cells, velocity_scale, seed=seed)
+        velocity_key = resolve_velocity(target, velocity_key, use_rep)
     elif velocity_scale is not None:
         raise ValueError("velocity_scale needs velocity_key, the velocities to scale")
+    source = get_source(adata, mod, columns=[time_key, weight_key, condition_key], arrays=[use_rep, velocity_key])
+    keys: dict[str, Any] = {
+        "use_rep": use_rep,
+        "n_dims": n_dims,
+        "velocity_key": velocity_key,
+        "weight_key": weight_key,
+        "nan": nan,
+    }
+    parts: dict[str, tuple[Any, Cells]]
+    if condition_key is None:
+        parts = {"": (slice(None), read_cells(source, time_key, holdout=holdout, **keys))}
+    else:
+        parts = dict(read_conditions(source, time_key, condition_key, holdout=holdout, **keys))
+        check_keys(target, key_added, [velocity_key, use_rep], list(parts))
+    for _, cells in parts.values():
+        config.check(has_velocity=cells.v is not None)
+    seed = as_seed(rng)
+    notes: dict[str, dict[str, Any]] = {}
+    if velocity_key is not None:
+        for condition, (rows, cells) in parts.items():
+            with naming(condition) if condition else nullcontext():
+                cells, notes[condition] = calibrate(cells, velocity_scale, seed=seed)
+            parts[condition] = rows, cells
     where = get_device(device)
     if show_progress is None:
         show_progress = logger.isEnabledFor(logging.INFO)
 
+    fits, rates, total = {}, [], 0.0
+    for condition, (rows, cells) in parts.items():
+        label = f"{condition}, {where}" if condition else str(where)
+        with naming(condition) if condition else nullcontext():
+            result, path, annotation, seconds = _train(cells, config, seed, where, label, show_progress)
+        part = source if condition_key is None else source[rows]
+        params = {"time_key": time_key, "method": method, **keys, "velocity_scale": velocity_scale, "seed": seed}
+        params |= {"device": str(where), "seconds": round(seconds, 1)}
+        note = notes.get(condition)
+        if note is not None:
+            annotation["velocity_agreement"] = note["cells"]
+        fits[condition] = rows, describe_fit(part, cells, result, path, params, note), annotation
+        unit = cells.unit or "time unit"
+        found = ", ".join(f"{k} {x:.3g} per {unit}" for k, x in result.dynamics.rates().items())
+        rates.append(": ".join(text for text in (condition, found) if text))
+        total += seconds
+    # All is computed: from here on the object is written.
+    out = adata.copy() if copy else adata
+    target = get_target(out, mod)
+    if condition_key is None:
+        written = write_fit(target, key_added, *fits[""][1:])
+    else:
+        written = write_conditions(target, key_added, condition_key, fits)
+    logger.info(
+        "fitted %s on %s in %.0f s (%s); added %s", method, where, total, "; ".join(rates) or "-", ", ".join(written)
+    )
+    return out if copy else None
+
+
+def _train(
+    cells: Cells,
+    config: Method,
+    seed: int,
+    where: torch.device,
+    label: str,
+    show_progress: bool,  # noqa: FBT001
+) -> tuple[Fit, Rollout, dict[str, Any], float]:
+    """A fit to ``cells``, the paths from the first time, the fields at the cells, and the seconds it took."""
     began = time.perf_counter()
-    with tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {where}", disable=not show_progress) as bar:
+    with tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar:
 
         def on_step(step: int, scalars: dict[str, float]) -> None:
             bar.update()
@@ -165,8 +230,7 @@ def fit(
         result = train(cells.populations(), config, seed=seed, device=where, on_step=on_step)
 
     dynamics = result.dynamics
-    uses_velocity = dynamics.needs_velocity
-    v = cells.v if uses_velocity else None
+    v = cells.v if dynamics.needs_velocity else None
     start = cells.at(cells.training[0])
     path = rollout(
         dynamics,
@@ -178,26 +242,7 @@ def fit(
         seed=seed,
     )
     annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=seed)
-    params = {
-        "time_key": time_key,
-        "method": method,
-        "use_rep": use_rep,
-        "n_dims": n_dims,
-        "velocity_key": velocity_key,
-        "velocity_scale": velocity_scale,
-        "weight_key": weight_key,
-        "nan": nan,
-        "seed": seed,
-        "device": str(where),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    target = adata.copy() if copy else adata
-    written = write_fit(target, key_added, cells, result, path, annotation, params, note)
-    rates = ", ".join(f"{k} {x:.3g} per {cells.unit or 'time unit'}" for k, x in dynamics.rates().items())
-    logger.info(
-        "fitted %s on %s in %.0f s (%s); added %s", method, where, params["seconds"], rates or "-", ", ".join(written)
-    )
-    return target if copy else None
+    return result, path, annotation, time.perf_counter() - began
 
 
 def get_method(name: str, options: dict[str, Any]) -> Method:
@@ -217,16 +262,3 @@ def get_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     return where
-
-
-def _check_keys(adata: ad.AnnData, key: str, velocity_key: str | None, weight_key: str | None) -> None:
-    """Refuse a name that cannot be stored, or under which something else would be lost."""
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
-    there = getattr(adata, "uns", {}).get(key)
-    if there is not None and not (isinstance(there, Mapping) and "format" in there):
-        raise ValueError(f"uns[{key!r}] holds something that is not a fit; choose another key_added")
-    if weight_key in ("origin", "from_time"):
-        raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
-    if velocity_key == f"{key}_velocity":
-        raise ValueError(f"the fit would overwrite its own input obsm[{velocity_key!r}]; choose another key_added")

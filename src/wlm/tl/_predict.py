@@ -10,15 +10,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata import (
+    dense,
     find_observed,
+    is_lazy,
     read_labels,
     read_rep,
     read_times,
     read_weights,
 )
+from wlm._conditions import naming
 from wlm._genes import decode
 from wlm._random import RNG, as_seed
-from wlm._stored import StoredFit, check_representation, read_fit
+from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
 from wlm.core.prediction import predict as predict_cells
 
 
@@ -31,6 +34,7 @@ def predict(
     n_cells: int | None = None,
     genes: bool = False,
     rng: RNG = 0,
+    mod: str | None = None,
 ) -> ad.AnnData:
     """Predict the population at any time, between the observed ones or after the last.
 
@@ -42,11 +46,12 @@ def predict(
     Parameters
     ----------
     adata
-        An object with a fit.
+        An AnnData or MuData with a fit.
     times
         One time or several, as numbers or labels, later than the start.
     key
-        Name ``K`` of the fit.
+        Name ``K`` of the fit. Where ``K`` stands for a fit of each condition, all of them predict; with the key
+        of one condition, its cells do.
     from_time
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
@@ -57,10 +62,12 @@ def predict(
         Decode the cells to gene expression through ``varm["PCs"]``.
     rng
         Seed, numpy Generator or SeedSequence.
+    mod
+        Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    AnnData with one row per predicted cell, shape (n, 0), or (n, n_vars) with ``genes=True``:
+    AnnData (also of a MuData) with one row per predicted cell, shape (n, 0), or (n, n_vars) with ``genes=True``:
 
     ``obs[time_key]`` : float64
         The predicted time.
@@ -68,6 +75,8 @@ def predict(
         Name and time of the cell it started as.
     ``obs[weight_key]`` : float64
         If the fit has weights and ``n_cells`` is not given: the weight of that cell.
+    ``obs[condition_key]`` : category
+        If the fit is one of a condition: its name.
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``X`` : float32
@@ -96,12 +105,19 @@ def predict(
     >>> missing.obsm["X_pca"].shape
     (100, 5)
     """
-    fit = read_fit(adata, key)
+    several = get_conditions(adata, key, mod)
+    if several:
+        asked = {"from_time": from_time, "n_cells": n_cells, "genes": genes, "rng": as_seed(rng), "mod": mod}
+        return _predict_conditions(adata, times, key, several, asked)
+    adata, fit = open_fit(adata, key, mod)
     x = read_rep(adata, fit.use_rep, fit.n_dims)
     check_representation(adata, fit, x)
-    if f"{key}_velocity" not in adata.obsm:
-        raise KeyError(f"obsm['{key}_velocity'] is missing; run wlm.tl.fit again")
-    v = np.asarray(adata.obsm[f"{key}_velocity"], dtype=np.float32)
+    velocity_key = f"{fit.group}_velocity"
+    if velocity_key not in adata.obsm:
+        raise KeyError(f"obsm[{velocity_key!r}] is missing; run wlm.tl.fit again")
+    v = dense(adata.obsm[velocity_key])
+    if genes and is_lazy(adata) and "mean" not in fit.uns["representation"]:
+        raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
     cell_times, _ = read_times(adata, fit.time_key, str(fit.uns["params"]["nan"]))
     weight_key = fit.uns["params"].get("weight_key")
     weights = None if weight_key is None else read_weights(adata, weight_key)
@@ -119,7 +135,7 @@ def predict(
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
             raise ValueError(
-                f"obsm['{key}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
+                f"obsm[{velocity_key!r}] has no velocity for the cells at {start:g}; start from a training time"
             )
         ask = wanted[starts == start]
         later = present[present > start]
@@ -151,6 +167,25 @@ def predict(
     if weights is not None and n_cells is None:
         predicted.obs[weight_key] = np.concatenate([weights[part[2]] for part in parts])
     return predicted
+
+
+def _predict_conditions(adata: Any, times: Any, key: str, keys: dict[str, str], asked: dict[str, Any]) -> ad.AnnData:
+    """The predictions of all conditions, one after the other, under the name of them all."""
+    parts = []
+    for condition, own in keys.items():
+        with naming(condition):
+            part = predict(adata, times, key=own, **asked)
+        part.obsm[f"{key}_velocity"] = part.obsm.pop(f"{own}_velocity")
+        parts.append(part)
+    together = ad.concat(parts, merge="same")
+    first = parts[0].uns[f"{next(iter(keys.values()))}_prediction"]
+    together.uns[f"{key}_prediction"] = {
+        **{name: first[name] for name in ("method", "version", "seed")},
+        "key": key,
+        "conditions": np.array(list(keys), dtype=object),
+        "keys": np.array(list(keys.values()), dtype=object),
+    }
+    return together
 
 
 def _starts(
@@ -192,6 +227,8 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
         },
         index=[f"{fit.key}_{float(p[0])!r}_{i}" for p in parts for i in range(len(p[2]))],
     )
+    if fit.condition is not None:
+        obs[str(fit.condition["key"])] = pd.Categorical([str(fit.condition["value"])] * len(obs))
     predicted = ad.AnnData(
         obs=obs,
         obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p[4] for p in parts])},
