@@ -1,72 +1,169 @@
-"""From principal components back to genes."""
+"""From principal components back to genes, with a receipt: from which matrix, and how well."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 #: Cells on which the loadings are checked.
 _N_CHECK = 500
+#: Most entries of a matrix that are made dense at once.
+_CHUNK = 2**23
+#: Standard deviation, relative to the mean, below which a gene is constant: the precision of float32.
+_CONSTANT = 1e-6
 
 
-def decode(
-    adata: ad.AnnData, positions: NDArray[np.float32], use_rep: str, known: pd.Series | None
-) -> NDArray[np.float32]:
-    """Expression (n, n_vars) of cells at ``positions`` (n, d) in the principal components.
+@dataclass(frozen=True)
+class Receipt:
+    """What decoding needs and what it is worth, found by comparing matrices with the principal components.
 
-    ``known`` is the mean, by gene, that :func:`pca_mean` found when the fit was made; without it, it
-    is looked for now. Genes without loadings (not highly variable ones) get their mean.
+    ``mean`` (n_vars,) float64, what PCA subtracted; ``layer``, the matrix it was computed on: a key of
+    ``layers``, or ``"X"``; ``r2`` (n_vars,) float32, the share of each gene's variance over the cells of that
+    matrix that the fitted components reconstruct, NaN for genes that cannot be decoded: those that are
+    constant or without loadings (not highly variable ones).
+    """
+
+    mean: NDArray[np.float64]
+    layer: str
+    r2: NDArray[np.float32]
+
+
+def make_receipt(adata: ad.AnnData, n_dims: int) -> Receipt | None:
+    """Find the matrix that explains ``obsm["X_pca"]``; None if neither ``X`` nor a layer does.
+
+    scanpy stores the loadings but neither the mean nor the layer: both are recovered by finding the
+    matrix for which ``(X - mean) @ PCs`` gives ``obsm["X_pca"]``. Where the loadings do not see it
+    (they are orthonormal), the mean is that of the matrix as it is now.
+
+    Parameters
+    ----------
+    n_dims
+        The components that were fitted: R² is that of the first ``n_dims``.
+
+    Raises
+    ------
+    ValueError
+        If ``adata`` is backed.
+    """
+    if "X_pca" not in adata.obsm or "PCs" not in adata.varm or adata.varm["PCs"].shape[1] < n_dims:
+        return None
+    if adata.isbacked:
+        raise ValueError("genes cannot be decoded from a backed object; run adata = adata.to_memory() first")
+    for layer in ("X", *adata.layers):
+        matrix = get_matrix(adata, layer)
+        offset = None if matrix is None else _offset(adata, matrix)
+        if offset is None or matrix is None:
+            continue
+        loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
+        k = len(offset)
+        center = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+        mean = center + loadings[:, :k] @ (offset - center @ loadings[:, :k])
+        scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[:, :n_dims]
+        return Receipt(mean, layer, _r2(matrix, center, scores, loadings[:, :n_dims], mean))
+    return None
+
+
+def read_receipt(adata: ad.AnnData, stored: Mapping[str, Any]) -> Receipt:
+    """The receipt of a fit for the genes of ``adata``, or one made now if the fit has none for them.
+
+    Parameters
+    ----------
+    stored
+        ``uns[K]["representation"]``.
 
     Raises
     ------
     KeyError
         If there are no loadings.
     ValueError
-        If the loadings do not explain the representation.
+        If the fit was not made on principal components, or the loadings do not explain them.
     """
+    use_rep = str(stored["key"])
     if use_rep != "X_pca":
-        raise ValueError(f"genes=True needs the fit to be made on 'X_pca'; {use_rep!r} cannot be decoded")
+        raise ValueError(
+            f"obsm[{use_rep!r}] can only be decoded to genes with a decoder, only 'X_pca' without one; pass a function "
+            "from positions (n, d) to expression: wlm.tl.predict(adata, times, genes=function)"
+        )
     if "PCs" not in adata.varm:
         raise KeyError("varm['PCs'] is missing, so that cells cannot be decoded to genes; run sc.pp.pca(adata) first")
-    loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
-    if known is not None and adata.var_names.isin(known.index).all():
-        mean = known[adata.var_names].to_numpy()
-    else:
-        mean = pca_mean(adata)
-    if mean is None:
+    if "layer" in stored:
+        genes = pd.Index(np.asarray(stored["genes"], dtype=object))
+        index = np.arange(len(genes)) if genes.equals(adata.var_names) else None
+        if index is None and genes.is_unique:
+            index = genes.get_indexer(adata.var_names)
+        if index is not None and (index >= 0).all():
+            return Receipt(np.asarray(stored["mean"])[index], str(stored["layer"]), np.asarray(stored["r2"])[index])
+    receipt = make_receipt(adata, int(stored["n_dims"]))
+    if receipt is None:
         raise ValueError(
             "varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs from it for X and every layer; "
             "run sc.pp.pca(adata), fit again, and do not change X in between"
         )
-    d = positions.shape[1]
-    return (positions @ loadings[:, :d].T + mean).astype(np.float32)
+    return receipt
 
 
-def pca_mean(adata: ad.AnnData) -> NDArray[np.float64] | None:
-    """Mean (n_vars,) that PCA subtracted, or None if no matrix of ``adata`` explains ``obsm["X_pca"]``.
+def decode(
+    positions: NDArray[np.float32], loadings: NDArray[np.floating], mean: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Expression (n, n_genes) of cells at ``positions`` (n, d), given ``loadings`` (n_genes, >= d) of the genes.
 
-    scanpy stores the loadings but neither the mean nor the layer: both are recovered by finding the
-    matrix for which ``(X - mean) @ PCs`` gives ``obsm["X_pca"]``. Where the loadings do not see it
-    (they are orthonormal), the mean is that of the matrix as it is now.
+    Genes without loadings get their ``mean`` (n_genes,).
     """
-    if "X_pca" not in adata.obsm or "PCs" not in adata.varm:
-        return None
-    loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
-    if adata.isbacked:
-        raise ValueError("genes cannot be decoded from a backed object; run adata = adata.to_memory() first")
+    weights = np.asarray(loadings, dtype=np.float64)[:, : positions.shape[1]]
+    return (positions @ weights.T + mean).astype(np.float32)
+
+
+def get_matrix(adata: ad.AnnData, layer: str) -> Any:
+    """The matrix (n_obs, n_vars) that a receipt names, or None."""
+    return adata.X if layer == "X" and adata.X is not None else adata.layers.get(layer)
+
+
+def explains(adata: ad.AnnData, layer: str) -> bool:
+    """Whether the values in a layer, or ``"X"``, are those that ``obsm["X_pca"]`` was computed on."""
+    return _offset(adata, get_matrix(adata, layer)) is not None
+
+
+def _offset(adata: ad.AnnData, matrix: Any) -> NDArray[np.float64] | None:
+    """What PCA subtracted, as scores (k,); None if ``matrix`` (n_obs, n_vars) does not give the scores."""
     check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
     scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[check]
-    k = min(scores.shape[1], loadings.shape[1])
-    for matrix in (adata.X, *adata.layers.values()):
-        if matrix is None:
-            continue
-        mean = np.asarray(matrix.mean(axis=0), dtype=np.float64).ravel()
-        rows = matrix[check]
-        rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)
-        # Whatever was subtracted, and from which cells it was computed: it is a constant in the scores.
-        offset = rows @ loadings[:, :k] - scores[:, :k]
-        if np.allclose(offset, offset.mean(axis=0), atol=1e-2 * scores.std()):
-            return mean + loadings[:, :k] @ (offset.mean(axis=0) - mean @ loadings[:, :k])
-    return None
+    k = min(scores.shape[1], adata.varm["PCs"].shape[1])
+    # Whatever was subtracted, and from which cells it was computed: it is a constant in the scores.
+    offset = _dense(matrix[check]) @ np.asarray(adata.varm["PCs"], dtype=np.float64)[:, :k] - scores[:, :k]
+    mean = offset.mean(axis=0)
+    return mean if np.allclose(offset, mean, atol=1e-2 * scores.std()) else None
+
+
+def _r2(
+    matrix: Any,
+    center: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    loadings: NDArray[np.float64],
+    mean: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """R² (n_vars,) of ``scores @ loadings.T + mean`` against ``matrix``, whose mean is ``center``."""
+    genes = np.flatnonzero((loadings != 0).any(axis=1))
+    center, mean, weights = center[genes], mean[genes], loadings[genes].T
+    if issparse(matrix) and matrix.format == "csc":
+        matrix = matrix.tocsr()  # to slice rows
+    total, rest = np.zeros(len(genes)), np.zeros(len(genes))
+    step = max(1, _CHUNK // max(1, len(genes)))
+    for i in range(0, len(scores), step):
+        rows = _dense(matrix[i : i + step][:, genes])
+        total += np.square(rows - center).sum(axis=0)
+        rest += np.square(rows - scores[i : i + step] @ weights - mean).sum(axis=0)
+    varies = total > len(scores) * np.square(_CONSTANT * center)
+    r2 = np.full(len(loadings), np.nan, dtype=np.float32)
+    r2[genes[varies]] = 1 - rest[varies] / total[varies]
+    return r2
+
+
+def _dense(rows: Any) -> NDArray[np.float64]:
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)

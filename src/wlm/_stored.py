@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 import wlm
-from wlm._adata import Cells, is_lazy
+from wlm._adata import Cells, is_lazy, read_times
 from wlm._conditions import select_condition
-from wlm._genes import pca_mean
+from wlm._genes import make_receipt
 from wlm._mudata import get_source, get_target, having
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
@@ -50,9 +50,10 @@ def describe_fit(
     dynamics = fit.dynamics
     units = dynamics.units
     fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
-    # X on disk is not read for this: decoding then looks for the mean when it is asked for.
-    mean = pca_mean(adata) if cells.use_rep == "X_pca" and not is_lazy(adata) else None
-    decoding = {} if mean is None else {"mean": mean, "genes": adata.var_names.to_numpy(dtype=object)}
+    # X on disk is not read for this: decoding then looks for the receipt when it is asked for.
+    decodable = cells.use_rep == "X_pca" and not is_lazy(adata)
+    receipt = make_receipt(adata, cells.x.shape[1]) if decodable else None
+    decoding = {} if receipt is None else {**asdict(receipt), "genes": adata.var_names.to_numpy(dtype=object)}
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     return {
         "format": FORMAT,
@@ -105,6 +106,7 @@ def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, A
         if _group(target.uns.get(old)) == key:
             target.uns.pop(old)
             target.uns.pop(f"{old}_diagnosis", None)
+            _write_r2(target, old, {})
     target.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
     target.uns[key] = uns
     columns = [name for name in COLUMNS if name in fields]
@@ -119,7 +121,19 @@ def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, A
         f"uns[{key!r}]",
         *(f"obs['{key}_{name}']" for name in columns),
         *(f"obsm['{key}_{name}']" for name in FIELDS),
+        *_write_r2(target, key, uns),
     ]
+
+
+def _write_r2(target: Any, key: str, uns: Mapping[str, Any]) -> list[str]:
+    """Write how well genes can be decoded, and return the name of that column; or remove that of an older fit."""
+    name, r2 = f"{key}_decode_r2", uns.get("representation", {}).get("r2")
+    if r2 is not None:
+        target.var[name] = r2
+        return [f"var[{name!r}]"]
+    if name in target.var:
+        del target.var[name]
+    return []
 
 
 def write_conditions(
@@ -149,7 +163,8 @@ def write_conditions(
         condition = {"key": condition_key, "value": value, "group": key}
         target.uns.pop(f"{keys[value]}_diagnosis", None)
         target.uns[keys[value]] = uns | {"params": uns["params"] | {"condition": condition}}
-    return [*(f"uns[{k!r}]" for k in keys.values()), *written]
+        written += [f"uns[{keys[value]!r}]", *_write_r2(target, keys[value], uns)]
+    return written
 
 
 def conditions(uns: Any) -> dict[str, str]:
@@ -208,6 +223,10 @@ class StoredFit:
     def condition(self) -> Mapping[str, Any] | None:
         """``key``, ``value`` and ``group`` of the condition that was fitted, if it was one of several."""
         return self.uns["params"].get("condition")
+
+    def times(self, adata: ad.AnnData) -> NDArray[np.float64]:
+        """Times of the cells (n_obs,), read as the fit read them: missing ones are refused, or NaN."""
+        return read_times(adata, self.time_key, str(self.uns["params"].get("nan", "raise")))[0]
 
     @property
     def group(self) -> str:

@@ -7,14 +7,6 @@ import pytest
 import wlm
 
 
-@pytest.fixture(autouse=True)
-def no_figures_left():
-    rc = dict(plt.rcParams)
-    yield
-    plt.close("all")
-    assert dict(plt.rcParams) == rc
-
-
 def test_rollout_has_a_panel_for_each_time_and_one_for_paths(fitted):
     figure = wlm.pl.rollout(fitted, return_fig=True)
     panels = [a for a in figure.axes if a.get_visible()]

@@ -1,7 +1,8 @@
 """Plots. None of them writes to the object it draws."""
 
 from wlm.pl._energy import energy, friction
+from wlm.pl._genes import genes
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
 
-__all__ = ["energy", "friction", "rollout", "training"]
+__all__ = ["energy", "friction", "genes", "rollout", "training"]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from wlm._adata import read_labels, read_rep, read_times
+from wlm._adata import read_labels, read_rep
 from wlm._random import RNG, as_seed
 from wlm._stored import check_representation, open_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
@@ -73,7 +73,7 @@ def rollout(
     cells, fit = open_fit(adata, key, mod)
     x = read_rep(cells, fit.use_rep, fit.n_dims)
     check_representation(cells, fit, x)
-    cell_times, _ = read_times(cells, fit.time_key, str(fit.uns["params"]["nan"]))
+    cell_times = fit.times(cells)
     shown, project, labels = embedding(cells, fit, basis, components)
     first = fit.training[0]
     wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.unit)

@@ -54,10 +54,11 @@ def evaluate(
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, velocity_key, velocity_scale, weight_key, nan, condition_key, mod, device, \
-    **method_options
-        As for :func:`wlm.tl.fit`. Scores and baselines use the weights as well; velocities are calibrated
-        anew on the training times of every fit; each condition is scored by itself.
+    adata, time_key, use_rep, n_dims, nan, mod, device, **method_options
+        As for :func:`wlm.tl.fit`.
+    velocity_key, velocity_scale, weight_key, condition_key
+        As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
+        baselines use the weights as well, and each condition is scored by itself.
     method
         One method or several.
     holdout

@@ -56,7 +56,8 @@ def fit(
     method
         ``"wlm"``, second-order mechanics with a learned potential and friction.
     use_rep
-        Key of ``obsm`` with the coordinates, shape (n_obs, d).
+        Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
+        Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only.
     n_dims
         Use only the first dimensions; all by default.
     velocity_key
@@ -100,10 +101,11 @@ def fit(
     None, or the copy if ``copy=True``. Written to ``adata`` (of a MuData, where ``mod`` says):
 
     ``uns[K]`` : dict
-        The fit: configuration, weights, times, representation (with the mean that PCA subtracted, if
-        ``X`` or a layer explains ``X_pca``), ``friction`` (1/time unit), ``history``
+        The fit: configuration, weights, times, ``representation``, ``friction`` (1/time unit), ``history``
         and ``rollout`` {times (T,), positions (T, n, d), velocities (T, n, d), origin (n,)}: the paths of
-        at most 1000 cells of the first time.
+        at most 1000 cells of the first time. If ``X`` or a layer explains ``X_pca``, ``representation`` says
+        how to get back to ``genes`` (n_vars,): ``layer``, the matrix that PCA was computed on (``"X"`` or a
+        key of ``layers``), ``mean`` (n_vars,), what it subtracted, and ``r2`` (n_vars,), see below.
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
@@ -119,6 +121,10 @@ def fit(
         Where each cell is predicted to be at the next observed time; NaN for the last. Without measured
         velocities, cells of a held-out time before the first training time have neither velocity nor next
         position.
+    ``var["K_decode_r2"]`` : float32
+        If ``X`` or a layer explains ``X_pca``: the share of each gene's variance over cells that the fitted
+        components reconstruct, so how well predictions of it can be decoded at best; NaN for genes that
+        cannot be decoded (constant, or without loadings as genes that are not highly variable).
 
     With ``condition_key`` there is a fit in ``uns["K_C"]`` for each condition ``C``, which other functions take
     as ``key="K_C"`` and which then speak of its cells only. ``uns["K"]`` lists them (``conditions``, ``keys``,

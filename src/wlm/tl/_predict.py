@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anndata as ad
@@ -15,11 +16,10 @@ from wlm._adata import (
     is_lazy,
     read_labels,
     read_rep,
-    read_times,
     read_weights,
 )
 from wlm._conditions import naming
-from wlm._genes import decode
+from wlm._decoders import Decoder, get_decoder
 from wlm._random import RNG, as_seed
 from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
 from wlm.core.prediction import predict as predict_cells
@@ -32,7 +32,7 @@ def predict(
     key: str = "wlm",
     from_time: Any = None,
     n_cells: int | None = None,
-    genes: bool = False,
+    genes: bool | Callable[[NDArray[np.float32]], Any] = False,
     rng: RNG = 0,
     mod: str | None = None,
 ) -> ad.AnnData:
@@ -59,7 +59,9 @@ def predict(
         all. The whole starting population is simulated either way. If the fit has weights, cells are drawn
         with replacement in proportion to them and then count the same.
     genes
-        Decode the cells to gene expression through ``varm["PCs"]``.
+        True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``. A function
+        decodes them itself, for any representation: it takes positions (n, d), float32, in ``use_rep`` units,
+        and returns expression, an array (n, n_vars) or a DataFrame (n, n_genes) with gene names as columns.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -67,7 +69,7 @@ def predict(
 
     Returns
     -------
-    AnnData (also of a MuData) with one row per predicted cell, shape (n, 0), or (n, n_vars) with ``genes=True``:
+    AnnData (also of a MuData) with one row per predicted cell, shape (n, 0), or (n, n_genes) if decoded:
 
     ``obs[time_key]`` : float64
         The predicted time.
@@ -80,17 +82,23 @@ def predict(
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``X`` : float32
-        With ``genes=True``: expression in the units that the PCA was computed on.
+        If decoded: expression, with ``genes=True`` in the units that the PCA was computed on. Genes that
+        PCA cannot decode get their mean.
+    ``var["K_decode_r2"]`` : float32
+        With ``genes=True``: see :func:`wlm.tl.fit`; NaN marks genes that cannot be decoded.
     ``uns["K_prediction"]`` : dict
-        Fit, version, seed, and whether each time was bridged.
+        Fit, version, seed, whether each time was bridged, and if decoded ``decoding``: ``"pca, X"``,
+        ``"pca, layer <name>"`` or ``"callable"``.
 
     Raises
     ------
     KeyError
         If there is no fit, or what it needs is missing from ``adata``.
     ValueError
-        If a time cannot be predicted, ``adata`` no longer holds the representation of the fit, or
-        genes cannot be decoded.
+        If a time cannot be predicted, ``adata`` no longer holds the representation of the fit,
+        genes cannot be decoded, or a decoder returns another shape or numbers that are not finite.
+    TypeError
+        If ``genes`` is neither a bool nor a function, or a decoder returns no numbers.
 
     Examples
     --------
@@ -118,7 +126,7 @@ def predict(
     v = dense(adata.obsm[velocity_key])
     if genes and is_lazy(adata) and "mean" not in fit.uns["representation"]:
         raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
-    cell_times, _ = read_times(adata, fit.time_key, str(fit.uns["params"]["nan"]))
+    cell_times = fit.times(adata)
     weight_key = fit.uns["params"].get("weight_key")
     weights = None if weight_key is None else read_weights(adata, weight_key)
     wanted = read_labels(times, fit.unit)
@@ -126,6 +134,7 @@ def predict(
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
     if n_cells is not None and (isinstance(n_cells, bool) or not isinstance(n_cells, (int, np.integer)) or n_cells < 1):
         raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
+    decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
     known = {fit.training[0], *fit.measured}  # times whose cells do not start with carried momentum
@@ -163,7 +172,7 @@ def predict(
             for t, p, w in zip(ask, positions, velocities, strict=True)
         ]
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part[0])[0]))
-    predicted = _assemble(adata, fit, parts, genes, seed)
+    predicted = _assemble(adata, fit, parts, decoder, seed)
     if weights is not None and n_cells is None:
         predicted.obs[weight_key] = np.concatenate([weights[part[2]] for part in parts])
     return predicted
@@ -216,7 +225,7 @@ def _starts(
     return np.full(len(wanted), start)
 
 
-def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool, seed: int) -> ad.AnnData:  # noqa: FBT001
+def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], decoder: Decoder | None, seed: int) -> ad.AnnData:
     """The predicted cells as an AnnData."""
     positions = np.concatenate([p[3] for p in parts])
     obs = pd.DataFrame(
@@ -229,8 +238,11 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
     )
     if fit.condition is not None:
         obs[str(fit.condition["key"])] = pd.Categorical([str(fit.condition["value"])] * len(obs))
-    predicted = ad.AnnData(
+    decoded, var = (None, None) if decoder is None else decoder.decode(positions)
+    return ad.AnnData(
+        decoded,
         obs=obs,
+        var=var,
         obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p[4] for p in parts])},
         uns={
             f"{fit.key}_prediction": {
@@ -241,12 +253,7 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], genes: bool
                 "from_time": np.array([p[1] for p in parts]),
                 "bridged": np.array([p[5] for p in parts]),
                 "seed": seed,
+                **({} if decoder is None else {"decoding": decoder.note}),
             }
         },
     )
-    if not genes:
-        return predicted
-    stored = fit.uns["representation"]
-    mean = pd.Series(stored["mean"], index=np.asarray(stored["genes"], dtype=object)) if "mean" in stored else None
-    decoded = decode(adata, positions, fit.use_rep, mean)
-    return ad.AnnData(decoded, obs=obs, var=adata.var.copy(), obsm=dict(predicted.obsm), uns=dict(predicted.uns))

@@ -1,0 +1,76 @@
+"""Cells through observed and unseen times, and quantiles over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+from numpy.typing import NDArray
+
+from wlm._adata import read_rep, read_weights
+from wlm._stored import StoredFit, check_representation
+
+Floats = NDArray[np.float64]
+
+#: Predicted times between two training times, and about how many in all where there are many of those.
+_INSIDE, _IN_ALL = 6, 40
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells at one time, observed or predicted: positions ``x`` (n, d), weights ``w`` (n,) or None if all are equal."""
+
+    time: float
+    observed: bool
+    x: NDArray[np.float32]
+    w: Floats | None
+
+
+def trend(
+    adata: ad.AnnData, fit: StoredFit, wanted: Floats, predict: Callable[[Floats], ad.AnnData]
+) -> list[Population]:
+    """Populations through all observed times and ``wanted`` ones, and a grid between them.
+
+    At the training times, from which predictions start, they are the observed cells; all others are predicted
+    in one call of ``predict``.
+    """
+    x = read_rep(adata, fit.use_rep, fit.n_dims)
+    check_representation(adata, fit, x)
+    cell_times = fit.times(adata)
+    weight_key = fit.uns["params"].get("weight_key")
+    weights = None if weight_key is None else read_weights(adata, weight_key)
+    starts = fit.training[np.isin(fit.training, cell_times)]
+    if len(starts) == 0:
+        raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")
+    if (wanted < starts[0]).any():
+        raise ValueError(f"times must not be before {starts[0]:g}, the first training time, found {wanted.min():g}")
+    wanted = np.concatenate([wanted, fit.observed[fit.observed > starts[0]]])
+    ends = np.unique([*starts, wanted.max(initial=starts[-1])])
+    inside = max(1, min(_INSIDE, _IN_ALL // len(starts)))
+    grid = [np.linspace(a, b, inside + 2)[1:-1] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    later = np.setdiff1d(np.concatenate([wanted, *grid]), starts)
+    populations = []
+    for t in starts:
+        here = cell_times == t
+        populations.append(Population(t, True, x[here], None if weights is None else weights[here]))
+    if len(later):
+        predicted = predict(later)
+        for t in later:
+            here = predicted.obs[fit.time_key].to_numpy() == t
+            # Without that column the cells were drawn in proportion to their weights, and count the same.
+            w = predicted.obs[weight_key].to_numpy()[here] if weight_key in predicted.obs else None
+            populations.append(Population(t, False, predicted.obsm[fit.use_rep][here], w))
+    return sorted(populations, key=lambda p: p.time)
+
+
+def quantiles(values: NDArray[np.floating], q: Sequence[float], w: Floats | None = None) -> Floats:
+    """Quantiles (len(q), k) of ``values`` (n, k), of cells with weights ``w`` (n,)."""
+    if w is None:
+        return np.quantile(values, q, axis=0)
+    order = np.argsort(values, axis=0)
+    # A cell stands in the middle of its share of the weight.
+    rank = (np.cumsum(w[order], axis=0) - 0.5 * w[order]) / w.sum()
+    ordered = np.take_along_axis(values, order, axis=0)
+    return np.stack([np.interp(q, r, v) for r, v in zip(rank.T, ordered.T, strict=True)], axis=1)
