@@ -1,0 +1,355 @@
+"""The command ``wlm``: fit, predict, evaluate and doctor for files, made for pipelines.
+
+Exit codes: 0 fine; 1 ``doctor`` found errors, or something failed that should not (with a traceback); 2 wrong usage
+or unusable input; 3 training diverged; 130 interrupted. Results go to standard output, everything else to standard
+error.
+"""
+
+# What the commands need is imported inside them: `wlm --help` answers at once.
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import wlm
+from wlm._files import TABLES, opened, read, writing
+from wlm._logging import quiet as no_information
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAILED, UNUSABLE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="wlm",
+    help="Learn how cell populations move, from time-labelled single cells.\n\n"
+    "IN and OUT are .h5ad or .zarr. Results go to standard output, progress and messages to standard error.\n\n"
+    "Exit codes: 0 fine; 1 doctor found errors (or an unforeseen failure); 2 wrong usage or unusable input; "
+    "3 training diverged; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain text, in a log file too
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+In = Annotated[Path, typer.Argument(metavar="IN", help="Cells, .h5ad or .zarr.")]
+Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write, .h5ad or .zarr.")]
+TimeKey = Annotated[str, typer.Option(help="Column of obs with the times.")]
+UseRep = Annotated[str, typer.Option(help="Key of obsm with the coordinates.")]
+NDims = Annotated[int | None, typer.Option(help="Use only the first dimensions.")]
+VelocityKey = Annotated[str | None, typer.Option(help="Velocities: a key of obsm, a layer, or auto.")]
+VelocityScale = Annotated[
+    str | None, typer.Option(help="Factor to speeds, or 'calibrate'. [default: calibrated for RNA velocities, else 1]")
+]
+ConditionKey = Annotated[str | None, typer.Option(help="Column of obs with conditions, each with a fit of its own.")]
+Nan = Annotated[str, typer.Option(help="Cells without a time: raise, or drop to leave them out.")]
+WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights of the cells.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="Option of the method, such as n_steps=400; repeatable."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Give errors of the input one line and their exit code; what is unforeseen keeps its traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            with no_information() if kwargs.get("quiet") else nullcontext():
+                command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED)
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            _fail(error, UNUSABLE, debug=kwargs["debug"])
+        except RuntimeError as error:
+            from wlm.core.training import TrainingError
+
+            if not isinstance(error, TrainingError):
+                raise
+            _fail(error, DIVERGED, debug=kwargs["debug"])
+
+    return guarded
+
+
+def _fail(error: Exception | str, code: int, *, debug: bool = False) -> NoReturn:
+    """Say in one line what is wrong, and leave."""
+    if debug:
+        traceback.print_exc()
+    # The text of a KeyError is its argument, not the quoted form that str() gives.
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    typer.echo(f"wlm: error: {' '.join(str(text).split()) or type(error).__name__}", err=True)
+    raise typer.Exit(code)
+
+
+def _version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"wlm {wlm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version.", is_eager=True, callback=lambda value: _version(asked=value)
+        ),
+    ] = False,
+) -> None:
+    """Parse what comes before the command."""
+
+
+@app.command()
+@_guarded
+def fit(
+    source: In,
+    time_key: TimeKey,
+    output: Out,
+    method: Annotated[str, typer.Option(help="Method.")] = "wlm",
+    use_rep: UseRep = "X_pca",
+    n_dims: NDims = None,
+    velocity_key: VelocityKey = None,
+    velocity_scale: VelocityScale = None,
+    weight_key: WeightKey = None,
+    condition_key: ConditionKey = None,
+    nan: Nan = "raise",
+    holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
+    key_added: Annotated[str, typer.Option(help="Name under which the fit is stored.")] = "wlm",
+    seed: Seed = 0,
+    device: Device = "auto",
+    option: Options = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Learn how the population moves; OUT is IN with the fit.
+
+    Example: wlm fit in.h5ad --time-key day -o out.h5ad --holdout 3 --option n_steps=400
+    """
+    options = _options(option)
+    with writing(output, force=force) as write:
+        _check_method(method, options)
+        adata = read(source)
+        wlm.tl.fit(
+            adata,
+            time_key,
+            method=method,
+            use_rep=use_rep,
+            n_dims=n_dims,
+            velocity_key=velocity_key,
+            velocity_scale=_number(velocity_scale),
+            weight_key=weight_key,
+            condition_key=condition_key,
+            nan=nan,
+            holdout=holdout or None,
+            key_added=key_added,
+            rng=seed,
+            device=device,
+            show_progress=sys.stderr.isatty() and not quiet,
+            **options,
+        )
+        write(adata)
+
+
+@app.command()
+@_guarded
+def predict(
+    source: In,
+    times: Annotated[list[str], typer.Argument(metavar="TIMES...", help="Times to predict, numbers or labels.")],
+    output: Out,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
+    n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
+    genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the cells at any times from the fit in IN; OUT holds the predicted cells.
+
+    Example: wlm predict fitted.h5ad 2 2.5 -o predicted.h5ad
+    """
+    with writing(output, force=force) as write:
+        write(wlm.tl.predict(read(source), times, key=key, from_time=from_time, n_cells=n_cells, genes=genes, rng=seed))
+
+
+@app.command()
+@_guarded
+def evaluate(
+    source: In,
+    time_key: TimeKey,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Method; repeatable. [default: wlm]")] = None,
+    use_rep: UseRep = "X_pca",
+    n_dims: NDims = None,
+    velocity_key: VelocityKey = None,
+    velocity_scale: VelocityScale = None,
+    weight_key: WeightKey = None,
+    condition_key: ConditionKey = None,
+    nan: Nan = "raise",
+    holdout: Annotated[
+        list[str] | None,
+        typer.Option(help="A time to hold out, each on its own; repeatable. [default: all inner ones]"),
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="w1, w2 or mmd; repeatable. [default: all]")] = None,
+    baselines: Annotated[bool, typer.Option(help="Score the naive answers too.")] = True,
+    seeds: Annotated[int, typer.Option(help="Fits per held-out time.")] = 1,
+    n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
+    max_cells: Annotated[int, typer.Option(help="Cells scored a side, at most.")] = 5000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    option: Options = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Hold out times one by one, fit on the others, and print the scores beside those of the naive answers.
+
+    Example: wlm evaluate in.h5ad --time-key day --seeds 3 -o scores.csv
+    """
+    options = _options(option)
+    with writing(output, kinds=TABLES, force=force) as write:
+        for name in method or ["wlm"]:
+            _check_method(name, options)
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.evaluate(
+                adata,
+                time_key,
+                method=method or "wlm",
+                holdout=holdout or "each",
+                metrics=metric or ("w1", "w2", "mmd"),
+                baselines=baselines,
+                seeds=seeds,
+                n_jobs=n_jobs,
+                rng=seed,
+                use_rep=use_rep,
+                n_dims=n_dims,
+                velocity_key=velocity_key,
+                velocity_scale=_number(velocity_scale),
+                weight_key=weight_key,
+                condition_key=condition_key,
+                nan=nan,
+                device=device,
+                max_cells=max_cells,
+                **options,
+            )
+        write(table)
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    if table.attrs["verdict"]:
+        typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def doctor(
+    source: In,
+    time_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the times; by default it is guessed.")
+    ] = None,
+    use_rep: UseRep = "X_pca",
+    n_dims: NDims = None,
+    velocity_key: VelocityKey = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look cells over before a fit, and propose the call. The exit code is 1 if a fit would refuse them.
+
+    Reads a sample of the expression only, so that large files take seconds.
+    """
+    with opened(source) as adata:
+        report = wlm.pp.doctor(
+            adata, time_key=time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, device=device
+        )
+    errors = int((report["level"] == "error").sum())
+    command = _fit_command(source, report.attrs["arguments"])
+    if as_json:
+        checks = report.to_dict("records")
+        typer.echo(json.dumps({"checks": checks, "errors": errors, "call": report.attrs["call"], "command": command}))
+    else:
+        typer.echo(_as_text(report))
+        if command:
+            typer.echo(f"\n{'After mending the errors:' if errors else 'To fit:'}")
+            typer.echo(f"  {report.attrs['call']}\n  {command}")
+    if errors:
+        raise typer.Exit(FAILED)
+
+
+def _as_text(report: pd.DataFrame) -> str:
+    """The report for reading: one paragraph a check, the ones that could not be made in one line."""
+    width = min(max(shutil.get_terminal_size((110, 24)).columns, 60), 110)
+    indent = max(map(len, report["check"])) + 10
+    fill = functools.partial(textwrap.fill, width=width, subsequent_indent=" " * indent, break_on_hyphens=False)
+    lines = []
+    for row in report[report["found"] != "not checked"].itertuples():
+        lines.append(fill(f"{row.level:8s} {row.check:{indent - 9}s}{row.found}"))
+        if row.advice:
+            lines.append(fill(row.advice, initial_indent=" " * (indent - 3) + "-> "))
+    rest = report.loc[report["found"] == "not checked", "check"]
+    if len(rest):
+        lines.append(f"not checked: {', '.join(rest)}")
+    return "\n".join(lines)
+
+
+def _fit_command(source: Path, arguments: dict[str, Any]) -> str:
+    """The proposed call as a command."""
+    if not arguments:
+        return ""
+    words = ["wlm", "fit", str(source), "-o", str(source.with_name(f"{source.stem}_fitted{source.suffix}"))]
+    for name, value in arguments.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _options(pairs: list[str] | None) -> dict[str, Any]:
+    """Options of the method: values are JSON (numbers, true, null), or else text."""
+    options = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--option wants NAME=VALUE, found {pair!r}")
+        try:
+            options[name.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            options[name.strip()] = text
+    return options
+
+
+def _number(text: str | None) -> float | str | None:
+    """A number where the text is one."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _check_method(name: str, options: dict[str, Any]) -> None:
+    """Refuse a wrong option before a large file is read."""
+    from wlm.tl._fit import get_method
+
+    get_method(name, options)
