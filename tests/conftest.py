@@ -67,3 +67,12 @@ def _fitted(_bifurcation):
 def fitted(_fitted):
     """The same cells with a quick fit that has not seen day 2; a fresh copy."""
     return _fitted.copy()
+
+
+@pytest.fixture(scope="session")
+def _malformed_base():
+    adata = wlm.datasets.bifurcation(12, n_genes=20, rng=2)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=5)
+    return adata

@@ -331,3 +331,33 @@ def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, 
     theirs = ad.read_h5ad(out)
     assert np.array_equal(theirs.obsm["wlm_velocity"], cells.obsm["wlm_velocity"], equal_nan=True)
     assert theirs.uns["wlm_drug"]["velocity"]["scale"] == 0.5
+
+
+@pytest.mark.shared
+def test_raw_counts_to_a_rollout(real_data, tmp_path):
+    names = ["velocity", "fitted", "predicted"]
+    cells, fitted, predicted = (tmp_path / f"{name}.h5ad" for name in names)
+    raw = real_data / "dentate_50_raw.h5ad"
+    result = run("velocity", raw, "-o", cells, "--n-neighbors", 15, "--bins", 3)
+    assert result.exit_code == 0 and result.stdout == "", result.output
+    report = run("doctor", cells, "--time-key", "velocity_pseudotime_bin", "--velocity-key", "auto")
+    assert report.exit_code == 0 and "velocity_pseudotime_bin" in report.stdout, report.output
+    result = run(
+        *("fit", cells, "--time-key", "velocity_pseudotime_bin", "--velocity-key", "auto", "--n-dims", 10),
+        *("-o", fitted, *OPTIONS),
+    )
+    assert result.exit_code == 0, result.output
+    assert run("predict", fitted, "0.5", "0.7", "1.0", "-o", predicted, "--genes").exit_code == 0
+    found = ad.read_h5ad(predicted)
+    assert sorted(set(found.obs["velocity_pseudotime_bin"])) == [0.5, 0.7, 1.0]
+    assert np.isfinite(found.obsm["X_pca"]).all() and found.n_vars == ad.read_h5ad(cells).n_vars
+    # The scale from scVelo's unit of time to pseudotime, and what is known of it, went along.
+    assert ad.read_h5ad(fitted).uns["wlm"]["velocity"]["scale"] > 0
+
+
+def test_velocities_need_counts(source, out):
+    adata = ad.read_h5ad(source)
+    del adata.layers["unspliced"]
+    adata.write_h5ad(source)
+    assert failed(run("velocity", source, "-o", out), 2, "layers ['unspliced'] are missing")
+    assert not out.exists()

@@ -19,6 +19,8 @@ from wlm.pp._velocity import find_velocity, is_rna_velocity, project_layer
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
+#: Sizes of times and coordinates between which their squares are numbers in single precision.
+MAGNITUDE = 1e-15, 1e15
 #: More distinct times than this are probably not sampling times.
 MANY_TIMES = 50
 #: Mean cosine with the drift below which velocities are reported as doubtful.
@@ -112,6 +114,8 @@ def read_cells(
             f"at least two training times are needed; obs[{time_key!r}] has {_list(observed)}"
             + (f", of which {_list(held)} are held out" if len(held) else "")
         )
+    _check_magnitude(f"obs[{time_key!r}]", observed - observed[0])
+    _check_magnitude(f"obsm[{use_rep!r}]", x)
     if counts.min() < 2:
         raise ValueError(
             f"at least 2 cells are needed at every time; time(s) {_list(observed[counts < 2])} have one: "
@@ -173,7 +177,7 @@ def calibrate(cells: Cells, velocity_scale: float | str | None, *, seed: int = 0
                     f"{np.nanmean(per_cell):.2f}), so that no scale makes them speeds; fit without velocity_key, "
                     "or pass velocity_scale, a number, to use them all the same"
                 )
-            scale = found.scale
+            scale = float(found.scale)
     by_time = np.array([_mean(per_cell[cells.at(t)]) for t in cells.training])
     if np.isfinite(by_time).any() and np.nanmean(by_time) < DOUBTFUL:
         logger.warning(
@@ -292,6 +296,17 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
             "run wlm.pp.velocity(adata) first, or name the key that holds velocities"
         )
     return np.ascontiguousarray(v, dtype=np.float32)
+
+
+def _check_magnitude(name: str, values: NDArray[np.floating]) -> None:
+    """Refuse numbers that are too large or too small to compute with."""
+    largest = float(np.abs(values).max())
+    low, high = MAGNITUDE
+    if not low < largest < high:
+        raise ValueError(
+            f"{name} holds values up to {largest:g}, beyond what can be computed with ({low:g} to {high:g}); "
+            "give them in another unit"
+        )
 
 
 def _check_velocity(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:

@@ -1,4 +1,4 @@
-"""The command ``wlm``: fit, predict, evaluate and doctor for files, made for pipelines.
+"""The command ``wlm``: velocity, fit, predict, evaluate and doctor for files, made for pipelines.
 
 Exit codes: 0 fine; 1 ``doctor`` found errors, or something failed that should not (with a traceback); 2 wrong usage
 or unusable input; 3 training diverged; 130 interrupted. Results go to standard output, everything else to standard
@@ -80,7 +80,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise
         except KeyboardInterrupt:
             _fail("interrupted", INTERRUPTED)
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError, ImportError) as error:
             _fail(error, UNUSABLE, debug=kwargs["debug"])
         except RuntimeError as error:
             from wlm.core.training import TrainingError
@@ -262,6 +262,43 @@ def evaluate(
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     if table.attrs["verdict"]:
         typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def velocity(
+    source: In,
+    output: Out,
+    mode: Annotated[
+        str, typer.Option(help="scVelo's model: deterministic, stochastic or dynamical.")
+    ] = "deterministic",
+    n_top_genes: Annotated[int, typer.Option(help="Keep the most variable genes.")] = 2000,
+    n_comps: Annotated[int, typer.Option(help="Principal components.")] = 30,
+    n_neighbors: Annotated[int, typer.Option(help="Neighbours for the moments.")] = 30,
+    bins: Annotated[
+        int | None, typer.Option(help="Also order the cells by velocity pseudotime, and put them into that many bins.")
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compute RNA velocities from spliced and unspliced counts; OUT is IN with them, and with principal components.
+
+    Example: wlm velocity counts.h5ad -o in.h5ad
+    """
+    with writing(output, force=force) as write:
+        adata = read(source)
+        wlm.pp.velocity(
+            adata,
+            mode=mode,
+            n_top_genes=n_top_genes,
+            n_comps=n_comps,
+            n_neighbors=n_neighbors,
+            pseudotime=bins is not None,
+        )
+        if bins is not None:
+            wlm.pp.bin_time(adata, key="velocity_pseudotime", n_bins=bins)
+        write(adata)
 
 
 @app.command()

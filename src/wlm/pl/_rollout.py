@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def rollout(
             if len(seen)
             else "not observed"
         )
-        panel.set_title(f"{fit.time_key} {t:g}, {state}", fontsize="medium")
+        panel.set_title(_fill(f"{fit.time_key} {t:.4g}, {state}"), fontsize="medium")
         bare(panel, labels)
 
     paths = axes[-1]
@@ -137,7 +138,7 @@ def rollout(
     lines = _some(lines, n_paths, generator)
     paths.add_collection(LineCollection(list(lines), colors=PATH, linewidths=0.7, alpha=0.7))
     paths.scatter(*lines[:, 0].T, s=8, color="black", linewidths=0, zorder=3)
-    paths.set_title(f"paths from {fit.time_key} {first:g}{unit}", fontsize="medium")
+    paths.set_title(_fill(f"paths from {fit.time_key} {first:.4g}{unit}"), fontsize="medium")
     bare(paths, labels)
     if ax is None:
         handles = [
@@ -168,3 +169,8 @@ def _default_times(observed: np.ndarray, training: np.ndarray) -> np.ndarray:
 def _some(a: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """At most ``n`` rows of ``a``, at random."""
     return a if len(a) <= n else a[rng.permutation(len(a))[:n]]
+
+
+def _fill(title: str) -> str:
+    """A title in lines that fit over a panel: keys of ``obs`` can be long."""
+    return textwrap.fill(title, 28)

@@ -24,6 +24,7 @@ def velocity(
     n_top_genes: int | None = 2000,
     n_comps: int = 30,
     n_neighbors: int = 30,
+    pseudotime: bool = False,
     copy: bool = False,
 ) -> ad.AnnData | None:
     """Compute RNA velocities with scVelo and project them: from counts to ``fit`` in one call.
@@ -48,6 +49,9 @@ def velocity(
         Principal components.
     n_neighbors
         Neighbours for the moments and for the smoothing of the projection.
+    pseudotime
+        Also order the cells along the velocities, in ``obs["velocity_pseudotime"]`` (0 to 1): for cells of one
+        sample, whose bins (:func:`wlm.pp.bin_time`) can stand in for sampling times.
     copy
         Return a copy with the result instead of writing to ``adata``.
 
@@ -100,6 +104,9 @@ def velocity(
             if mode == "dynamical":
                 scv.tl.recover_dynamics(work, n_jobs=1, show_progress_bar=False)
             scv.tl.velocity(work, mode=mode)
+            if pseudotime:
+                scv.tl.velocity_graph(work, n_jobs=1, show_progress_bar=False)
+                scv.tl.velocity_pseudotime(work)
         except (AttributeError, TypeError) as error:
             raise ImportError(
                 f"scVelo {scv.__version__} does not work with numpy {np.__version__}: {error}; "

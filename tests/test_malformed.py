@@ -1,0 +1,154 @@
+"""Objects with faults, drawn at random: a fit or a clear error, nothing else, and the object as it was."""
+
+import numpy as np
+import pandas as pd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import wlm
+
+#: What the public functions raise, with a message of theirs.
+CLEAR = (KeyError, ValueError, TypeError)
+
+
+def _put(adata, column, values):
+    adata.obs[column] = values
+
+
+def _each(n, values):
+    return np.resize(np.array(values, dtype=object), n)
+
+
+#: Faults of an object; each takes the AnnData, a generator, and the call that will be made.
+FAULTS = {
+    "no time": lambda a, r, c: a.obs.drop(columns="day", inplace=True),
+    "times as text": lambda a, r, c: _put(a, "day", [f"day {t:g}" for t in a.obs["day"]]),
+    "times as categories": lambda a, r, c: _put(a, "day", pd.Categorical(a.obs["day"].astype(str))),
+    "times that are words": lambda a, r, c: _put(a, "day", _each(a.n_obs, ["early", "late"])),
+    "times of two units": lambda a, r, c: _put(a, "day", _each(a.n_obs, ["1h", "2d"])),
+    "times that are booleans": lambda a, r, c: _put(a, "day", np.arange(a.n_obs) % 2 == 0),
+    "some times missing": lambda a, r, c: _put(a, "day", np.where(r.random(a.n_obs) < 0.1, np.nan, 1.0)),
+    "infinite time": lambda a, r, c: _put(a, "day", np.where(r.random(a.n_obs) < 0.1, np.inf, a.obs["day"])),
+    "one time": lambda a, r, c: _put(a, "day", 1.0),
+    "a time with one cell": lambda a, r, c: _put(a, "day", [9.0, *a.obs["day"][1:]]),
+    "every cell its time": lambda a, r, c: _put(a, "day", np.arange(a.n_obs) / 7),
+    "huge times": lambda a, r, c: _put(a, "day", a.obs["day"] * 1e300),
+    "tiny times": lambda a, r, c: _put(a, "day", a.obs["day"] * 1e-300),
+    "no representation": lambda a, r, c: a.obsm.pop("X_pca"),
+    "NaN coordinates": lambda a, r, c: a.obsm["X_pca"].__setitem__((3, 0), np.nan),
+    "infinite coordinates": lambda a, r, c: a.obsm["X_pca"].__setitem__((3, 0), np.inf),
+    "huge coordinates": lambda a, r, c: a.obsm.__setitem__("X_pca", a.obsm["X_pca"] * 1e30),
+    "tiny coordinates": lambda a, r, c: a.obsm.__setitem__("X_pca", a.obsm["X_pca"] * 1e-30),
+    "the same coordinates": lambda a, r, c: a.obsm.__setitem__("X_pca", np.ones_like(a.obsm["X_pca"])),
+    "one coordinate the same": lambda a, r, c: a.obsm["X_pca"].__setitem__((slice(None), 1), 5.0),
+    "no dimension": lambda a, r, c: a.obsm.__setitem__("X_pca", np.empty((a.n_obs, 0))),
+    "coordinates as a table": lambda a, r, c: a.obsm.__setitem__(
+        "X_pca", pd.DataFrame(np.asarray(a.obsm["X_pca"]), index=a.obs_names).add_prefix("PC")
+    ),
+    "sparse coordinates": lambda a, r, c: a.obsm.__setitem__("X_pca", sparse.csr_matrix(a.obsm["X_pca"])),
+    "whole numbers": lambda a, r, c: a.obsm.__setitem__("X_pca", np.round(a.obsm["X_pca"]).astype(int)),
+    "text coordinates": lambda a, r, c: a.obsm.__setitem__(
+        "X_pca", pd.DataFrame({"a": ["x"] * a.n_obs}, index=a.obs_names)
+    ),
+    "names twice": lambda a, r, c: setattr(a, "obs_names", ["cell"] * a.n_obs),
+    "genes twice": lambda a, r, c: setattr(a, "var_names", ["gene"] * a.n_vars),
+    "no loadings": lambda a, r, c: a.varm.pop("PCs"),
+    "loadings of another PCA": lambda a, r, c: a.varm.__setitem__("PCs", r.normal(size=(a.n_vars, 5))),
+    "NaN loadings": lambda a, r, c: a.varm["PCs"].__setitem__((2, 0), np.nan),
+    "X with NaN": lambda a, r, c: a.X.data.__setitem__(0, np.nan),
+    "too many dimensions asked for": lambda a, r, c: c.__setitem__("n_dims", 99),
+    "a dimension that is text": lambda a, r, c: c.__setitem__("n_dims", "3"),
+    "velocity that is not there": lambda a, r, c: c.__setitem__("velocity_key", "nix"),
+    "velocity of a layer": lambda a, r, c: c.__setitem__("velocity_key", "true_velocity"),
+    "velocity with NaN": lambda a, r, c: (
+        a.layers.__setitem__("v", np.where(r.random(a.shape) < 0.3, np.nan, r.normal(size=a.shape))),
+        c.update(velocity_key="v"),
+    ),
+    "no velocity at all": lambda a, r, c: (
+        a.layers.__setitem__("v", np.full(a.shape, np.nan)),
+        c.update(velocity_key="v"),
+    ),
+    "velocity of zero": lambda a, r, c: (a.obsm.__setitem__("v", np.zeros((a.n_obs, 5))), c.update(velocity_key="v")),
+    "velocity that is narrow": lambda a, r, c: (
+        a.obsm.__setitem__("v", np.ones((a.n_obs, 1))),
+        c.update(velocity_key="v"),
+    ),
+    "velocity to be found": lambda a, r, c: c.__setitem__("velocity_key", "auto"),
+    "a scale without velocity": lambda a, r, c: c.__setitem__("velocity_scale", 2.0),
+    "weights of zero": lambda a, r, c: (_put(a, "w", 0.0), c.update(weight_key="w")),
+    "weights that are text": lambda a, r, c: (_put(a, "w", "heavy"), c.update(weight_key="w")),
+    "very different weights": lambda a, r, c: (
+        _put(a, "w", 10.0 ** r.uniform(-4, 4, a.n_obs)),
+        c.update(weight_key="w"),
+    ),
+    "all held out": lambda a, r, c: c.__setitem__("holdout", [0, 1, 2, 3, 4]),
+    "hold out what is not there": lambda a, r, c: c.__setitem__("holdout", 2.5),
+    "hold out text": lambda a, r, c: c.__setitem__("holdout", "later"),
+    "missing times dropped": lambda a, r, c: c.__setitem__("nan", "drop"),
+    "conditions": lambda a, r, c: (
+        _put(a, "treatment", pd.Categorical(_each(a.n_obs, ["drug", "none"]))),
+        c.update(condition_key="treatment"),
+    ),
+    "conditions confounded with time": lambda a, r, c: (
+        _put(a, "treatment", pd.Categorical([f"t{x}" for x in a.obs.get("day", np.zeros(a.n_obs))])),
+        c.update(condition_key="treatment"),
+    ),
+    "a modality": lambda a, r, c: c.__setitem__("mod", "rna"),
+    "a key with a slash": lambda a, r, c: c.__setitem__("key_added", "a/b"),
+    "a key that is taken": lambda a, r, c: a.uns.__setitem__("wlm", {"mine": 1}),
+    "an option that does not exist": lambda a, r, c: c.__setitem__("n_step", 5),
+    "a method that does not exist": lambda a, r, c: c.__setitem__("method", "magic"),
+    "a device that does not exist": lambda a, r, c: c.__setitem__("device", "abacus"),
+}
+
+
+def state(adata):
+    """Everything an object holds, to compare."""
+    frames = {"obs": adata.obs.to_csv(), "var": adata.var.to_csv(), "uns": repr(sorted(adata.uns))}
+    arrays = {
+        "X": adata.X,
+        **{f"{slot}/{k}": v for slot in ("obsm", "varm", "layers") for k, v in getattr(adata, slot).items()},
+    }
+    dense = {k: v.toarray() if hasattr(v, "toarray") else np.asarray(v) for k, v in arrays.items()}
+    return frames, {k: (v.dtype, v.shape, v.tobytes() if v.dtype != object else str(v)) for k, v in dense.items()}
+
+
+@settings(max_examples=220, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=3, unique=True), st.integers(0, 2**16))
+def test_a_malformed_object_gives_a_fit_or_a_clear_error(_malformed_base, faults, seed):
+    adata, rng = _malformed_base.copy(), np.random.default_rng(seed)
+    call = {
+        "n_steps": 2,
+        "batch_size": 16,
+        "width": 8,
+        "hidden": 8,
+        "n_inducing": 2,
+        "depth": 1,
+        "show_progress": False,
+    }
+    for fault in faults:
+        try:
+            FAULTS[fault](adata, rng, call)
+        except (KeyError, AttributeError, IndexError, TypeError, ValueError):
+            continue  # one fault has removed what another would change
+    before = state(adata)
+    try:
+        wlm.tl.fit(adata, "day", **call)
+    except CLEAR as error:
+        text = str(error.args[0])
+        # Ours: a sentence that names what was found, not an index, a shape mismatch or a torch message.
+        assert len(text) > 20 and _is_ours(error), f"{faults}: {type(error).__name__}: {text}"
+        assert state(adata) == before, f"{faults}: the object was changed"
+    else:
+        potential = adata.obs["wlm_potential"].to_numpy()
+        kept = np.isfinite(potential)
+        assert kept.any() and np.isfinite(adata.obsm["wlm_force"][kept]).all(), faults
+
+
+def _is_ours(error):
+    """Whether the error was raised by a line of this package, and not by a library that it called."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return "/wlm/" in trace.tb_frame.f_code.co_filename
