@@ -96,7 +96,6 @@ def read_cells(
     x = read_rep(adata, use_rep, n_dims)
     v, rna = None, False
     if velocity_key is not None:
-        velocity_key = resolve_velocity(adata, velocity_key, use_rep)
         v = _read_velocity(adata, velocity_key, use_rep, x.shape[1])
         rna = is_rna_velocity(adata, velocity_key, use_rep)
     observed, counts = np.unique(times[np.isfinite(times)], return_counts=True)
@@ -123,7 +122,7 @@ def read_cells(
         )
     if v is not None and velocity_key is not None:
         _check_velocity(v, velocity_key, times, training[0])
-    w = None if weight_key is None else read_weights(adata, weight_key)
+    w = None if weight_key is None else read_weights(adata, weight_key, times)
     return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna)
 
 
@@ -170,6 +169,12 @@ def calibrate(cells: Cells, velocity_scale: float | str | None, *, seed: int = 0
     else:
         for t, cosines in zip(cells.training, found.cells, strict=True):
             per_cell[cells.at(t)] = cosines
+        if not calibrated and velocity_scale is None and found.scale > 0 and not 1 / 3 < found.scale < 3:
+            logger.warning(
+                "the observed drift is about %.2g times the velocities, which are taken as they are; if they have "
+                "a unit of time of their own, pass velocity_scale='calibrate'",
+                found.scale,
+            )
         if calibrated:
             if found.scale <= 0:
                 raise ValueError(
@@ -195,8 +200,12 @@ def _mean(values: NDArray[np.float32]) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def resolve_velocity(adata: Any, velocity_key: str, use_rep: str) -> str:
-    """The key that ``velocity_key`` means, which may be ``"auto"``."""
+def resolve_velocity(
+    adata: Any, velocity_key: str | None, velocity_scale: float | str | None, use_rep: str
+) -> str | None:
+    """The key that ``velocity_key`` means, which may be ``"auto"``; a scale without it is refused."""
+    if velocity_key is None and velocity_scale is not None:
+        raise ValueError("velocity_scale needs velocity_key, the velocities to scale")
     if velocity_key != "auto":
         return velocity_key
     key = find_velocity(adata, use_rep)
@@ -264,9 +273,10 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
     return np.ascontiguousarray(x)
 
 
-def read_weights(adata: ad.AnnData, weight_key: str) -> NDArray[np.float64]:
-    """Weights (n,) of the cells; refuses what is not a positive number."""
-    w = pd.to_numeric(read_column(adata, weight_key), errors="coerce").to_numpy(dtype=np.float64)
+def read_weights(adata: ad.AnnData, weight_key: str, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (n,) of the cells, 1 for those without a time; refuses what is not a positive number."""
+    w = pd.to_numeric(read_column(adata, weight_key), errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    w[~np.isfinite(times)] = 1.0
     bad = np.logical_not(np.isfinite(w) & (w > 0))
     if bad.any():
         raise ValueError(

@@ -30,9 +30,9 @@ def read_conditions(
         As for ``read_cells``, with the condition named; or if conditions are missing, too many, or have
         fewer than two training times.
     """
-    masks = _masks(adata, time_key, condition_key)
     times, unit = read_times(adata, time_key, arguments.get("nan", "raise"))
     known = np.isfinite(times)
+    masks = _masks(adata, time_key, condition_key, known)
     held = read_holdout(holdout, np.unique(times[known]), unit)
     few = [c for c, mask in masks.items() if len(np.setdiff1d(times[mask & known], held)) < 2]
     if few:
@@ -71,19 +71,22 @@ def naming(condition: str) -> Iterator[None]:
         raise kind(f"condition {condition!r}: {error.args[0] if error.args else error}") from error
 
 
-def _masks(adata: ad.AnnData, time_key: str, condition_key: str) -> dict[str, NDArray[np.bool_]]:
-    """Cells of each condition (n_obs,), in the order of the categories."""
+def _masks(
+    adata: ad.AnnData, time_key: str, condition_key: str, known: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """Cells of each condition (n_obs,), in the order of the categories; those without a time need have none."""
     if condition_key in ("origin", "from_time", time_key):
         raise ValueError(f"condition_key {condition_key!r} is a column that predictions write; choose another name")
     column = read_column(adata, condition_key)
-    absent = column.isna()
+    absent = column.isna() & known
     if absent.any():
         raise ValueError(
             f"obs[{condition_key!r}] is missing for {absent.sum()} of {len(column)} cells "
             f"({list(adata.obs_names[absent.to_numpy()][:3])}, ...); leave them out, or name their condition"
         )
     codes = column.astype("category").cat.remove_unused_categories().cat
-    names = [str(c) for c in codes.categories]
+    labels = column.astype(str).to_numpy()  # as select_condition reads them
+    names = [str(labels[np.argmax(codes.codes == i)]) for i in range(len(codes.categories))]
     if len(names) > MAX_CONDITIONS:
         raise ValueError(
             f"obs[{condition_key!r}] has {len(names)} conditions ({names[:3]}, ...), at most {MAX_CONDITIONS} are "

@@ -123,6 +123,8 @@ def writing(path: Path | None, *, kinds: tuple[str, ...] = OBJECTS, force: bool)
     try:
         yield write
     finally:
+        if old.exists() and not path.exists():  # stopped between the two renames
+            old.replace(path)
         for rest in (new, old):
             if rest.is_dir():
                 shutil.rmtree(rest)

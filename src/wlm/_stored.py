@@ -102,19 +102,21 @@ def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, A
 
     Everything has been computed before the first write, so that the object is never left half-written.
     """
+    if isinstance(target, ad.AnnData) and target.is_view:
+        target._init_as_actual(target.copy())  # or what is removed from a view comes back with the first assignment
     for old in conditions(target.uns.get(key)).values():  # they shared the fields that are replaced
         if _group(target.uns.get(old)) == key:
             target.uns.pop(old)
             target.uns.pop(f"{old}_diagnosis", None)
             _write_r2(target, old, {})
     target.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
-    target.uns[key] = uns
     columns = [name for name in COLUMNS if name in fields]
     for name in COLUMNS:
-        if name in fields:
-            target.obs[f"{key}_{name}"] = fields[name]
-        elif f"{key}_{name}" in target.obs:
-            del target.obs[f"{key}_{name}"]  # of a fit with velocities that is replaced by one without
+        if name not in fields:
+            _drop(target.obs, f"{key}_{name}")  # of a fit with velocities that is replaced by one without
+    target.uns[key] = uns
+    for name in columns:
+        target.obs[f"{key}_{name}"] = fields[name]
     for name in FIELDS:
         target.obsm[f"{key}_{name}"] = fields[name]
     return [
@@ -131,9 +133,14 @@ def _write_r2(target: Any, key: str, uns: Mapping[str, Any]) -> list[str]:
     if r2 is not None:
         target.var[name] = r2
         return [f"var[{name!r}]"]
-    if name in target.var:
-        del target.var[name]
+    _drop(target.var, name)
     return []
+
+
+def _drop(frame: Any, name: str) -> None:
+    """Remove a column, if it is there, from a DataFrame or what stands for one in lazy objects."""
+    if name in frame:
+        del (frame.ds if hasattr(frame, "ds") else frame)[name]
 
 
 def write_conditions(
@@ -244,9 +251,15 @@ def open_fit(adata: Any, key: str, mod: str | None) -> tuple[ad.AnnData, StoredF
     """
     fit = get_fit(adata, key, mod)
     columns = [fit.time_key, fit.uns["params"].get("weight_key")]
+    velocity_key = fit.uns["params"].get("velocity_key")
     if fit.condition is not None:
         columns.append(str(fit.condition["key"]))
-    source = get_source(adata, mod, columns=columns, arrays=[fit.use_rep])
+    source = get_source(
+        adata,
+        mod,
+        columns=columns,
+        arrays=[fit.use_rep, velocity_key if velocity_key in get_target(adata, mod).obsm else None],
+    )
     return select_condition(source, fit.condition), fit
 
 

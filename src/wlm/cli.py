@@ -272,6 +272,7 @@ def velocity(
     mode: Annotated[
         str, typer.Option(help="scVelo's model: deterministic, stochastic or dynamical.")
     ] = "deterministic",
+    min_shared_counts: Annotated[int, typer.Option(help="Keep genes with that many counts of both kinds.")] = 20,
     n_top_genes: Annotated[int, typer.Option(help="Keep the most variable genes.")] = 2000,
     n_comps: Annotated[int, typer.Option(help="Principal components.")] = 30,
     n_neighbors: Annotated[int, typer.Option(help="Neighbours for the moments.")] = 30,
@@ -291,6 +292,7 @@ def velocity(
         wlm.pp.velocity(
             adata,
             mode=mode,
+            min_shared_counts=min_shared_counts,
             n_top_genes=n_top_genes,
             n_comps=n_comps,
             n_neighbors=n_neighbors,

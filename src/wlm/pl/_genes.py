@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata import read_labels, read_weights
+from wlm._adata import is_lazy, read_labels, read_weights
 from wlm._genes import Receipt, decode, explains, get_matrix, read_receipt
 from wlm._random import RNG, as_seed
 from wlm._stored import StoredFit, open_fit
@@ -162,8 +162,8 @@ def _find(adata: ad.AnnData, names: list[str], receipt: Receipt) -> list[int]:
 
 def _observed(adata: ad.AnnData, fit: StoredFit, layer: str, index: list[int]) -> Floats:
     """Observed expression (n_obs, n_genes), in the units that predictions have."""
-    if adata.isbacked:
-        raise ValueError("observed cells cannot be drawn from a backed object; run adata = adata.to_memory() first")
+    if is_lazy(adata):
+        raise ValueError("observed cells cannot be drawn with X on disk; run adata = adata.to_memory() first")
     matrix = get_matrix(adata, layer)
     if matrix is None:
         raise KeyError(f"layer {layer!r} is missing; layers has {list(adata.layers)}, and 'X' names X")
@@ -203,7 +203,7 @@ def _draw_observed(ax: Axes, adata: ad.AnnData, fit: StoredFit, values: Floats, 
     """Observed cells of one gene, ``values`` (n_obs,), with median and 25-75 % at each time."""
     cell_times = fit.times(adata)
     weight_key = fit.uns["params"].get("weight_key")
-    w = None if weight_key is None else read_weights(adata, weight_key)
+    w = None if weight_key is None else read_weights(adata, weight_key, cell_times)
     width = 0.12 * np.diff(fit.observed).min()
     for t in np.unique(cell_times[np.isfinite(cell_times)]):
         here = np.flatnonzero(cell_times == t)

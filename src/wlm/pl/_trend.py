@@ -40,7 +40,7 @@ def trend(
     check_representation(adata, fit, x)
     cell_times = fit.times(adata)
     weight_key = fit.uns["params"].get("weight_key")
-    weights = None if weight_key is None else read_weights(adata, weight_key)
+    weights = None if weight_key is None else read_weights(adata, weight_key, cell_times)
     starts = fit.training[np.isin(fit.training, cell_times)]
     if len(starts) == 0:
         raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")

@@ -100,6 +100,7 @@ def velocity(
                 sc.pp.pca(work, n_comps=min(n_comps, work.n_vars - 1, work.n_obs - 1))
             dims = min(n_comps, work.obsm["X_pca"].shape[1])
             sc.pp.neighbors(work, n_neighbors=min(n_neighbors, work.n_obs - 1), n_pcs=dims)
+            warnings.simplefilter("ignore")  # again: scVelo's decorators reset the filters
             scv.pp.moments(work, n_pcs=None, n_neighbors=None)
             if mode == "dynamical":
                 scv.tl.recover_dynamics(work, n_jobs=1, show_progress_bar=False)

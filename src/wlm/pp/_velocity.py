@@ -124,7 +124,7 @@ def project_velocity(
 
 def find_velocity(adata: Any, use_rep: str) -> str:
     """The key of the velocities that ``velocity_key="auto"`` means."""
-    there = list(getattr(adata, "layers", {}))  # a MuData has none of its own
+    there = list(getattr(adata, "layers", None) or {})  # a MuData has none of its own
     ours = [k for k in adata.obsm if _is_projected(adata, k, use_rep)]
     layers = [k for k in LAYERS if k in there] if use_rep == "X_pca" else []
     if not ours and not layers:

@@ -168,7 +168,7 @@ def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
     index = adata.obs_names.get_indexer(pd.Index(np.asarray(stored.uns["rollout"]["origin"], dtype=object)))
     if (index < 0).any():
         raise ValueError("adata lacks cells that the rollout of the fit starts from; run wlm.tl.fit again")
-    return read_weights(adata, weight_key)[index]
+    return read_weights(adata, weight_key, stored.times(adata))[index]
 
 
 def _options(stored: StoredFit) -> dict[str, Any]:

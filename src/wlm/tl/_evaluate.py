@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, calibrate, read_cells, read_holdout
+from wlm._adata import Cells, calibrate, read_cells, read_holdout, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger, quiet
-from wlm._mudata import get_source
+from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
@@ -103,6 +103,7 @@ def evaluate(
     for name in methods:
         get_method(name, method_options).check(has_velocity=velocity_key is not None)
     get_device(device)
+    velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
     keys: dict[str, Any] = {
         "use_rep": use_rep,
         "n_dims": n_dims,

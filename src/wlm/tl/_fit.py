@@ -151,15 +151,12 @@ def fit(
     """
     config = get_method(method, method_options)
     target = get_target(adata, mod)
+    velocity_key = resolve_velocity(target, velocity_key, velocity_scale, use_rep)
     check_keys(target, key_added, [velocity_key, use_rep])
     if weight_key in ("origin", "from_time"):
         raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
     if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
-    if velocity_key is not None:
-        velocity_key = resolve_velocity(target, velocity_key, use_rep)
-    elif velocity_scale is not None:
-        raise ValueError("velocity_scale needs velocity_key, the velocities to scale")
     source = get_source(adata, mod, columns=[time_key, weight_key, condition_key], arrays=[use_rep, velocity_key])
     keys: dict[str, Any] = {
         "use_rep": use_rep,

@@ -124,11 +124,11 @@ def predict(
     if velocity_key not in adata.obsm:
         raise KeyError(f"obsm[{velocity_key!r}] is missing; run wlm.tl.fit again")
     v = dense(adata.obsm[velocity_key])
-    if genes and is_lazy(adata) and "mean" not in fit.uns["representation"]:
+    if genes is True and is_lazy(adata) and "mean" not in fit.uns["representation"]:
         raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
     cell_times = fit.times(adata)
     weight_key = fit.uns["params"].get("weight_key")
-    weights = None if weight_key is None else read_weights(adata, weight_key)
+    weights = None if weight_key is None else read_weights(adata, weight_key, cell_times)
     wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
@@ -190,6 +190,8 @@ def _predict_conditions(adata: Any, times: Any, key: str, keys: dict[str, str], 
     first = parts[0].uns[f"{next(iter(keys.values()))}_prediction"]
     together.uns[f"{key}_prediction"] = {
         **{name: first[name] for name in ("method", "version", "seed")},
+        **({"decoding": first["decoding"]} if "decoding" in first else {}),
+        "of": {name: part.uns[f"{own}_prediction"] for (name, own), part in zip(keys.items(), parts, strict=True)},
         "key": key,
         "conditions": np.array(list(keys), dtype=object),
         "keys": np.array(list(keys.values()), dtype=object),
