@@ -15,14 +15,13 @@ from wlm._logging import logger
 from wlm.core.populations import Populations
 from wlm.core.velocity import agreement
 from wlm.pp import parse_time
+from wlm.pp._checks import MAX_TIMES
 from wlm.pp._velocity import find_velocity, is_rna_velocity, project_layer
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
 #: Sizes of times and coordinates between which their squares are numbers in single precision.
 MAGNITUDE = 1e-15, 1e15
-#: More distinct times than this are probably not sampling times.
-MANY_TIMES = 50
 #: Mean cosine with the drift below which velocities are reported as doubtful.
 DOUBTFUL = 0.1
 
@@ -99,7 +98,7 @@ def read_cells(
         v = _read_velocity(adata, velocity_key, use_rep, x.shape[1])
         rna = is_rna_velocity(adata, velocity_key, use_rep)
     observed, counts = np.unique(times[np.isfinite(times)], return_counts=True)
-    if len(observed) > MANY_TIMES:
+    if len(observed) > MAX_TIMES:
         logger.warning(
             "obs[%r] has %d distinct times; populations are compared time by time, so sampling times are wanted: "
             "if this is a pseudotime, bin it with wlm.pp.bin_time",
@@ -121,7 +120,7 @@ def read_cells(
             f"leave them out, or give them the time of a neighbour"
         )
     if v is not None and velocity_key is not None:
-        _check_velocity(v, velocity_key, times, training[0])
+        check_velocity_gaps(v, velocity_key, times, training[0])
     w = None if weight_key is None else read_weights(adata, weight_key, times)
     return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna)
 
@@ -319,7 +318,7 @@ def _check_magnitude(name: str, values: NDArray[np.floating]) -> None:
         )
 
 
-def _check_velocity(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:
+def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:
     """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none."""
     bad = np.logical_not(np.isfinite(v).all(axis=1))
     for t in np.unique(times[bad]):

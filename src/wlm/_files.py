@@ -73,7 +73,11 @@ def _unloaded(path: Path, file: Any) -> ad.AnnData:
             if slot in file
         }
         x = element("X") if "X" in file else None
-        return ad.AnnData(X=x, obs=read_elem(file["obs"]), var=read_elem(file["var"]), **slots)
+        # Of uns only what says where velocities came from, and that X is logarithmic.
+        notes = file["uns"] if "uns" in file else {}
+        told = [k for k in notes if k in ("log1p", "PCs") or (hasattr(notes[k], "keys") and "vkey" in notes[k])]
+        uns = {k: read_elem(file["uns"][k]) for k in told}
+        return ad.AnnData(X=x, obs=read_elem(file["obs"]), var=read_elem(file["var"]), uns=uns, **slots)
 
 
 @contextmanager

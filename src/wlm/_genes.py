@@ -166,4 +166,5 @@ def _r2(
 
 
 def _dense(rows: Any) -> NDArray[np.float64]:
+    rows = rows.compute() if hasattr(rows, "compute") else rows
     return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)

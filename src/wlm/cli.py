@@ -313,6 +313,7 @@ def doctor(
     use_rep: UseRep = "X_pca",
     n_dims: NDims = None,
     velocity_key: VelocityKey = None,
+    nan: Nan = "raise",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
@@ -323,7 +324,13 @@ def doctor(
     """
     with opened(source) as adata:
         report = wlm.pp.doctor(
-            adata, time_key=time_key, use_rep=use_rep, n_dims=n_dims, velocity_key=velocity_key, device=device
+            adata,
+            time_key=time_key,
+            use_rep=use_rep,
+            n_dims=n_dims,
+            velocity_key=velocity_key,
+            nan=nan,
+            device=device,
         )
     errors = int((report["level"] == "error").sum())
     command = _fit_command(source, report.attrs["arguments"])

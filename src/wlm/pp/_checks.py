@@ -103,9 +103,11 @@ def check_time(key: str, observed: Float64, unit: str, others: Sequence[str], *,
     return Finding("ok", found)
 
 
-def check_missing(key: str, times: Float64) -> Finding:
-    """Whether every cell has a time."""
+def check_missing(key: str, times: Float64, nan: str) -> Finding:
+    """Whether every cell has a time, or is meant to be left out."""
     missing = int((~np.isfinite(times)).sum())
+    if missing and nan == "drop":
+        return Finding("note", f"{missing} of {len(times)} cells have no time, and are left out")
     if missing:
         return Finding(
             "error",

@@ -29,7 +29,7 @@ from wlm.pp._checks import (
     time_columns,
 )
 from wlm.pp._time import parse_time
-from wlm.pp._velocity import ABUNDANCES, LAYERS, Projection, project_layer
+from wlm.pp._velocity import Projection, find_velocity, is_rna_velocity, project_layer
 
 #: The rows of the report, in this order.
 CHECKS = (
@@ -57,6 +57,7 @@ def doctor(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    nan: str = "raise",
     device: str = "auto",
 ) -> pd.DataFrame:
     """Look an object over before a fit, and propose the call.
@@ -70,7 +71,7 @@ def doctor(
         Cells, in memory or backed.
     time_key
         Column of ``obs`` with the times; by default the column that looks most like one.
-    use_rep, n_dims
+    use_rep, n_dims, nan
         As for :func:`wlm.tl.fit`.
     velocity_key
         Velocities that the fit is to use: a key of ``obsm`` or a layer. By default only a look is taken at
@@ -112,7 +113,7 @@ def doctor(
     observed = np.empty(0)
     if key is not None and times is not None:
         observed, counts = np.unique(times[np.isfinite(times)], return_counts=True)
-        findings["missing times"] = check_missing(key, times)
+        findings["missing times"] = check_missing(key, times, nan)
         if len(observed):
             findings["spacing"] = check_spacing(observed)
             findings["cells per time"] = check_counts(observed, counts)
@@ -134,8 +135,9 @@ def doctor(
     absent = Finding("note", "not checked", "mend the errors of the other checks first")
     rows_of_table = [(name, *vars(findings.get(name, absent)).values()) for name in CHECKS]
     table = pd.DataFrame(rows_of_table, columns=["check", "level", "found", "advice"])
-    arguments = {"use_rep": use_rep, "n_dims": n_dims, "velocity_key": velocity_key, "device": device}
-    defaults = {"use_rep": "X_pca", "n_dims": None, "velocity_key": None, "device": "auto"}
+    arguments = {"use_rep": use_rep, "n_dims": n_dims, "velocity_key": velocity_key}
+    arguments |= {"nan": nan, "device": device}
+    defaults = {"use_rep": "X_pca", "n_dims": None, "velocity_key": None, "nan": "raise", "device": "auto"}
     changed = {name: value for name, value in arguments.items() if value != defaults[name]}
     table.attrs["arguments"] = {} if key is None else {"time_key": key, **changed}
     options = "".join(f", {name}={value!r}" for name, value in changed.items())
@@ -299,21 +301,24 @@ def _check_velocities(
     """The velocities that the fit is to use, or those with the usual names."""
     from wlm._adata import dense
 
-    asked, rna = velocity_key is not None, False
-    usual = [f"{k}_projected" for k in LAYERS if f"{k}_projected" in adata.obsm and use_rep == "X_pca"]
-    usual += [k for k in LAYERS if k in adata.layers and use_rep == "X_pca"]
+    asked = velocity_key is not None
     drawn = [k for k in ("velocity_pca", f"velocity_{use_rep}") if k in adata.obsm]
-    if velocity_key == "auto":
-        if not usual:
-            return Finding("error", "velocity_key='auto' finds none", "run wlm.pp.velocity(adata), or name the key")
-        velocity_key = usual[0]
-    key = velocity_key if velocity_key is not None else next(iter(usual + drawn), None)
+    try:
+        usual = [find_velocity(adata, use_rep)]
+    except KeyError as error:
+        usual = []
+        if velocity_key == "auto":
+            return Finding("error", str(error.args[0]), "run wlm.pp.velocity(adata), or name the key")
+    key = next(iter(usual + drawn), None) if velocity_key in (None, "auto") else velocity_key
     if key is None:
         return Finding("ok", "none; the fit learns initial velocities")
+    rna = is_rna_velocity(adata, key, use_rep)
     advice = []
     if key in adata.obsm:
         name, v, v_times = f"obsm[{key!r}]", dense(adata.obsm[key]), times
-        rna = key.endswith("_projected")
+        unusable = _refused(v, key, times, observed)
+        if asked and unusable is not None:
+            return unusable
         if v.ndim != 2 or v.shape[1] < x.shape[1]:
             return Finding(
                 "error" if asked else "note", f"{name} has shape {v.shape}", f"{x.shape[1]} dimensions are used"
@@ -322,7 +327,7 @@ def _check_velocities(
             advice = ["scVelo's velocity_pca is a smoothed direction, not a speed: use the layer of velocities instead"]
     elif key in adata.layers:
         name, v_times = f"layers[{key!r}]", times[rows]
-        if use_rep != "X_pca" or "PCs" not in adata.varm:
+        if use_rep != "X_pca" or not ("PCs" in adata.varm or "PCs" in adata.uns):
             advice = ["velocities of genes are projected with varm['PCs'] on 'X_pca'; run sc.pp.pca(adata) first"]
             return Finding(
                 "error" if asked else "note", f"{name} cannot be projected on {use_rep!r}", "; ".join(advice)
@@ -333,7 +338,7 @@ def _check_velocities(
             projection = _project(adata, key, matrices, rows)
         except ValueError as error:
             return Finding("error" if asked else "note", f"{name}: {error}", "compute the velocities again")
-        v, rna = projection.velocity, True
+        v = projection.velocity
         name += f" (on genes with {projection.share:.0%} of the loadings)"
         if projection.share < 0.2:
             advice.append("few genes with loadings have a velocity: most of the motion is missing")
@@ -349,16 +354,29 @@ def _check_velocities(
     return Finding(level, finding.found, "; ".join(filter(None, [finding.advice, *advice])))
 
 
+def _refused(v: NDArray[np.floating], key: str, times: Float64, observed: Float64) -> Finding | None:
+    """What a fit would refuse of velocities in ``obsm``."""
+    from wlm._adata import check_velocity_gaps
+
+    try:
+        check_velocity_gaps(v, key, times, float(observed[0]))
+    except ValueError as error:
+        return _refusal(str(error))
+    return None
+
+
 def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> Projection:
     """Velocities of some cells as a fit projects them, though without smoothing."""
-    wanted = (key, *ABUNDANCES)
+    from wlm._adata import dense
+
     sample = ad.AnnData(
         matrices["X"] if "X" in matrices else None,
         obs=pd.DataFrame(index=adata.obs_names[rows]),
         var=adata.var,
-        varm={"PCs": np.asarray(adata.varm["PCs"])},
-        layers={name: matrices[name] for name in wanted if name in matrices},
-        uns={name: {} for name in ("log1p",) if name in adata.uns},
+        varm={"PCs": np.asarray(adata.varm["PCs"])} if "PCs" in adata.varm else None,
+        obsm={"X_pca": dense(adata.obsm["X_pca"])[rows]},
+        layers={name: matrices[name] for name in matrices if name != "X"},
+        uns={name: adata.uns[name] for name in ("log1p", "PCs") if name in adata.uns},
     )
     return project_layer(sample, key, "X_pca", smooth=False)
 

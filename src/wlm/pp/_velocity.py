@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
+from wlm._genes import explains, get_matrix
 from wlm._logging import logger
 
 #: Layers in which packages store velocities of genes: scVelo, veloVI and UniTVelo; dynamo; MultiVelo.
@@ -52,10 +53,10 @@ def project_velocity(
 
     .. math:: \dot x = \frac{c\,(\dot s - s\,\textstyle\sum\dot s / \sum s)}{1 + cs},
 
-    which is what the loadings then project. c is the ratio of the cell's totals in ``X`` and in the
-    abundances (``layers["Ms"]``, ``"M_s"`` or ``"spliced"``). Where ``X`` was scaled after the logarithm,
-    :math:`\dot x` is divided by ``var["std"]`` too. Where ``X`` is not logarithmic, velocities are
-    projected as they are.
+    which is what the loadings then project. c is the ratio of the cell's totals in the matrix x that PCA was computed
+    on (the layer, or ``X``, that explains ``X_pca``) and in the abundances (``layers["Ms"]``, ``"M_s"`` or
+    ``"spliced"``). Where x was scaled after the logarithm, its rate is divided by ``var["std"]`` too. Where x
+    is not logarithmic, velocities are projected as they are.
 
     scVelo's ``velocity_pca`` is another thing, a direction for plotting: smoothed over transition
     probabilities, centred and rescaled.
@@ -164,14 +165,15 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = 
             moving &= np.asarray(adata.var[mask], dtype=bool)
     if not moving.any():
         raise ValueError(f"layers[{vkey!r}] has no gene with a velocity; run wlm.pp.velocity(adata) first")
-    space, spread = _space(adata)
+    matrix = _pca_matrix(adata)
+    space, spread = _space(adata, matrix)
     abundance = next((k for k in ABUNDANCES if k in adata.layers), None)
     projected = np.empty((adata.n_obs, loadings.shape[1]), dtype=np.float32)
     for part, rate in _dense_rows(layer):
         missing = ~np.isfinite(rate).any(axis=1)
         rate = np.where(moving, np.nan_to_num(rate, posinf=0, neginf=0), 0.0)
         if space != "linear":
-            x = _rows(adata.X, part)
+            x = _rows(matrix, part)
             if space == "scaled":
                 x = x * spread + np.asarray(adata.var["mean"], dtype=np.float64)
             s = np.maximum(np.expm1(x), 0)
@@ -205,12 +207,21 @@ def _loadings(adata: ad.AnnData, vkey: str) -> NDArray[np.float64]:
     raise KeyError(f"varm['PCs'] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
 
 
-def _space(adata: ad.AnnData) -> tuple[str, Any]:
-    """What ``X`` holds, and the standard deviations by which it was divided."""
-    if adata.X is None:
+def _pca_matrix(adata: ad.AnnData) -> Any:
+    """The matrix that principal components were computed on: the one that explains them, or else ``X``."""
+    if "X_pca" in adata.obsm and "PCs" in adata.varm:
+        for name in ("X", *adata.layers):
+            if get_matrix(adata, name) is not None and explains(adata, name):
+                return get_matrix(adata, name)
+    return adata.X
+
+
+def _space(adata: ad.AnnData, matrix: Any) -> tuple[str, Any]:
+    """What the matrix holds, and the standard deviations by which it was divided."""
+    if matrix is None:
         return "linear", 1.0
     lowest, highest, whole = np.inf, -np.inf, True
-    for part, rows in _dense_rows(adata.X):
+    for part, rows in _dense_rows(matrix):
         lowest, highest = min(lowest, rows.min()), max(highest, rows.max())
         whole = whole and bool((rows == np.round(rows)).all())
         if part.stop >= 2 * _CHUNK:
@@ -224,6 +235,9 @@ def _space(adata: ad.AnnData) -> tuple[str, Any]:
 
 def _average(connectivities: Any, v: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of each cell's velocity and its neighbours', by the weights of their connections."""
+    for load in ("compute", "to_memory"):  # of dask arrays and of sparse ones on disk
+        if hasattr(connectivities, load):
+            connectivities = getattr(connectivities, load)()
     known = np.isfinite(v).all(axis=1, keepdims=True)
     filled = np.where(known, v, 0)
     # A cell is its own neighbour with the weight of the closest.
