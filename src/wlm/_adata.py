@@ -114,6 +114,10 @@ def read_cells(
         )
     _check_magnitude(f"obs[{time_key!r}]", observed - observed[0])
     _check_magnitude(f"obsm[{use_rep!r}]", x)
+    # Up to rounding: what is left of equal numbers after subtracting their mean is no spread.
+    spread = max(np.ptp(x[times == t], axis=0).max() for t in training)
+    if spread <= 1e-6 * np.abs(x).max():
+        raise ValueError(f"obsm[{use_rep!r}] has all cells of each time at the same position; compute it again")
     if counts.min() < 2:
         raise ValueError(
             f"at least 2 cells are needed at every time; time(s) {_list(observed[counts < 2])} have one: "

@@ -354,6 +354,14 @@ def test_not_an_anndata():
         wlm.tl.fit(pd.DataFrame({"day": [0, 1]}), "day")
 
 
+@pytest.mark.parametrize("places", [[3.7, 3.7], [1.0, 5.0]])
+def test_cells_in_one_place_at_each_time_are_refused(places, quick):
+    x = np.repeat(np.array(places, dtype=np.float32), [2, 7])[:, None]
+    obs = pd.DataFrame({"day": np.repeat([0.0, 1.0], [2, 7])}, index=[f"c{i}" for i in range(9)])
+    with pytest.raises(ValueError, match="all cells of each time at the same position"):
+        wlm.tl.fit(ad.AnnData(obs=obs, obsm={"X_pca": x}), "day", **quick)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 8), min_size=1, max_size=4),
