@@ -134,9 +134,16 @@ def _offset(adata: ad.AnnData, matrix: Any) -> NDArray[np.float64] | None:
     """What PCA subtracted, as scores (k,); None if ``matrix`` (n_obs, n_vars) does not give the scores."""
     check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
     scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[check]
-    k = min(scores.shape[1], adata.varm["PCs"].shape[1])
+    return pca_offset(_dense(matrix[check]), scores, np.asarray(adata.varm["PCs"], dtype=np.float64))
+
+
+def pca_offset(
+    rows: NDArray[np.float64], scores: NDArray[np.floating], loadings: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """What PCA subtracted of ``rows`` (m, n_vars), as scores (k,); None if they do not give the ``scores`` (m, k)."""
+    k = min(scores.shape[1], loadings.shape[1])
     # Whatever was subtracted, and from which cells it was computed: it is a constant in the scores.
-    offset = _dense(matrix[check]) @ np.asarray(adata.varm["PCs"], dtype=np.float64)[:, :k] - scores[:, :k]
+    offset = rows @ loadings[:, :k] - scores[:, :k]
     mean = offset.mean(axis=0)
     return mean if np.allclose(offset, mean, atol=1e-2 * scores.std()) else None
 

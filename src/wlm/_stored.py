@@ -1,10 +1,10 @@
-"""How a fit is written into AnnData and read back: plain arrays, numbers and strings, no code."""
+"""Reading a fit back from AnnData or MuData: plain arrays, numbers and strings (written by :mod:`wlm._writing`)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
@@ -14,164 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 import wlm
-from wlm._adata import Cells, is_lazy, read_times
+from wlm._adata import read_times
 from wlm._conditions import select_condition
-from wlm._genes import make_receipt
 from wlm._mudata import get_source, get_target, having
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.populations import Units
-from wlm.core.prediction import Rollout
-from wlm.core.training import Fit
 
 #: Version of the layout of ``uns[key]``.
 FORMAT = 1
-#: Cells whose positions are kept to recognise the representation a fit belongs to.
-N_FINGERPRINT = 64
-
-
-#: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
-FIELDS = ("velocity", "force", "next")
-COLUMNS = ("potential", "velocity_agreement")
-
-
-def describe_fit(
-    adata: ad.AnnData,
-    cells: Cells,
-    fit: Fit,
-    rollout: Rollout,
-    params: dict[str, Any],
-    velocity: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What ``uns[key]`` is to hold of a fit to the ``cells`` of ``adata``; nothing is written.
-
-    ``velocity`` is what :func:`wlm._adata.calibrate` noted.
-    """
-    dynamics = fit.dynamics
-    units = dynamics.units
-    fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
-    # X on disk is not read for this: decoding then looks for the receipt when it is asked for.
-    decodable = cells.use_rep == "X_pca" and not is_lazy(adata)
-    receipt = make_receipt(adata, cells.x.shape[1]) if decodable else None
-    decoding = {} if receipt is None else {**asdict(receipt), "genes": adata.var_names.to_numpy(dtype=object)}
-    held = cells.observed[~np.isin(cells.observed, cells.training)]
-    return {
-        "format": FORMAT,
-        "version": wlm.__version__,
-        "method": dynamics.method.name,
-        "config": dynamics.method.to_json(),
-        "params": {k: v for k, v in params.items() if v is not None},
-        "time": {
-            "key": cells.time_key,
-            "values": cells.observed,
-            "unit": cells.unit,
-            "holdout": held,
-            "measured": np.array([t for t in cells.observed if dynamics.needs_velocity and cells.measured(t)]),
-            "origin": units.origin,
-            "scale": units.time,
-        },
-        "representation": {
-            "key": cells.use_rep,
-            "n_dims": cells.x.shape[1],
-            "n_obs": len(cells.names),
-            "location": np.asarray(units.location, dtype=np.float64),
-            "scale": units.length,
-            "cells": cells.names[fingerprint].to_numpy(dtype=object),
-            "positions": cells.x[fingerprint],
-            **decoding,
-        },
-        "spec": json.dumps(asdict(dynamics.spec)),
-        "weights": {
-            name.replace(".", "_"): value.detach().cpu().numpy().astype(np.float32)
-            for name, value in dynamics.model.state_dict().items()
-        },
-        "history": dict(fit.history),
-        "rollout": {
-            "times": rollout.times,
-            "positions": rollout.positions,
-            "velocities": rollout.velocities,
-            "origin": cells.names[rollout.origin].to_numpy(dtype=object),
-        },
-        **({} if velocity is None else {"velocity": {k: v for k, v in velocity.items() if k != "cells"}}),
-        **dynamics.rates(),
-    }
-
-
-def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, Any]) -> list[str]:
-    """Write a fit into an AnnData or MuData; returns the names of the keys that were written.
-
-    Everything has been computed before the first write, so that the object is never left half-written.
-    """
-    if isinstance(target, ad.AnnData) and target.is_view:
-        target._init_as_actual(target.copy())  # or what is removed from a view comes back with the first assignment
-    for old in conditions(target.uns.get(key)).values():  # they shared the fields that are replaced
-        if _group(target.uns.get(old)) == key:
-            target.uns.pop(old)
-            target.uns.pop(f"{old}_diagnosis", None)
-            _write_r2(target, old, {})
-    target.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
-    columns = [name for name in COLUMNS if name in fields]
-    for name in COLUMNS:
-        if name not in fields:
-            _drop(target.obs, f"{key}_{name}")  # of a fit with velocities that is replaced by one without
-    target.uns[key] = uns
-    for name in columns:
-        target.obs[f"{key}_{name}"] = fields[name]
-    for name in FIELDS:
-        target.obsm[f"{key}_{name}"] = fields[name]
-    return [
-        f"uns[{key!r}]",
-        *(f"obs['{key}_{name}']" for name in columns),
-        *(f"obsm['{key}_{name}']" for name in FIELDS),
-        *_write_r2(target, key, uns),
-    ]
-
-
-def _write_r2(target: Any, key: str, uns: Mapping[str, Any]) -> list[str]:
-    """Write how well genes can be decoded, and return the name of that column; or remove that of an older fit."""
-    name, r2 = f"{key}_decode_r2", uns.get("representation", {}).get("r2")
-    if r2 is not None:
-        target.var[name] = r2
-        return [f"var[{name!r}]"]
-    _drop(target.var, name)
-    return []
-
-
-def _drop(frame: Any, name: str) -> None:
-    """Remove a column, if it is there, from a DataFrame or what stands for one in lazy objects."""
-    if name in frame:
-        del (frame.ds if hasattr(frame, "ds") else frame)[name]
-
-
-def write_conditions(
-    target: Any,
-    key: str,
-    condition_key: str,
-    fits: Mapping[str, tuple[NDArray[np.bool_], dict[str, Any], Mapping[str, Any]]],
-) -> list[str]:
-    """Write a fit for each condition: which cells it has (n_obs,), its ``uns``, and its fields at those cells.
-
-    Each fit gets a key of its own. The fields go into the same columns, as every cell has one condition.
-    """
-    fields: dict[str, NDArray[np.float32]] = {}
-    for mask, _, own in fits.values():
-        for name, values in own.items():
-            fields.setdefault(name, np.full((len(mask), *values.shape[1:]), np.nan, dtype=np.float32))[mask] = values
-    keys = {value: f"{key}_{value}" for value in fits}
-    index = {
-        "format": FORMAT,
-        "version": wlm.__version__,
-        "condition_key": condition_key,
-        "conditions": np.array(list(keys), dtype=object),
-        "keys": np.array(list(keys.values()), dtype=object),
-    }
-    written = write_fit(target, key, index, fields)
-    for value, (_, uns, _) in fits.items():
-        condition = {"key": condition_key, "value": value, "group": key}
-        target.uns.pop(f"{keys[value]}_diagnosis", None)
-        target.uns[keys[value]] = uns | {"params": uns["params"] | {"condition": condition}}
-        written += [f"uns[{keys[value]!r}]", *_write_r2(target, keys[value], uns)]
-    return written
 
 
 def conditions(uns: Any) -> dict[str, str]:
@@ -182,33 +33,11 @@ def conditions(uns: Any) -> dict[str, str]:
     return dict(zip(map(str, values), map(str, keys), strict=True))
 
 
-def _group(uns: Any) -> str | None:
+def group_of(uns: Any) -> str | None:
     """The key under which the fits of several conditions were made, if ``uns`` is one of them."""
     params = uns.get("params") if isinstance(uns, Mapping) else None
     condition = params.get("condition") if isinstance(params, Mapping) else None
     return None if condition is None else str(condition["group"])
-
-
-def check_keys(target: Any, key: str, inputs: Sequence[str | None], values: Sequence[str] = ()) -> None:
-    """Refuse a name that cannot be stored, or under which something else would be lost.
-
-    ``inputs`` are the keys of ``obsm`` that the fit reads, ``values`` the conditions to be fitted.
-    """
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
-    for name in (key, *(f"{key}_{value}" for value in values)):
-        there = target.uns.get(name)
-        if there is not None and not (isinstance(there, Mapping) and "format" in there):
-            raise ValueError(f"uns[{name!r}] holds something that is not a fit; choose another key_added")
-        if name != key and there is not None and _group(there) != key:
-            raise ValueError(f"uns[{name!r}] holds another fit, which would be lost; choose another key_added")
-    taken = {f"{name}_diagnosis" for name in (key, *(f"{key}_{value}" for value in values))}
-    lost = [value for value in values if f"{key}_{value}" in taken]
-    if lost:
-        raise ValueError(f"conditions {lost} have names that diagnoses are stored under; rename these categories")
-    own = [name for name in inputs if name in {f"{key}_{field}" for field in FIELDS}]
-    if own:
-        raise ValueError(f"the fit would overwrite its own input obsm[{own[0]!r}]; choose another key_added")
 
 
 @dataclass(frozen=True)
@@ -276,7 +105,7 @@ def get_conditions(adata: Any, key: str, mod: str | None) -> dict[str, str]:
     """The key of the fit of each condition, if ``key`` stands for several; empty otherwise."""
     target = get_target(adata, mod)
     found = conditions(target.uns.get(key))
-    gone = [k for k in found.values() if _group(target.uns.get(k)) != key]
+    gone = [k for k in found.values() if group_of(target.uns.get(k)) != key]
     if gone:
         raise ValueError(f"fits {gone} that uns[{key!r}] lists were replaced or removed; run wlm.tl.fit again")
     return found

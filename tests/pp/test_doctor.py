@@ -9,15 +9,15 @@ from scipy import sparse
 from scipy.stats.contingency import association
 
 import wlm
-from wlm.pp import _checks, _doctor
+from wlm.pp import _checks, _cost, _doctor
 
-RUN_TIME = _doctor._check_run_time
+RUN_TIME = _cost.check_run_time
 
 
 @pytest.fixture(autouse=True)
 def _no_training(monkeypatch):
     """The model is timed in the tests of that only."""
-    monkeypatch.setattr(_doctor, "_check_run_time", lambda *_: _checks.Finding("ok", "a second"))
+    monkeypatch.setattr(_doctor, "check_run_time", lambda *_: _checks.Finding("ok", "a second"))
 
 
 def row(adata, check, **arguments):
@@ -431,14 +431,14 @@ def test_run_time_is_measured_without_touching_the_global_generator(cells, monke
     found = RUN_TIME(x, times, np.unique(times), "cpu")
     assert found.level == "ok" and "800 steps" in found.found and "on cpu" in found.found
     assert torch.equal(torch.get_rng_state(), state)
-    monkeypatch.setattr(_doctor, "CELLS_PER_STEP", 1e-6)
+    monkeypatch.setattr(_cost, "CELLS_PER_STEP", 1e-6)
     assert RUN_TIME(x, times, np.unique(times), "cpu").level == "note"
     assert RUN_TIME(x[:61], times[:61], np.unique(times[:61]), "cpu").found.startswith("not measured")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (200, "3 min"), (7200, "2.0 h")])
 def test_durations(seconds, text):
-    assert _doctor.duration(seconds) == text
+    assert _cost.duration(seconds) == text
 
 
 def test_memory_counts_what_a_fit_reads(cells):
@@ -446,9 +446,9 @@ def test_memory_counts_what_a_fit_reads(cells):
     big = ad.AnnData(
         obs=pd.DataFrame(index=pd.RangeIndex(n).astype(str)), obsm={"X_pca": np.zeros((n, 50), np.float32)}
     )
-    assert "3.8 GB for a fit" in _doctor._check_memory(big, big.obsm["X_pca"], None).found
-    assert "200 MB for the object" in _doctor._check_memory(big, None, None).found
-    small = _doctor._check_memory(cells, cells.obsm["X_pca"], None).found
+    assert "3.8 GB for a fit" in _cost.check_memory(big, big.obsm["X_pca"], None).found
+    assert "200 MB for the object" in _cost.check_memory(big, None, None).found
+    small = _cost.check_memory(cells, cells.obsm["X_pca"], None).found
     assert "0.6 GB for a fit, and 1 MB" in small
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -249,19 +249,6 @@ def check_shift(x: NDArray[np.float32], times: Float64, observed: Float64) -> Fi
     if far:
         advice.append(f"the populations hardly overlap from {listed(far)}: a large change, or a batch effect")
     return Finding("note" if advice else "ok", found, "; ".join(advice))
-
-
-def explained_by(
-    scores: NDArray[np.floating], loadings: Float64, matrices: Mapping[str, Float64]
-) -> tuple[str, Float64] | None:
-    """The matrix (m, n_vars), and its name, for which ``(X - mean) @ PCs`` gives ``scores`` (m, k)."""
-    k = min(scores.shape[1], loadings.shape[1])
-    for name, rows in matrices.items():
-        # Whatever mean was subtracted: it is a constant in the scores.
-        offset = rows @ loadings[:, :k] - scores[:, :k]
-        if np.allclose(offset, offset.mean(axis=0), atol=1e-2 * scores.std()):
-            return name, rows
-    return None
 
 
 def looks_like_counts(rows: Float64) -> bool:

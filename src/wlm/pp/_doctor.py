@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._genes import pca_offset
 from wlm.pp._checks import (
     LEVELS,
     Finding,
@@ -23,11 +23,11 @@ from wlm.pp._checks import (
     check_spacing,
     check_time,
     check_velocity,
-    explained_by,
     listed,
     looks_like_counts,
     time_columns,
 )
+from wlm.pp._cost import check_memory, check_run_time
 from wlm.pp._time import parse_time
 from wlm.pp._velocity import Projection, find_velocity, is_rna_velocity, project_layer
 
@@ -38,16 +38,6 @@ CHECKS = (
 )
 #: Rows of X and of layers that are read, in a few runs: files are read in blocks.
 N_ROWS, N_RUNS = 500, 20
-#: Times of the series that a model is timed on, at most.
-MAX_TIMED = 12
-#: Cells whose velocity, force and next position are computed after training in the time of one training step.
-CELLS_PER_STEP = 1000
-#: What Python, torch and the other libraries take, and the tensors of a training step, in bytes.
-BASE_MEMORY = 0.6e9
-#: Arrays of the size of the representation that a fit holds at its peak: input, standardised copies, results.
-N_COPIES = 16
-#: Bytes per gene while a layer of velocities is projected, some thousand cells at a time.
-LAYER_MEMORY = 2048 * 8 * 6
 
 
 def doctor(
@@ -129,8 +119,8 @@ def doctor(
     if x is not None and times is not None and len(observed) >= 2:
         findings["shift"] = check_shift(x, times, observed)
         findings["velocity"] = _check_velocities(adata, velocity_key, use_rep, x, times, observed, rows, matrices)
-        findings["run time"] = _check_run_time(x, times, observed, str(where))
-    findings["memory"] = _check_memory(adata, x, velocity_key)
+        findings["run time"] = check_run_time(x, times, observed, str(where))
+    findings["memory"] = check_memory(adata, x, velocity_key)
 
     absent = Finding("note", "not checked", "mend the errors of the other checks first")
     rows_of_table = [(name, *vars(findings.get(name, absent)).values()) for name in CHECKS]
@@ -264,7 +254,8 @@ def _check_loadings(
         advice = "run sc.pp.pca(adata) here, to decode predictions to genes and to project RNA velocities"
         return Finding("error" if needed else "note", "varm['PCs'] is missing", advice)
     loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
-    match = explained_by(x[sample_rows(adata.n_obs)].astype(np.float64), loadings, matrices)
+    scores = x[sample_rows(adata.n_obs)].astype(np.float64)
+    match = next(((k, rows) for k, rows in matrices.items() if pca_offset(rows, scores, loadings) is not None), None)
     if match is None and "X" not in matrices:
         return Finding(
             "note",
@@ -316,13 +307,13 @@ def _check_velocities(
     advice = []
     if key in adata.obsm:
         name, v, v_times = f"obsm[{key!r}]", dense(adata.obsm[key]), times
-        unusable = _refused(v, key, times, observed)
-        if asked and unusable is not None:
-            return unusable
         if v.ndim != 2 or v.shape[1] < x.shape[1]:
             return Finding(
                 "error" if asked else "note", f"{name} has shape {v.shape}", f"{x.shape[1]} dimensions are used"
             )
+        unusable = _refused(v, key, times, observed)
+        if asked and unusable is not None:
+            return unusable
         if key == "velocity_pca":
             advice = ["scVelo's velocity_pca is a smoothed direction, not a speed: use the layer of velocities instead"]
     elif key in adata.layers:
@@ -379,98 +370,6 @@ def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows:
         uns={name: adata.uns[name] for name in ("log1p", "PCs") if name in adata.uns},
     )
     return project_layer(sample, key, "X_pca", smooth=False)
-
-
-def _check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, device: str) -> Finding:
-    """How long a fit with the defaults takes, from passes of the untrained model over a sample of the cells."""
-    import torch
-
-    from wlm.core.divergences import sinkhorn_loss
-    from wlm.core.methods import METHODS, Spec
-    from wlm.core.populations import Populations, Snapshots, Units, median_distance
-    from wlm.core.training import BLUR
-
-    config = METHODS["wlm"].from_options({})
-    size, rng = getattr(config, "batch_size", 256), np.random.default_rng(0)
-    first = observed[:MAX_TIMED]
-    index = [rng.permutation(np.flatnonzero(times == t)) for t in first]
-    n = min(size, *map(len, index))
-    if n < 2:
-        return Finding("note", "not measured: there are times with a single cell")
-    populations = Populations(first, tuple(x[i[:n]] for i in index))
-    generator = torch.Generator(device).manual_seed(0)
-    snapshots = Snapshots.of(populations, Units.of(populations), torch.device(device))
-    blur = BLUR * median_distance(snapshots.positions, generator)
-    with torch.random.fork_rng(devices=[]):
-        model = config.build(Spec(x.shape[1], blur, has_velocity=False, n_times=len(first))).to(device)
-
-    def seconds_of_pass(n_times: int) -> float:
-        begin = time.perf_counter()
-        start = snapshots.positions[0]
-        velocity = model.initial_velocity(start)
-        velocity = torch.zeros_like(start) if velocity is None else velocity
-        path, _ = model.rollout(start, velocity, snapshots.times[:n_times], generator)
-        targets = torch.stack(snapshots.positions[1:n_times])
-        loss, _ = sinkhorn_loss(path[1:], targets, p=2, blur=blur, tol=1e-2, max_iter=40)
-        loss.sum().backward()
-        loss.sum().item()  # waits for the device
-        return time.perf_counter() - begin
-
-    seconds_of_pass(2)  # the first one is slow
-    step = seconds_of_pass(len(first)) * step_share(len(first) - 1)
-    # Batches that are larger than the smallest population, and times that were left out, cost in proportion.
-    largest = min(size, max(int((times == t).sum()) for t in observed))
-    step *= largest / n * (len(observed) - 1) / (len(first) - 1)
-    seconds = step * config.n_steps + step * len(x) / CELLS_PER_STEP
-    found = f"about {duration(seconds)} on {device}: {config.n_steps} steps of {step:.2g} s, then {len(x):,} cells"
-    if seconds > 3600:
-        return Finding("note", found, "fewer steps, a GPU, or a smaller batch_size are faster")
-    return Finding("ok", found)
-
-
-def step_share(n_intervals: int) -> float:
-    """What a training step takes of a pass through the whole series.
-
-    Steps have random, mostly short horizons. Fitted to the default method over 2 to 30 times in 5 to 50 dimensions;
-    estimates are right within a factor of two.
-    """
-    return 0.28 + 0.77 / n_intervals**1.5
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _check_memory(adata: ad.AnnData, x: NDArray[np.float32] | None, velocity_key: str | None) -> Finding:
-    """What the object takes when it is loaded, and a fit besides."""
-    stored = [*([] if adata.isbacked and adata.is_view else [adata.X]), *adata.layers.values()]
-    stored += [*adata.obsm.values(), *adata.obsp.values()]
-    loaded = sum(map(_nbytes, stored))
-    need = BASE_MEMORY + (0 if x is None else N_COPIES * x.nbytes)
-    if velocity_key is not None and velocity_key in adata.layers:
-        need += LAYER_MEMORY * adata.n_vars
-    return Finding("ok", f"about {_size(need)} for a fit, and {_size(loaded)} for the object in memory")
-
-
-def _size(n: float) -> str:
-    """Bytes as people say them."""
-    return f"{n / 1e9:.1f} GB" if n >= 5e8 else f"{max(n / 1e6, 1):.0f} MB"
-
-
-def _nbytes(a: Any) -> int:
-    """Size of an array in memory, wherever it is now."""
-    if a is None:
-        return 0
-    if hasattr(a, "group"):  # sparse, on disk
-        return sum(int(np.prod(a.group[k].shape)) * a.group[k].dtype.itemsize for k in ("data", "indices", "indptr"))
-    if hasattr(a, "indptr"):
-        return int(a.data.nbytes + a.indices.nbytes + a.indptr.nbytes)
-    if isinstance(a, pd.DataFrame):
-        return int(a.memory_usage().sum())
-    return int(np.prod(a.shape)) * getattr(getattr(a, "dtype", None), "itemsize", 8)
 
 
 def _dtype(a: Any) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, calibrate, read_cells, read_holdout, resolve_velocity
+from wlm._adata import Cells, read_cells, read_holdout
+from wlm._calibration import calibrate, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger, quiet
 from wlm._mudata import get_source, get_target

@@ -11,12 +11,13 @@ import anndata as ad
 import torch
 from tqdm.auto import tqdm
 
-from wlm._adata import Cells, calibrate, read_cells, resolve_velocity
+from wlm._adata import Cells, read_cells
+from wlm._calibration import calibrate, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seed
-from wlm._stored import check_keys, describe_fit, write_conditions, write_fit
+from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
 from wlm.core.methods import METHODS, Method
 from wlm.core.prediction import Rollout, fields, rollout
 from wlm.core.training import Fit, train

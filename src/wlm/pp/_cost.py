@@ -1,0 +1,115 @@
+"""What a fit will take in time and memory, estimated without fitting."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wlm.pp._checks import Finding, Float64
+
+#: Times of the series that a model is timed on, at most.
+MAX_TIMED = 12
+#: Cells whose velocity, force and next position are computed after training in the time of one training step.
+CELLS_PER_STEP = 1000
+#: What Python, torch and the other libraries take, and the tensors of a training step, in bytes.
+BASE_MEMORY = 0.6e9
+#: Arrays of the size of the representation that a fit holds at its peak: input, standardised copies, results.
+N_COPIES = 16
+#: Bytes per gene while a layer of velocities is projected, some thousand cells at a time.
+LAYER_MEMORY = 2048 * 8 * 6
+
+
+def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, device: str) -> Finding:
+    """How long a fit with the defaults takes, from passes of the untrained model over a sample of the cells."""
+    import torch
+
+    from wlm.core.divergences import sinkhorn_loss
+    from wlm.core.methods import METHODS, Spec
+    from wlm.core.populations import Populations, Snapshots, Units, median_distance
+    from wlm.core.training import BLUR
+
+    config = METHODS["wlm"].from_options({})
+    size, rng = getattr(config, "batch_size", 256), np.random.default_rng(0)
+    first = observed[:MAX_TIMED]
+    index = [rng.permutation(np.flatnonzero(times == t)) for t in first]
+    n = min(size, *map(len, index))
+    if n < 2:
+        return Finding("note", "not measured: there are times with a single cell")
+    populations = Populations(first, tuple(x[i[:n]] for i in index))
+    generator = torch.Generator(device).manual_seed(0)
+    snapshots = Snapshots.of(populations, Units.of(populations), torch.device(device))
+    blur = BLUR * median_distance(snapshots.positions, generator)
+    with torch.random.fork_rng(devices=[]):
+        model = config.build(Spec(x.shape[1], blur, has_velocity=False, n_times=len(first))).to(device)
+
+    def seconds_of_pass(n_times: int) -> float:
+        begin = time.perf_counter()
+        start = snapshots.positions[0]
+        velocity = model.initial_velocity(start)
+        velocity = torch.zeros_like(start) if velocity is None else velocity
+        path, _ = model.rollout(start, velocity, snapshots.times[:n_times], generator)
+        targets = torch.stack(snapshots.positions[1:n_times])
+        loss, _ = sinkhorn_loss(path[1:], targets, p=2, blur=blur, tol=1e-2, max_iter=40)
+        loss.sum().backward()
+        loss.sum().item()  # waits for the device
+        return time.perf_counter() - begin
+
+    seconds_of_pass(2)  # the first one is slow
+    step = seconds_of_pass(len(first)) * step_share(len(first) - 1)
+    # Batches that are larger than the smallest population, and times that were left out, cost in proportion.
+    largest = min(size, max(int((times == t).sum()) for t in observed))
+    step *= largest / n * (len(observed) - 1) / (len(first) - 1)
+    seconds = step * config.n_steps + step * len(x) / CELLS_PER_STEP
+    found = f"about {duration(seconds)} on {device}: {config.n_steps} steps of {step:.2g} s, then {len(x):,} cells"
+    if seconds > 3600:
+        return Finding("note", found, "fewer steps, a GPU, or a smaller batch_size are faster")
+    return Finding("ok", found)
+
+
+def step_share(n_intervals: int) -> float:
+    """What a training step takes of a pass through the whole series.
+
+    Steps have random, mostly short horizons: a rough rule for the default method, for an order of magnitude.
+    """
+    return 0.28 + 0.77 / n_intervals**1.5
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def check_memory(adata: ad.AnnData, x: NDArray[np.float32] | None, velocity_key: str | None) -> Finding:
+    """What the object takes when it is loaded, and a fit besides."""
+    stored = [*([] if adata.isbacked and adata.is_view else [adata.X]), *adata.layers.values()]
+    stored += [*adata.obsm.values(), *adata.obsp.values()]
+    loaded = sum(map(_nbytes, stored))
+    need = BASE_MEMORY + (0 if x is None else N_COPIES * x.nbytes)
+    if velocity_key is not None and velocity_key in adata.layers:
+        need += LAYER_MEMORY * adata.n_vars
+    return Finding("ok", f"about {_size(need)} for a fit, and {_size(loaded)} for the object in memory")
+
+
+def _size(n: float) -> str:
+    """Bytes as people say them."""
+    return f"{n / 1e9:.1f} GB" if n >= 5e8 else f"{max(n / 1e6, 1):.0f} MB"
+
+
+def _nbytes(a: Any) -> int:
+    """Size of an array in memory, wherever it is now."""
+    if a is None:
+        return 0
+    if hasattr(a, "group"):  # sparse, on disk
+        return sum(int(np.prod(a.group[k].shape)) * a.group[k].dtype.itemsize for k in ("data", "indices", "indptr"))
+    if hasattr(a, "indptr"):
+        return int(a.data.nbytes + a.indices.nbytes + a.indptr.nbytes)
+    if isinstance(a, pd.DataFrame):
+        return int(a.memory_usage().sum())
+    return int(np.prod(a.shape)) * getattr(getattr(a, "dtype", None), "itemsize", 8)
