@@ -86,15 +86,26 @@ class Dynamics:
         return self.model.initial_velocity(zero) is None
 
     def energy(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
-        """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``, in length**2 / time**2."""
+        """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``.
+
+        In length**2 / time**2, or length**2 / time for first-order dynamics.
+        """
         with torch.no_grad():
             energy = self.model.energy(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
-        return (energy.cpu().numpy() * self.units.energy).astype(np.float32)
+        return (energy.cpu().numpy() * self.units.length**2 / self.units.time**self.model.order).astype(np.float32)
 
     def force(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
-        """Acceleration (n, d) of each cell by the energy, friction not included, in length / time**2."""
+        """What the energy does to each cell (n, d), friction not included.
+
+        An acceleration, in length / time**2, or for first-order dynamics a velocity, in length / time.
+        """
         force = self.model.force(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
-        return (force.detach().cpu().numpy() * self.units.acceleration).astype(np.float32)
+        return (force.detach().cpu().numpy() * self.units.length / self.units.time**self.model.order).astype(np.float32)
+
+    def velocity(self, x: Array, t: float, *, w: Array | None = None) -> Float32 | None:
+        """Velocity (n, d) of each cell at time ``t``, where position and time determine it; else None."""
+        velocity = self.model.velocity(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
+        return None if velocity is None else (velocity.cpu().numpy() * self.units.velocity).astype(np.float32)
 
     def carry_velocity(
         self,

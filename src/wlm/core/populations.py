@@ -115,16 +115,6 @@ class Units:
         """One standard unit of velocity, in data units."""
         return self.length / self.time
 
-    @property
-    def acceleration(self) -> float:
-        """One standard unit of acceleration, in data units."""
-        return self.length / self.time**2
-
-    @property
-    def energy(self) -> float:
-        """One standard unit of energy per cell, in data units."""
-        return self.velocity**2
-
 
 @dataclass(frozen=True)
 class Snapshots:

@@ -107,7 +107,10 @@ def fields(
         potential[i] = dynamics.energy(x[i], t, w=wi)
         out["force"][i] = dynamics.force(x[i], t, w=wi)
         measured = v is not None and bool(np.isfinite(v[i]).all())
-        if measured and v is not None:
+        determined = dynamics.velocity(x[i], t, w=wi)
+        if determined is not None:
+            out["velocity"][i] = determined
+        elif measured and v is not None:
             out["velocity"][i] = v[i]
         elif t < path.times[0]:
             continue  # a held-out time before the first training time: nothing starts there

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from wlm.core.dynamics import Dynamics
-from wlm.core.methods._base import Method, Spec
+from wlm.core.methods._base import DivergenceError, Method, Spec
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
@@ -71,6 +71,7 @@ def train(
         blur=BLUR * median_distance(snapshots.positions, generator),
         has_velocity=snapshots.velocities is not None,
         n_times=len(populations.times),
+        times=tuple(snapshots.times.tolist()),
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU only: torch.manual_seed would reseed every device
@@ -80,7 +81,10 @@ def train(
     every = max(1, method.n_steps // 500)
     logged: list[dict[str, float]] = []
     for step in range(1, method.n_steps + 1):
-        scalars = method.step(model, spec, state)
+        try:
+            scalars = method.step(model, spec, state)
+        except DivergenceError as error:
+            raise TrainingError(f"step {step} of {method.n_steps}: {error}") from None
         bad = [k for k, x in scalars.items() if not np.isfinite(x)]
         if bad:
             raise TrainingError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from wlm._conditions import naming, read_conditions
 from wlm._logging import logger, quiet
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
+from wlm.core.methods import METHODS
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
 from wlm.tl._fit import fit, get_device, get_method
@@ -32,7 +33,7 @@ def evaluate(
     adata: ad.AnnData,
     time_key: str,
     *,
-    method: str | Sequence[str] = "wlm",
+    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = "wlm",
     holdout: Any = "each",
     metrics: Sequence[str] = ("w1", "w2", "mmd"),
     baselines: bool = True,
@@ -61,7 +62,9 @@ def evaluate(
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
     method
-        One method or several.
+        One method or several, all with the same options; or options of each by name:
+        ``{"wlm": {"n_steps": 400}, "ijkonet": {"energy": "V+U"}}``. Beside a method that takes velocities, those
+        that do not are fitted without.
     holdout
         ``"each"`` holds out every time between the first and the last, one at a time; or the times to
         hold out one at a time, observed in every condition. The last time is scored as a forecast.
@@ -100,9 +103,7 @@ def evaluate(
     for name, value, least in (("seeds", seeds, 1), ("max_cells", max_cells, 2)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
-    methods = [method] if isinstance(method, str) else list(method)
-    for name in methods:
-        get_method(name, method_options).check(has_velocity=velocity_key is not None)
+    methods = _methods(method, method_options, has_velocity=velocity_key is not None)
     get_device(device)
     velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
     keys: dict[str, Any] = {
@@ -123,7 +124,6 @@ def evaluate(
         device=device,
         max_cells=max_cells,
         velocity_scale=velocity_scale,
-        method_options=method_options,
     )
     if condition_key is None:
         cells = read_cells(source, time_key, **keys)
@@ -138,6 +138,23 @@ def evaluate(
     if baselines:
         logger.info(table.attrs["verdict"])
     return table
+
+
+def _methods(
+    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]], common: dict[str, Any], *, has_velocity: bool
+) -> dict[str, dict[str, Any]]:
+    """Options of each method by name, after a check of them."""
+    if isinstance(method, Mapping):
+        methods = {name: {**common, **own} for name, own in method.items()}
+    else:
+        methods = dict.fromkeys([method] if isinstance(method, str) else method, common)
+    if not methods:
+        raise ValueError("method must name one method or several, found none")
+    configs = {name: get_method(name, own) for name, own in methods.items()}
+    some = any(config.takes_velocity for config in configs.values())
+    for config in configs.values():
+        config.check(has_velocity=has_velocity and (config.takes_velocity or not some))
+    return methods
 
 
 def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -176,7 +193,7 @@ def _table(
     cells: Cells,
     held: np.ndarray,
     *,
-    methods: Sequence[str],
+    methods: Mapping[str, dict[str, Any]],
     metrics: Sequence[str],
     baselines: bool,
     run_seeds: Sequence[int],
@@ -184,16 +201,15 @@ def _table(
     device: str,
     max_cells: int,
     velocity_scale: float | str | None,
-    method_options: dict[str, Any],
 ) -> pd.DataFrame:
     """The scores of all models on the held-out times of these cells."""
     small = slim(cells)
     if cells.v is not None:
         calibrate(cells, velocity_scale)  # refuses what the fits would refuse
-    method_options = {**method_options, **scale_argument(cells, velocity_scale)}
+    scale = scale_argument(cells, velocity_scale)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
     predictions = Parallel(n_jobs=n_jobs)(
-        delayed(_predict)(small, t, name, s, device, method_options) for t, name, s in jobs
+        delayed(_predict)(small, t, name, s, device, methods[name], scale) for t, name, s in jobs
     )
     rows = []
     for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
@@ -203,7 +219,7 @@ def _table(
             rows += _baselines(cells, t, run_seeds[0], metrics, max_cells)
     table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
     table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
-    table.attrs["verdict"] = _verdict(table, methods, metrics[0]) if baselines else ""
+    table.attrs["verdict"] = _verdict(table, list(methods), metrics[0]) if baselines else ""
     return table
 
 
@@ -242,9 +258,13 @@ def _predict(
     seed: int,
     device: str,
     options: dict[str, Any],
+    scale: dict[str, Any],
 ) -> tuple[Population, float]:
     """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
-    own = refit(small, t, seed, method=method, device=device, **options)
+    if "v" in small.obsm and not METHODS[method].takes_velocity:
+        small, scale = small.copy(), {}
+        del small.obsm["v"]
+    own = refit(small, t, seed, method=method, device=device, **options, **scale)
     predicted = predict(own, t, rng=seed)
     w = predicted.obs["w"].to_numpy() if "w" in predicted.obs else None
     return (predicted.obsm["x"], w), own.uns["wlm"]["params"]["seconds"]

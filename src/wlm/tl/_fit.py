@@ -55,7 +55,9 @@ def fit(
         Column of ``obs`` with the times: numbers, or labels such as ``"day 3"``, ``"E8.5"``, ``"12h"``
         (see :func:`wlm.pp.parse_time`). At least two distinct times, with their real spacing.
     method
-        ``"wlm"``, second-order mechanics with a learned potential and friction.
+        ``"wlm"``, second-order mechanics with a learned potential and friction; ``"ijkonet"``, the gradient flow of
+        a learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on
+        optimal couplings, a fast baseline. The last two take no velocities.
     use_rep
         Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
         Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only.
@@ -95,14 +97,16 @@ def fit(
     copy
         Return a copy of ``adata`` with the results instead of writing to it.
     **method_options
-        Options of the method, see :class:`wlm.core.methods.WLM`.
+        Options of the method, see :class:`wlm.core.methods.WLM`, :class:`wlm.core.methods.IJKOnet` and
+        :class:`wlm.core.methods.JKOnetStar`.
 
     Returns
     -------
     None, or the copy if ``copy=True``. Written to ``adata`` (of a MuData, where ``mod`` says):
 
     ``uns[K]`` : dict
-        The fit: configuration, weights, times, ``representation``, ``friction`` (1/time unit), ``history``
+        The fit: configuration, weights, times, ``representation``, ``friction`` (1/time unit) of second-order
+        dynamics or ``diffusion`` (``use_rep`` units squared per time unit) of an energy with entropy, ``history``
         and ``rollout`` {times (T,), positions (T, n, d), velocities (T, n, d), origin (n,)}: the paths of
         at most 1000 cells of the first time. If ``X`` or a layer explains ``X_pca``, ``representation`` says
         how to get back to ``genes`` (n_vars,): ``layer``, the matrix that PCA was computed on (``"X"`` or a
@@ -114,10 +118,11 @@ def fit(
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
         Energy of each cell in the population of its own time, in ``use_rep`` units squared per time
-        unit squared.
+        unit squared; of gradient flows V, plus the mean interaction energy with the other cells where there is one,
+        per time unit, up to a constant.
     ``obsm["K_velocity"]``, ``obsm["K_force"]`` : float32, (n_obs, d)
         Velocity, and acceleration by the potential, at each cell's own time, in ``use_rep`` units per
-        time unit and per time unit squared.
+        time unit and per time unit squared. For gradient flows both are the drift, without diffusion.
     ``obsm["K_next"]`` : float32, (n_obs, d)
         Where each cell is predicted to be at the next observed time; NaN for the last. Without measured
         velocities, cells of a held-out time before the first training time have neither velocity nor next

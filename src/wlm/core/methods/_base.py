@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from wlm.core.populations import Snapshots
 
 
+class DivergenceError(RuntimeError):
+    """A method's own sign that training cannot go on; its text says what was found and what to try."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What the data determine about a model: enough, with the method's config, to rebuild it without data.
@@ -30,21 +34,31 @@ class Spec:
     has_velocity
         Whether velocities were given.
     n_times
-        Training times.
+        Number of training times.
+    times
+        The training times, in standard units.
     """
 
     n_dims: int
     blur: float
     has_velocity: bool
     n_times: int
+    times: tuple[float, ...] = ()
 
 
 class Model(nn.Module, ABC):
     """A dynamical model in standard units (see :class:`~wlm.core.populations.Units`)."""
 
+    #: Order of the equations in time: forces are lengths over time to this power, energies lengths squared over it.
+    order: ClassVar[int] = 2
+
     @abstractmethod
     def initial_velocity(self, x: Tensor) -> Tensor | None:
         """Velocity (n, d) with which cells at ``x`` (n, d) start at time 0, or None if it must be given."""
+
+    def velocity(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor | None:
+        """Velocity (n, d) of cells at ``x`` (n, d), if position and time determine it; else None."""
+        return None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
         """Velocity (n, d) with which observed cells start, given the one ``v`` carried to them or measured."""
@@ -101,6 +115,8 @@ class Method(ABC):
     """Configuration of a method: frozen scalars, checked when made."""
 
     name: ClassVar[str]
+    #: Whether velocities of the cells can be used.
+    takes_velocity: ClassVar[bool] = True
 
     n_steps: int
     ema: float

@@ -1,0 +1,328 @@
+r"""iJKOnet: the energy of a gradient flow by inverse optimisation of the JKO scheme (Persiianov et al. 2026).
+
+.. math::
+
+   \max_\theta \min_\varphi \sum_k J_\theta(T^k_\varphi\#\rho_k) - J_\theta(\rho_{k+1})
+   + \tfrac{1}{2\tau_k} E_{x \sim \rho_k} |x - T^k_\varphi(x)|^2, \qquad J_\theta = V + W - \theta_3 H
+
+Given the energy, the maps take the implicit Euler steps of its gradient flow; the energy then falls where cells were
+observed and rises where the maps put them. The maps are thrown away after training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from wlm.core.divergences import cost, plan, uniform
+from wlm.core.landscapes import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
+from wlm.core.methods._base import DivergenceError, Method, Spec, State
+from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
+from wlm.core.methods.jkonet_star import warm_up
+from wlm.core.populations import Snapshots, sample_index
+
+#: Pairs for each cell in the interaction energy of a batch.
+N_PAIRS = 4
+#: Cells a side for the entropic transport that bounds the objective.
+N_BOUND = 1000
+#: Times the bound that the game may exceed before it counts as lost, and steps over which the misfit is averaged.
+LOST, MEMORY = 10.0, 100
+#: Largest norm of a player's gradient.
+CLIP = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class IJKOnet(Method):
+    """Options of ``method="ijkonet"``.
+
+    Parameters
+    ----------
+    energy
+        ``"V"`` (potential), ``"V+U"``, ``"V+W"``, ``"W+U"`` or ``"V+W+U"``, with U the internal energy of diffusion
+        and W an interaction between pairs of cells.
+    time_varying
+        Let the potential depend on time.
+    n_steps
+        Updates of the energy.
+    lr, map_lr
+        Learning rates (Adam) of the energy and of the maps; both fall to zero along a cosine.
+    batch_size
+        Cells drawn from each population per update.
+    inner_steps
+        Updates of the maps for each of the energy.
+    refine
+        Descent steps with which the cells that the maps moved are brought closer to the optimum before the energy
+        learns from them; 0 trusts the maps. Not with U, whose optimum is of the whole map.
+    optimistic
+        Use extrapolated gradients (2 g - last g) in both players' updates.
+    gradient_bound
+        Largest speed, in root mean square displacements per interval, above which the slope of V at the cells is
+        penalised; None for none.
+    warm_start
+        Start from the energy that JKOnet* finds by regression (:class:`~wlm.core.methods.jkonet_star.JKOnetStar`).
+    width, map_width
+        Width of the networks of the energy and of the maps.
+    weight_decay
+        Of the energy.
+    simulation
+        How predictions are made: by ``"implicit"`` steps from one training time to the next, as in training, or by
+        a stochastic differential equation (``"sde"``) with 20 steps for a mean interval.
+    ema
+        Decay of the running average of the weights, which is what is kept.
+    """
+
+    name: ClassVar[str] = "ijkonet"
+    takes_velocity: ClassVar[bool] = False
+
+    energy: str = "V"
+    time_varying: bool = False
+    n_steps: int = 1500
+    lr: float = 1e-2
+    map_lr: float = 2e-3
+    batch_size: int = 256
+    inner_steps: int = 2
+    refine: int = 5
+    optimistic: bool = False
+    gradient_bound: float | None = None
+    warm_start: bool = False
+    width: int = 64
+    map_width: int = 64
+    weight_decay: float = 0.0
+    simulation: str = "implicit"
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        for field in ("n_steps", "batch_size", "inner_steps", "width", "map_width"):
+            self._require(field, int, 1)
+        self._require("refine", int, 0)
+        for field in ("lr", "map_lr"):
+            self._require(field, float, 0, open_low=True)
+        self._require("weight_decay", float, 0)
+        self._require("ema", float, 0, 1)
+        if self.gradient_bound is not None:
+            self._require("gradient_bound", float, 0, open_low=True)
+        self._require_one_of("energy", ENERGIES)
+        self._require_one_of("simulation", ("implicit", "sde"))
+        for field in ("time_varying", "optimistic", "warm_start"):
+            self._require_one_of(field, (True, False))
+        if self.time_varying and "V" not in self.energy:
+            raise ValueError(f"time_varying is about the potential V, which energy={self.energy!r} has not")
+
+    def check(self, *, has_velocity: bool) -> None:
+        refuse_velocity(self.name, has_velocity=has_velocity)
+
+    def build(self, spec: Spec) -> GradientFlow:
+        return GradientFlow(
+            spec.n_dims, self.energy, self.width, spec.times, time_varying=self.time_varying, scheme=self.simulation
+        )
+
+    def init(self, model: GradientFlow, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
+        times = snapshots.times
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(generator.initial_seed())
+            maps = Maps(spec.n_dims, self.map_width, times).to(times.device)
+        if self.warm_start:
+            warm_up(model, snapshots, generator)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, betas=(0.5, 0.9), weight_decay=self.weight_decay)
+        players = {"energy": optimizer, "maps": torch.optim.Adam(maps.parameters(), lr=self.map_lr, betas=(0.5, 0.9))}
+        squares = squared_distances(snapshots, generator)
+        extra = {
+            "maps": maps,
+            "players": players,
+            "schedules": [torch.optim.lr_scheduler.CosineAnnealingLR(p, self.n_steps) for p in players.values()],
+            "gradients": {},  # of the last update, by player
+            "displacements": squares.sqrt(),
+            "bound": float((squares / (2 * maps.tau.flatten())).mean()),
+            "misfit": None,
+        }
+        if model.diffusion is not None:
+            if spec.n_dims > EXACT_LOG_DET:
+                warnings.warn(
+                    f"energy={self.energy!r} needs the entropy of each population: in {spec.n_dims} dimensions its "
+                    "nearest-neighbour estimate is biased by more than the populations differ, and log-determinants "
+                    f"are random estimates; use at most {EXACT_LOG_DET} (n_dims), or an energy without U",
+                    stacklevel=2,
+                )
+            entropies = [
+                nearest_neighbour_entropy(x, None if snapshots.weights is None else snapshots.weights[k])
+                for k, x in enumerate(snapshots.positions)
+            ]
+            extra["growth"] = torch.tensor(entropies, device=times.device).diff()
+        return State(snapshots, generator, optimizer, extra)
+
+    def step(self, model: GradientFlow, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
+        maps: Maps = state.extra["maps"]
+        model.requires_grad_(requires_grad=False)
+        for _ in range(self.inner_steps):
+            x = draw(state.snapshots, self.batch_size, state.generator)[:-1]
+            self._update("maps", maps, self._push(model, maps, x, state)[0].mean(), state)
+        model.requires_grad_(requires_grad=True)
+
+        x = draw(state.snapshots, self.batch_size, state.generator)[:-1]
+        y = draw(state.snapshots, self.batch_size, state.generator)[1:]
+        with torch.no_grad():
+            value, moved, log_dets = self._push(model, maps, x, state)
+            if self.refine and model.diffusion is None:
+                moved = self._refine(model, maps, x, moved, state)
+        observed = functional(model, y, maps.end, state.generator)
+        gain = functional(model, moved, maps.end, state.generator) - observed
+        growth = 0.0
+        if model.diffusion is not None:
+            growth = model.diffusion * state.extra["growth"]
+            gain = gain + growth - model.diffusion * log_dets
+        loss = -gain.mean()
+        if self.gradient_bound is not None and model.potential is not None:
+            speed = model.potential.gradient(torch.cat([moved, y], 1), maps.end).norm(dim=-1)
+            excess = speed * maps.tau / state.extra["displacements"].unsqueeze(-1) - self.gradient_bound
+            loss = loss + excess.clamp_min(0).square().mean()
+        norm = self._update("energy", model, loss, state)
+        for schedule in state.extra["schedules"]:
+            schedule.step()
+        return self._report(model, float((value - observed + growth).detach().mean()), norm, state)
+
+    def _push(self, model: GradientFlow, maps: Maps, x: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor | float]:
+        """What the maps minimise (K,), where they put the cells (K, n, d), and their mean log-determinants (K,)."""
+        moved, _ = maps(x)
+        value = functional(model, moved, maps.end, state.generator)
+        value = value + (moved - x).square().sum(-1).mean(-1) / (2 * maps.tau.squeeze(-1))
+        if model.diffusion is None:
+            return value, moved, 0.0
+        log_dets = log_det(lambda u: maps(x, u)[1], x, state.generator).mean(-1)
+        return value - model.diffusion * log_dets, moved, log_dets
+
+    def _refine(self, model: GradientFlow, maps: Maps, x: Tensor, moved: Tensor, state: State) -> Tensor:
+        """The cells that the maps put at ``moved``, some descent steps further; their partners stay in place."""
+        v, w = model.potential, model.interaction
+        pairs = partners(moved, state.generator)
+
+        def energy(z: Tensor) -> tuple[Tensor, Tensor]:
+            value, slope = (
+                (z.new_zeros(z.shape[:-1]), torch.zeros_like(z)) if v is None else v.with_gradient(z, maps.end)
+            )
+            if w is None:
+                return value, slope
+            pair, pull = w.with_gradient(z - pairs, maps.end)
+            return value + pair.mean(0), slope + pull.mean(0)
+
+        return prox(energy, x, maps.tau.unsqueeze(-1), moved, n_iter=self.refine)
+
+    def _update(self, player: str, network: nn.Module, loss: Tensor, state: State) -> float:
+        """One update of a player; returns the norm of its gradient."""
+        optimizer = state.extra["players"][player]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(network.parameters(), CLIP))
+        if self.optimistic:
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            now = [g.clone() for g in gradients]
+            for g, before in zip(gradients, state.extra["gradients"].get(player, now), strict=True):
+                g.copy_(2 * g - before)
+            state.extra["gradients"][player] = now
+        optimizer.step()
+        return norm
+
+    def _report(self, model: GradientFlow, objective: float, norm: float, state: State) -> dict[str, float]:
+        """Scalars to log, after a check that the game is not lost."""
+        misfit = 1 - objective / state.extra["bound"]
+        before = state.extra["misfit"]
+        misfit = misfit if before is None else before + (misfit - before) / MEMORY
+        state.extra["misfit"] = misfit
+        if not abs(misfit) < LOST:
+            raise DivergenceError(
+                f"the game between energy and maps has diverged (misfit {misfit:.3g}, wanted between 0 and 1); "
+                f"try a smaller learning rate (lr={self.lr / 4:g}), more inner_steps, or gradient_bound=3"
+            )
+        return {"loss": objective, "misfit": misfit, "gradient_norm": norm, **model.rates()}
+
+
+class Maps(nn.Module):
+    r"""The maps :math:`T^k(x) = x + \tau_k\,net(x, t_{k+1})`, one network for all intervals; the identity at first."""
+
+    tau: Tensor
+    end: Tensor
+
+    def __init__(self, dim: int, width: int, times: Tensor):
+        super().__init__()
+        self.first = nn.Linear(dim + 1, width)
+        self.second = nn.Linear(width, width)
+        self.last = nn.Linear(width, dim)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.duration = float(times[-1])
+        self.register_buffer("tau", times.diff()[:, None])
+        self.register_buffer("end", times[1:, None])
+
+    def forward(self, x: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """T(x) of cells (K, n, d), and the derivative of T(x) - x along ``directions`` (m, K, n, d).
+
+        The derivative is taken by hand, forwards: one first-order graph for all directions.
+        """
+        t = (self.end / self.duration).expand(x.shape[:-1]).unsqueeze(-1)
+        first = self.first(torch.cat([x, t], -1))
+        second = self.second(silu(first))
+        moved = x + self.tau[..., None] * self.last(silu(second))
+        if directions is None:
+            return moved, None
+        u = (directions @ self.first.weight[:, :-1].T) * _silu_slope(first)
+        u = (u @ self.second.weight.T) * _silu_slope(second)
+        return moved, self.tau[..., None] * (u @ self.last.weight.T)
+
+
+def _silu_slope(h: Tensor) -> Tensor:
+    sigma = torch.sigmoid(h)
+    return sigma * (1 + h * (1 - sigma))
+
+
+def functional(model: GradientFlow, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+    """The energy (K,) of batches ``x`` (K, n, d) at times ``t`` (K, 1), without the entropy."""
+    out = x.new_zeros(len(x)) if model.potential is None else model.potential(x, t).mean(-1)
+    if model.interaction is None:
+        return out
+    return out + 0.5 * model.interaction(x - partners(x, generator), t).mean((0, -1))
+
+
+def partners(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Other cells of the batches ``x`` (K, n, d) for each cell, shape (m, K, n, d); never the cell itself.
+
+    An incomplete U-statistic: every ordered pair i != j is as likely as any other, so means are not biased by pairs
+    of a cell with itself.
+    """
+    n = x.shape[1]
+    shifts = 1 + torch.randperm(n - 1, generator=generator, device=generator.device)[:N_PAIRS]
+    return torch.stack([x.roll(s, 1) for s in shifts.tolist()])
+
+
+def draw(snapshots: Snapshots, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` cells of every population, by their weights, shape (T, n, d); with replacement, so any number."""
+    batches = []
+    for k, x in enumerate(snapshots.positions):
+        if snapshots.weights is not None:
+            i = torch.multinomial(snapshots.weights[k], n, replacement=True, generator=generator)
+        elif len(x) >= n:
+            i = sample_index(len(x), n, generator)
+        else:
+            i = torch.randint(len(x), (n,), generator=generator, device=generator.device)
+        batches.append(x[i])
+    return torch.stack(batches)
+
+
+def squared_distances(snapshots: Snapshots, generator: torch.Generator) -> Tensor:
+    r""":math:`W_2^2` (T - 1,) between consecutive populations, of at most ``N_BOUND`` cells each."""
+    out = []
+    for k in range(len(snapshots.times) - 1):
+        ends = []
+        for j in (k, k + 1):
+            i = sample_index(len(snapshots.positions[j]), N_BOUND, generator)
+            w = snapshots.weights_of(j, i)
+            x = snapshots.positions[j][i]
+            ends.append((x, uniform(x) if w is None else w / w.sum()))
+        (x, a), (y, b) = ends
+        c = cost(x, y, 2)
+        coupling, _, _ = plan(c, a, b, 1e-2 * float(c.median()))
+        out.append(2 * (coupling * c).sum())
+    return torch.stack(out)
