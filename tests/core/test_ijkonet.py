@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wlm.core.landscapes import Features, Potential, log_det, nearest_neighbour_entropy, prox
 from wlm.core.methods import IJKOnet, JKOnetStar
 from wlm.core.methods._flow import GradientFlow
-from wlm.core.methods.ijkonet import Maps, draw, partners
+from wlm.core.methods.ijkonet import Maps, draw, partners, quadratic_part
 from wlm.core.populations import Populations, Snapshots
 from wlm.core.training import TrainingError, train
 
@@ -237,12 +237,17 @@ def test_an_interaction_is_recovered_from_two_groups_that_attract_each_other():
     true = np.concatenate([-slope(x) for x in populations[1:]])
     ours = np.concatenate([dynamics.force(x, t) for x, t in zip(populations[1:], times[1:], strict=True)])
     assert np.square(true - ours).mean() < 0.1 * np.square(true).mean()
-    # The force between two cells at distances 1, 2 and 4, apart from V.
-    z = np.array([[1.0, 0], [2, 0], [4, 0]])
+    # The mean stays in place, so W is known up to c |z|^2 / 2, and has no such part over the pairs that were seen.
+    z = np.linspace(0.5, 4, 8)
     units, w = dynamics.units, dynamics.model.interaction
     with torch.no_grad():
-        pull = w.gradient(torch.tensor(z / units.length).float(), torch.zeros(()))[:, 0] * units.velocity
-    assert np.allclose(pull, 0.5 * z[:, 0] * np.exp(-(z[:, 0] ** 2) / 8), atol=0.15)
+        at = torch.tensor(np.stack([z, 0 * z], 1) / units.length).float()
+        pull = w.gradient(at, torch.zeros(()))[:, 0].numpy() * units.velocity
+        seen = torch.tensor(units.standard_position(np.stack(populations[1:]))).float()
+        assert abs(quadratic_part(dynamics.model, seen, seeded())) < 0.1
+    error = 0.5 * z * np.exp(-(z**2) / 8) - pull
+    error -= z * (z @ error) / (z @ z)
+    assert np.abs(error).max() < 0.2
 
 
 def test_diffusion_is_recovered_from_an_ornstein_uhlenbeck_process():

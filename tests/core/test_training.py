@@ -86,6 +86,23 @@ def test_a_step_without_a_usable_gradient_is_skipped_but_not_for_ever(monkeypatc
         train(p, WLM(n_steps=30, **SMALL))
 
 
+@pytest.mark.parametrize(("bad", "stops"), [(lambda n: n == 40, False), (lambda n: n > 40, True)])
+def test_a_rollout_that_leaves_all_numbers_is_skipped_but_not_for_ever(monkeypatch, bad, stops):
+    p, calls, plain = oscillators(20), [], wlm_method.force
+
+    def sometimes(energy, x, t, w=None, **options):
+        calls.append(1)
+        return plain(energy, x, t, w, **options) * (torch.nan if bad(len(calls)) else 1)
+
+    monkeypatch.setattr(wlm_method, "force", sometimes)
+    if stops:
+        with pytest.raises(TrainingError, match="became nan at step"):
+            train(p, WLM(n_steps=60, **SMALL))
+    else:
+        history = train(p, WLM(n_steps=12, **SMALL)).history
+        assert np.isfinite(history["loss"]).all() and (history["gradient_norm"] == 0).sum() == 1
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"gradient": "truncated", "initial_velocity": "zero", "momentum": "none", "time_features": True}]
 )

@@ -32,6 +32,8 @@ N_PAIRS = 4
 N_BOUND = 1000
 #: Times the bound that the game may exceed before it counts as lost, and steps over which the misfit is averaged.
 LOST, MEMORY = 10.0, 100
+#: Weight of the square of the quadratic part of W, which is free beside V; see :func:`quadratic_part`.
+GAUGE = 0.1
 #: Largest norm of a player's gradient.
 CLIP = 10.0
 
@@ -180,6 +182,8 @@ class IJKOnet(Method):
             speed = model.potential.gradient(torch.cat([moved, y], 1), maps.end).norm(dim=-1)
             excess = speed * maps.tau / state.extra["displacements"].unsqueeze(-1) - self.gradient_bound
             loss = loss + excess.clamp_min(0).square().mean()
+        if model.potential is not None and model.interaction is not None:
+            loss = loss + GAUGE * quadratic_part(model, y, state.generator).square()
         norm = self._update("energy", model, loss, state)
         for schedule in state.extra["schedules"]:
             schedule.step()
@@ -284,6 +288,18 @@ def functional(model: GradientFlow, x: Tensor, t: Tensor, generator: torch.Gener
     if model.interaction is None:
         return out
     return out + 0.5 * model.interaction(x - partners(x, generator), t).mean((0, -1))
+
+
+def quadratic_part(model: GradientFlow, y: Tensor, generator: torch.Generator) -> Tensor:
+    r""":math:`E[\nabla W(z)\cdot z] / E|z|^2` over pairs of cells of the batches ``y`` (K, n, d), a scalar.
+
+    Where the mean m of the populations stays the same, adding :math:`\tfrac c2|z|^2` to W and
+    :math:`-\tfrac c2|x|^2 + c\,m\cdot x` to V changes no force. Of all these the W without a quadratic part is taken.
+    """
+    if model.interaction is None:
+        return y.new_zeros(())
+    z = y - partners(y, generator)
+    return (model.interaction.gradient(z, y.new_zeros(())) * z).sum(-1).mean() / z.square().sum(-1).mean()
 
 
 def partners(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ from wlm.core.populations import Snapshots
 
 #: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
-#: Steps in a row that may pass without a finite gradient; then training stops with an error.
+#: Steps in a row that may pass without a finite loss and gradient; then training stops with an error.
 MAX_SKIPPED = 10
 
 
@@ -242,22 +242,24 @@ class WLM(Method):
         state.optimizer.zero_grad(set_to_none=True)
         (loss + penalty * acceleration).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
-        # A long rollout of chaotic dynamics can have a gradient beyond all numbers and a fine loss: such a
-        # step is skipped, but not for ever.
-        usable = bool(torch.isfinite(norm))
+        # A long rollout of chaotic dynamics can leave all numbers, or have a gradient that does: such a step is
+        # skipped, but not for ever.
+        usable = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
         extra["skipped"] = 0 if usable else extra["skipped"] + 1
+        value, size = loss.item(), norm.item()
         if usable:
             state.optimizer.step()
-        elif extra["skipped"] < MAX_SKIPPED and bool(torch.isfinite(loss)):
-            norm = torch.zeros(())
+            extra["loss"] = value
+        elif extra["skipped"] < MAX_SKIPPED:
+            value, size = extra.get("loss", value), 0.0
         extra["schedule"].step()
 
-        if first == 0:
+        if first == 0 and usable:
             carried = plan.mT @ velocities.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
             for k, vk in enumerate(carried, start=1):
                 n = len(cells[k])
                 extra["carried"][k] = (y[k, :n], vk[:n], state.snapshots.weights_of(k, cells[k]))
-        return {"loss": loss.item(), "friction": model.friction.item(), "gradient_norm": norm.item()}
+        return {"loss": value, "friction": model.friction.item(), "gradient_norm": size}
 
     def _start_state(
         self, model: Mechanics, state: State, cells: list[Tensor], first: int
