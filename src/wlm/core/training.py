@@ -89,7 +89,7 @@ def train(
         if bad:
             raise TrainingError(
                 f"{bad[0]} became {scalars[bad[0]]} at step {step} of {method.n_steps}; "
-                f"try a smaller learning rate (lr={getattr(method, 'lr', 1e-3) / 4:g})"
+                f"try a smaller learning rate (lr={(getattr(method, 'lr', None) or 1e-3) / 4:g})"
             )
         # The average forgets its start: early on it follows the weights closely.
         decay = min(method.ema, step / (step + 9))

@@ -22,7 +22,7 @@ def training(
     return_fig: bool = False,
     mod: str | None = None,
 ) -> Any:
-    """Draw the training loss, with its running median, and friction where there is one.
+    """Draw the training loss, with its running median, and friction or misfit where there is one.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def training(
     key
         Name of the fit; of fits by condition, the key of one.
     ax
-        Axes to draw the loss on; friction then goes on a twin axis.
+        Axes to draw the loss on; friction or misfit goes on a twin axis.
     show
         Show the figure; by default in interactive mode only.
     return_fig
@@ -60,11 +60,16 @@ def training(
     ax.set_ylabel("loss (standard units)", color=PREDICTED)
     ax.spines["top"].set_visible(False)
     axes = [ax]
-    if "friction" in history:
-        twin = ax.twinx()
-        twin.plot(step, history["friction"] / fit.dynamics.units.time, color=PATH, lw=1.8, ls="--")
-        twin.set_ylabel(f"friction (1/{fit.unit or 'time unit'})", color=PATH)
-        twin.set_ylim(bottom=0, top=1.15 * max(history["friction"].max() / fit.dynamics.units.time, 1e-6))
-        twin.spines["top"].set_visible(False)
-        axes.append(twin)
+    second = {
+        "friction": (1 / fit.dynamics.units.time, f"friction (1/{fit.unit or 'time unit'})"),
+        "misfit": (1.0, "misfit (0: every step explained)"),
+    }
+    for name, (scale, label) in second.items():
+        if name in history:
+            twin = ax.twinx()
+            twin.plot(step, history[name] * scale, color=PATH, lw=1.8, ls="--")
+            twin.set_ylabel(label, color=PATH)
+            twin.set_ylim(bottom=min(0, history[name].min() * scale), top=1.15 * max(history[name].max() * scale, 1e-6))
+            twin.spines["top"].set_visible(False)
+            axes.append(twin)
     return finish(figure, axes, show, return_fig)

@@ -52,7 +52,8 @@ class IJKOnet(Method):
     n_steps
         Updates of the energy.
     lr, map_lr
-        Learning rates (Adam) of the energy and of the maps; both fall to zero along a cosine.
+        Learning rates (Adam) of the energy and of the maps; both fall to zero along a cosine. ``lr=None`` is 0.01, or
+        0.003 with U, where the energy has to wait for the maps, which are not refined.
     batch_size
         Cells drawn from each population per update.
     inner_steps
@@ -84,8 +85,8 @@ class IJKOnet(Method):
     energy: str = "V"
     time_varying: bool = False
     n_steps: int = 1500
-    lr: float = 1e-2
-    map_lr: float = 2e-3
+    lr: float | None = None
+    map_lr: float = 5e-3
     batch_size: int = 256
     inner_steps: int = 2
     refine: int = 5
@@ -102,12 +103,12 @@ class IJKOnet(Method):
         for field in ("n_steps", "batch_size", "inner_steps", "width", "map_width"):
             self._require(field, int, 1)
         self._require("refine", int, 0)
-        for field in ("lr", "map_lr"):
-            self._require(field, float, 0, open_low=True)
+        self._require("map_lr", float, 0, open_low=True)
         self._require("weight_decay", float, 0)
         self._require("ema", float, 0, 1)
-        if self.gradient_bound is not None:
-            self._require("gradient_bound", float, 0, open_low=True)
+        for field in ("lr", "gradient_bound"):
+            if getattr(self, field) is not None:
+                self._require(field, float, 0, open_low=True)
         self._require_one_of("energy", ENERGIES)
         self._require_one_of("simulation", ("implicit", "sde"))
         for field in ("time_varying", "optimistic", "warm_start"):
@@ -123,6 +124,10 @@ class IJKOnet(Method):
             spec.n_dims, self.energy, self.width, spec.times, time_varying=self.time_varying, scheme=self.simulation
         )
 
+    @property
+    def _lr(self) -> float:
+        return self.lr or (3e-3 if "U" in self.energy else 1e-2)
+
     def init(self, model: GradientFlow, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
         times = snapshots.times
         with torch.random.fork_rng(devices=[]):
@@ -130,7 +135,7 @@ class IJKOnet(Method):
             maps = Maps(spec.n_dims, self.map_width, times).to(times.device)
         if self.warm_start:
             warm_up(model, snapshots, generator)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, betas=(0.5, 0.9), weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self._lr, betas=(0.5, 0.9), weight_decay=self.weight_decay)
         players = {"energy": optimizer, "maps": torch.optim.Adam(maps.parameters(), lr=self.map_lr, betas=(0.5, 0.9))}
         squares = squared_distances(snapshots, generator)
         extra = {
@@ -239,7 +244,7 @@ class IJKOnet(Method):
         if not abs(misfit) < LOST:
             raise DivergenceError(
                 f"the game between energy and maps has diverged (misfit {misfit:.3g}, wanted between 0 and 1); "
-                f"try a smaller learning rate (lr={self.lr / 4:g}), more inner_steps, or gradient_bound=3"
+                f"try a smaller learning rate (lr={self._lr / 4:g}), more inner_steps, or gradient_bound=3"
             )
         return {"loss": objective, "misfit": misfit, "gradient_norm": norm, **model.rates()}
 
