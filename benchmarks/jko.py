@@ -240,10 +240,9 @@ def tables(rows: list[Row]) -> None:
             part = part.assign(n=part["n"].astype(int).replace(0, np.iinfo(int).max))
             mean = part.pivot_table(index=["case", "model"], columns=["n", "time"], values="w2", sort=True)
             mean.columns = [f"t{t}, {'all' if n > 10**9 else n}" for n, t in mean.columns]
-            at = part[part["n"] == 1000].pivot_table(
-                index=["case", "model"], columns="time", values="w2", aggfunc="std"
-            )
-            mean[["sd t1", "sd t3"]] = at.to_numpy() if at.shape[1] == 2 else np.nan
+            for t in (1, 3):
+                chosen = part[(part["n"] == 1000) & (part["time"] == t)].groupby(["case", "model"])["w2"]
+                mean[f"sd t{t}, 1000"], mean["seeds"] = chosen.std(), chosen.size()
             for k, t in enumerate((1, 3)):
                 mean[f"published t{t}"] = [
                     PUBLISHED.get(model.split(",")[0], {}).get(case, (np.nan, np.nan))[k] for case, model in mean.index

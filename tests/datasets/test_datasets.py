@@ -12,6 +12,7 @@ from scipy.stats import kstest, poisson
 import wlm
 from wlm.datasets import _bifurcation, _fetch, _particles, _real
 from wlm.datasets._fetch import Source, fetch
+from wlm.datasets._potentials import JKO_POTENTIALS, slope
 
 
 def test_bifurcation_has_what_it_promises():
@@ -254,3 +255,62 @@ def test_boids_obey_their_rules():
 def test_particles_refuse_what_cannot_be_simulated(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# The fifteen potentials of the plane
+
+#: Values at (1, 2) by hand, of the formulas in the papers.
+AT_1_2 = {
+    "styblinski_tang": 0.5 * (1 - 16 + 5 + 16 - 64 + 10),
+    "holder_table": 10 * abs(np.sin(1) * np.cos(2) * np.exp(abs(1 - np.sqrt(5) / np.pi))),
+    "zigzag_ridge": 1 + 3 * np.cos(1) + 2,
+    "oakley_ohagan": 5 * (np.sin(1) + np.cos(1) + 2 + np.sin(2) + np.cos(2) + 6),
+    "watershed": (1 + 6) / 10,
+    "ishigami": np.sin(1) + 7 * np.sin(1) ** 2 + 0.1 * 1.5**4 * np.sin(1),
+    "friedman": (
+        10 * np.sin(np.pi * 60)
+        + 20 * (-12 * np.sin(-5) - 0.5) ** 2
+        + 10 * (-12 * np.cos(-5) - 1) ** 2
+        + 0.5 * np.sin(12)
+    )
+    / 100,
+    "sphere": -50,
+    "bohachevsky": 10 * (1 + 8 + 0.3 - 0.4),
+    "flowers": 1 + 2 * np.sin(1) + 2 + 2 * np.sin(2**1.2),
+    "wavy_plateau": -1 + 0.5 - 3 + 1 + 1 + 8 - 12 + 1,
+    "double_exp": 200 * (np.exp(-5 / 20) + np.exp(-41 / 20)),
+    "relu": -150,
+    "rotational": -500 * (np.arctan2(7, 6) + np.pi),
+    "flat": 0,
+}
+
+
+@pytest.mark.parametrize("name", JKO_POTENTIALS)
+def test_potentials_have_the_values_and_slopes_of_their_formulas(name):
+    value, gradient = slope(name, np.array([[1.0, 2.0]]))
+    assert np.allclose(value, AT_1_2[name], atol=1e-9)
+    x, h = np.random.default_rng(0).uniform(-3, 3, (20, 2)), 1e-6
+    for i, e in enumerate(np.eye(2)):
+        difference = (slope(name, x + h * e)[0] - slope(name, x - h * e)[0]) / (2 * h)
+        assert np.allclose(slope(name, x)[1][:, i], difference, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_potential_flow_takes_explicit_steps_from_a_square(paired):
+    adata = wlm.datasets.potential_flow("watershed", 40, n_times=3, dt=0.1, paired=paired, rng=3)
+    x = adata.obsm["X_position"].reshape(3, 40, 2)
+    step = x[0] + 0.1 * adata.obsm["true_drift"][:40]
+    assert np.abs(x[0]).max() <= 4
+    assert np.allclose(x[1], step, atol=1e-5) == paired
+    assert adata.obs["time"].unique().tolist() == [0, 0.1, 0.2]
+    again = wlm.datasets.potential_flow("watershed", 40, n_times=3, dt=0.1, paired=paired, rng=3)
+    assert np.array_equal(adata.obsm["X_position"], again.obsm["X_position"])
+
+
+def test_potential_flow_says_what_it_wants():
+    with pytest.raises(ValueError, match="potential must be one of .*'wavy_plateau'.* found 'hill'"):
+        wlm.datasets.potential_flow("hill")
+    with pytest.raises(ValueError, match="at least 2 particles"):
+        wlm.datasets.potential_flow(n_cells=1)
+    with pytest.raises(ValueError, match="dt must be positive"):
+        wlm.datasets.potential_flow(dt=0)
