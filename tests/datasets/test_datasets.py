@@ -266,7 +266,7 @@ AT_1_2 = {
     "zigzag_ridge": 1 + 3 * np.cos(1) + 2,
     "oakley_ohagan": 5 * (np.sin(1) + np.cos(1) + 2 + np.sin(2) + np.cos(2) + 6),
     "watershed": (1 + 6) / 10,
-    "ishigami": np.sin(1) + 7 * np.sin(1) ** 2 + 0.1 * 1.5**4 * np.sin(1),
+    "ishigami": np.sin(1) + 7 * np.sin(2) ** 2 + 0.1 * 1.5**4 * np.sin(1),
     "friedman": (
         10 * np.sin(np.pi * 60)
         + 20 * (-12 * np.sin(-5) - 0.5) ** 2

@@ -46,6 +46,22 @@ def test_a_fit_writes_the_same_keys(fits, name):
     assert np.isnan(adata.obsm["wlm_next"][last]).all()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"method": "ijkonet", "energy": "V+W+U", "time_varying": True},
+        {"method": "jkonet_star", "energy": "V+W+U", "solver": "ridge"},
+    ],
+)
+def test_everything_of_an_energy_survives_a_file(cells, more, tmp_path):
+    cells = cells[::3].copy()  # simulating pairs of features takes its time
+    wlm.tl.fit(cells, "day", n_dims=2, **{**options(more["method"]), **more})
+    cells.write_h5ad(tmp_path / "fit.h5ad")
+    back = ad.read_h5ad(tmp_path / "fit.h5ad")
+    ours, theirs = (wlm.tl.predict(a, [1.5, 5], rng=1).obsm["X_pca"] for a in (cells, back))
+    assert np.array_equal(ours, theirs) and np.isfinite(ours).all()
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("write", ["write_h5ad", "write_zarr"])
 def test_predictions_survive_a_file(fits, name, write, tmp_path):
@@ -105,12 +121,17 @@ def test_simulation_and_time(cells, name, extra):
 
 
 @pytest.mark.parametrize("name", FIRST_ORDER)
-def test_weights_are_used(cells, name):
-    plain = wlm.tl.fit(cells, "day", copy=True, **options(name, energy="V+W+U"))
-    cells.obs["w"] = np.where(np.arange(cells.n_obs) % 2, 30.0, 1.0)
-    wlm.tl.fit(cells, "day", weight_key="w", **options(name, energy="V+W+U"))
-    assert np.isfinite(cells.obsm["wlm_velocity"]).all()
-    assert not np.allclose(cells.obsm["wlm_velocity"], plain.obsm["wlm_velocity"], rtol=1e-3)
+def test_cells_move_to_where_the_weight_is(cells, name):
+    """Of the two ends of day 4, nearly all of the weight is given to one."""
+    last = (cells.obs["day"] == 4).to_numpy()
+    side = cells.obsm["X_pca"][:, 1] > np.median(cells.obsm["X_pca"][last, 1])
+    ends = []
+    for chosen in (side, ~side):
+        cells.obs["w"] = np.where(last & ~chosen, 0.01, 1.0)
+        wlm.tl.fit(cells, "day", weight_key="w", holdout=[1, 2], **options(name, n_steps=60, lr=0.01, energy="V"))
+        ends.append(cells.obsm["wlm_next"][cells.obs["day"] == 3].mean(0))
+    target = [np.average(cells.obsm["X_pca"][last & chosen], axis=0) for chosen in (side, ~side)]
+    assert (ends[0] - ends[1]) @ (target[0] - target[1]) > 0.1 * np.square(target[0] - target[1]).sum()
 
 
 @pytest.mark.parametrize("name", FIRST_ORDER)

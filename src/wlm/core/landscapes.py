@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 #: Dimensions up to which the log-determinant of a map is computed from its whole Jacobian.
 EXACT_LOG_DET = 10
+#: Cells over which weights are averaged in the entropy of a population.
+N_LOCAL = 10
 #: Terms of the power series for the log-determinant above that.
 SERIES = 8
 #: Most monomials, and number of bumps, of a potential with a closed-form fit.
@@ -87,9 +89,14 @@ class Features(nn.Module):
     def __init__(self, dim: int, *, even: bool = False):
         super().__init__()
         self.even = even
-        degree = max(k for k in (1, 2, 3, 4) if k == 1 or math.comb(dim + k, k) <= MAX_MONOMIALS)
-        degrees = range(2 if even else 1, max(degree, 2 if even else 1) + 1, 2 if even else 1)
-        chosen = [c for k in degrees for c in combinations_with_replacement(range(dim), k)]
+        chosen: list[tuple[int, ...]] = []
+        for degree in (2, 4) if even else (1, 2, 3, 4):
+            more = list(combinations_with_replacement(range(dim), degree))
+            if len(chosen) + len(more) > MAX_MONOMIALS:
+                break
+            chosen += more
+        if not chosen:  # at least the diagonal of a quadratic, or a linear one
+            chosen = [(i, i) if even else (i,) for i in range(dim)]
         powers = torch.tensor([[c.count(i) for i in range(dim)] for c in chosen])
         self.register_buffer("powers", powers, persistent=False)
         self.register_buffer("centres", torch.zeros(N_BUMPS, dim))
@@ -109,8 +116,9 @@ class Features(nn.Module):
 
     def design(self, x: Tensor) -> Tensor:
         """Gradients of the features, shape (..., d, p)."""
-        lower = [(self.powers - e).clamp_min(0) for e in torch.eye(x.shape[-1], dtype=torch.long, device=x.device)]
-        monomials = torch.stack([n * self._monomials(x, p) for n, p in zip(self.powers.T, lower, strict=True)], -2)
+        monomials = torch.stack(
+            [k * self._monomials(x, p) for k, p in zip(self.powers.T, self._lower(), strict=True)], -2
+        )
         bumps = self._bump_slopes(x) - self._bump_slopes(-x) if self.even else self._bump_slopes(x)
         return torch.cat([monomials, bumps], -1)
 
@@ -130,8 +138,28 @@ class Features(nn.Module):
         return self.values(x) @ self.coefficients
 
     def gradient(self, x: Tensor, t: Tensor) -> Tensor:
-        r""":math:`\nabla_x V`, shape (..., n, d)."""
-        return self.design(x) @ self.coefficients
+        r""":math:`\nabla_x V`, shape (..., n, d); not by way of the design, which is p times as large."""
+        n = len(self.powers)
+        monomials = torch.stack(
+            [
+                (k * self._monomials(x, p)) @ self.coefficients[:n]
+                for k, p in zip(self.powers.T, self._lower(), strict=True)
+            ],
+            -1,
+        )
+        bumps = self._bump_slope(x) - self._bump_slope(-x) if self.even else self._bump_slope(x)
+        return monomials + bumps
+
+    def _bump_slope(self, x: Tensor) -> Tensor:
+        share = self._bumps(x) * self.coefficients[len(self.powers) :]
+        return (share @ self.centres - x * share.sum(-1, keepdim=True)) / self.size**2
+
+    def _lower(self) -> list[Tensor]:
+        """The powers of the monomials after a derivative along each dimension, factors apart."""
+        return [
+            (self.powers - e).clamp_min(0)
+            for e in torch.eye(self.powers.shape[1], dtype=torch.long, device=self.powers.device)
+        ]
 
     def with_gradient(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         r"""V (..., n) and :math:`\nabla_x V` (..., n, d)."""
@@ -174,10 +202,11 @@ def prox(
 
     z = start
     f, g = objective(z)
-    alpha = (h / 2).expand(*z.shape[:-1], 1)
+    alpha = h.expand(*z.shape[:-1], 1)
     for _ in range(n_iter):
         # A cell never moves further than a standard length at a time.
-        trial = z - g * torch.minimum(alpha, 1 / g.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+        step = torch.minimum(alpha, 1 / g.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+        trial = z - step * g
         f_trial, g_trial = objective(trial)
         worse = ~(f_trial <= f + 1e-6 * f.abs()).unsqueeze(-1)
         dz, dg = trial - z, g_trial - g
@@ -185,7 +214,7 @@ def prox(
         longer = torch.where(
             curvature > 0, dz.square().sum(-1, keepdim=True) / curvature.clamp_min(1e-12), alpha * 2
         ).clamp_max(h * 10)
-        alpha = torch.where(worse, alpha / 4, longer)
+        alpha = torch.where(worse, step / 4, longer)
         z, g = torch.where(worse, z, trial), torch.where(worse, g, g_trial)
         f = torch.where(worse.squeeze(-1), f, f_trial)
         if float(torch.where(worse, 0.0, dz).detach().abs().max()) < tol and not bool(worse.any()):
@@ -208,10 +237,11 @@ def nearest_neighbour_entropy(x: Tensor, w: Tensor | None = None) -> float:
     total = math.log(math.pi) * d / 2 - math.lgamma(d / 2 + 1) + 0.5772156649015329
     for i in torch.arange(n, device=x.device).split(2048):
         distance = torch.cdist(x[i], x, compute_mode="donot_use_mm_for_euclid_dist")
-        distance[torch.arange(len(i), device=x.device), i] = torch.inf
-        near, who = distance.min(1)
-        # Cells in one place would have an entropy of minus infinity; they are taken as close, not as one.
-        term = d * near.clamp_min(1e-6).log() - (share[who] / (1 - share[i])).log()
+        distance[torch.arange(len(i), device=x.device), i] = -1.0  # itself comes first
+        near, who = distance.topk(min(n, N_LOCAL), largest=False)
+        # Weights vary from cell to cell: the mass at the nearest one is their mean around it. Cells in one place
+        # would have an entropy of minus infinity; they are taken as close, not as one.
+        term = d * near[:, 1].clamp_min(1e-6).log() - (share[who].mean(1) / (1 - share[i])).log()
         total += float((share[i] * term).sum())
     return total
 

@@ -1,6 +1,6 @@
 """Distances between point clouds, for scoring: exact, in float64, on the CPU.
 
-They need POT, which is imported when they are called: training does without it.
+They need POT, which is imported when they are called: of the methods only JKOnet* trains with it.
 """
 
 from __future__ import annotations

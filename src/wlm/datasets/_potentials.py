@@ -31,7 +31,7 @@ JKO_POTENTIALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "zigzag_ridge": lambda x, y: (x - y) ** 2 + cos(x) * (x + y) + x**2 * y,
     "oakley_ohagan": lambda x, y: 5 * (sin(x) + cos(x) + x**2 + x + sin(y) + cos(y) + y**2 + y),
     "watershed": lambda x, y: (x + x**2 * (y + 4)) / 10,
-    "ishigami": lambda x, y: sin(x) + 7 * sin(x) ** 2 + 0.1 * ((x + y) / 2) ** 4 * sin(x),
+    "ishigami": lambda x, y: sin(x) + 7 * sin(y) ** 2 + 0.1 * ((x + y) / 2) ** 4 * sin(x),
     "friedman": _friedman,
     "sphere": lambda x, y: -10 * (x**2 + y**2),
     "bohachevsky": lambda x, y: 10 * (x**2 + 2 * y**2 - 0.3 * cos(3 * math.pi * x) - 0.4 * cos(4 * math.pi * y)),

@@ -106,8 +106,9 @@ class GradientFlow(Model):
     def initial_velocity(self, x: Tensor) -> Tensor:
         return self.velocity(x, x.new_tensor(self._times[0]))
 
+    @torch.no_grad()
     def velocity(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return -self.landscape(x, t, w)[1].detach()
+        return -self.landscape(x, t, w)[1]
 
     def rollout(
         self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
@@ -131,8 +132,9 @@ class GradientFlow(Model):
         """Where the step that begins at ``t`` ends."""
         if self._scheme == "sde":
             return t + SDE_STEP
-        # After the last training time, and before the first, steps have the mean length of an interval, which is 1.
-        return min([end for end in self._times if end > t + 1e-6], default=t + 1.0)
+        # Outside the training times, steps have at most the mean length of an interval, which is 1.
+        end = min([end for end in self._times if end > t + 1e-6], default=t + 1.0)
+        return end if t > self._times[0] - 1e-6 else min(end, t + 1.0)
 
     def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
         if self.raw_diffusion is None:

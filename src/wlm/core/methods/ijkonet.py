@@ -13,24 +13,25 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from wlm.core.divergences import cost, plan, uniform
 from wlm.core.landscapes import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
 from wlm.core.methods._base import DivergenceError, Method, Spec, State
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
-from wlm.core.methods.jkonet_star import warm_up
+from wlm.core.methods.jkonet_star import pair_mean, warm_up
 from wlm.core.populations import Snapshots, sample_index
 
 #: Pairs for each cell in the interaction energy of a batch.
 N_PAIRS = 4
-#: Cells a side for the entropic transport that bounds the objective.
+#: Cells a side for the exact transport that bounds the objective.
 N_BOUND = 1000
-#: Times the bound that the game may exceed before it counts as lost, and steps over which the misfit is averaged.
+#: Times the bound (or 0.1, if that is less) that the objective may reach before the game counts as lost, and steps
+#: over which the misfit is averaged.
 LOST, MEMORY = 10.0, 100
 #: Weight of the square of the quadratic part of W, which is free beside V; see :func:`quadratic_part`.
 GAUGE = 0.1
@@ -115,6 +116,10 @@ class IJKOnet(Method):
             self._require_one_of(field, (True, False))
         if self.time_varying and "V" not in self.energy:
             raise ValueError(f"time_varying is about the potential V, which energy={self.energy!r} has not")
+        if self.gradient_bound is not None and "V" not in self.energy:
+            raise ValueError(f"gradient_bound is about the potential V, which energy={self.energy!r} has not")
+        if self.batch_size < 2 and "W" in self.energy:
+            raise ValueError(f"batch_size must be at least 2 for pairs of cells, found {self.batch_size}")
 
     def check(self, *, has_velocity: bool) -> None:
         refuse_velocity(self.name, has_velocity=has_velocity)
@@ -135,7 +140,11 @@ class IJKOnet(Method):
             maps = Maps(spec.n_dims, self.map_width, times).to(times.device)
         if self.warm_start:
             warm_up(model, snapshots, generator)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self._lr, betas=(0.5, 0.9), weight_decay=self.weight_decay)
+        fields = [p for p in model.parameters() if p is not model.raw_diffusion]
+        groups = [{"params": fields, "weight_decay": self.weight_decay}]
+        if model.raw_diffusion is not None:
+            groups.append({"params": [model.raw_diffusion], "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=self._lr, betas=(0.5, 0.9))
         players = {"energy": optimizer, "maps": torch.optim.Adam(maps.parameters(), lr=self.map_lr, betas=(0.5, 0.9))}
         squares = squared_distances(snapshots, generator)
         extra = {
@@ -207,7 +216,9 @@ class IJKOnet(Method):
     def _refine(self, model: GradientFlow, maps: Maps, x: Tensor, moved: Tensor, state: State) -> Tensor:
         """The cells that the maps put at ``moved``, some descent steps further; their partners stay in place."""
         v, w = model.potential, model.interaction
-        pairs = partners(moved, state.generator)
+        pairs = partners(moved, state.generator) if w is not None else moved.unsqueeze(0)
+        other = (moved != pairs).any(-1).to(moved)
+        share = other / other.sum(0).clamp_min(1.0)
 
         def energy(z: Tensor) -> tuple[Tensor, Tensor]:
             value, slope = (
@@ -216,7 +227,7 @@ class IJKOnet(Method):
             if w is None:
                 return value, slope
             pair, pull = w.with_gradient(z - pairs, maps.end)
-            return value + pair.mean(0), slope + pull.mean(0)
+            return value + (share * pair).sum(0), slope + (share.unsqueeze(-1) * pull).sum(0)
 
         return prox(energy, x, maps.tau.unsqueeze(-1), moved, n_iter=self.refine)
 
@@ -237,11 +248,12 @@ class IJKOnet(Method):
 
     def _report(self, model: GradientFlow, objective: float, norm: float, state: State) -> dict[str, float]:
         """Scalars to log, after a check that the game is not lost."""
-        misfit = 1 - objective / state.extra["bound"]
+        bound = state.extra["bound"]
+        misfit = 1 - objective / max(bound, 1e-3)
         before = state.extra["misfit"]
         misfit = misfit if before is None else before + (misfit - before) / MEMORY
         state.extra["misfit"] = misfit
-        if not abs(misfit) < LOST:
+        if not abs(objective) < LOST * max(bound, 0.1):
             raise DivergenceError(
                 f"the game between energy and maps has diverged (misfit {misfit:.3g}, wanted between 0 and 1); "
                 f"try a smaller learning rate (lr={self._lr / 4:g}), more inner_steps, or gradient_bound=3"
@@ -292,7 +304,8 @@ def functional(model: GradientFlow, x: Tensor, t: Tensor, generator: torch.Gener
     out = x.new_zeros(len(x)) if model.potential is None else model.potential(x, t).mean(-1)
     if model.interaction is None:
         return out
-    return out + 0.5 * model.interaction(x - partners(x, generator), t).mean((0, -1))
+    z = x - partners(x, generator)
+    return out + 0.5 * pair_mean(model.interaction(z, t), z, (0, -1))
 
 
 def quadratic_part(model: GradientFlow, y: Tensor, generator: torch.Generator) -> Tensor:
@@ -304,14 +317,16 @@ def quadratic_part(model: GradientFlow, y: Tensor, generator: torch.Generator) -
     if model.interaction is None:
         return y.new_zeros(())
     z = y - partners(y, generator)
-    return (model.interaction.gradient(z, y.new_zeros(())) * z).sum(-1).mean() / z.square().sum(-1).mean()
+    return (model.interaction.gradient(z, y.new_zeros(())) * z).sum(-1).mean() / z.square().sum(-1).mean().clamp_min(
+        1e-12
+    )
 
 
 def partners(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Other cells of the batches ``x`` (K, n, d) for each cell, shape (m, K, n, d); never the cell itself.
+    """Others in the batches ``x`` (K, n, d) for each of their cells, shape (m, K, n, d).
 
-    An incomplete U-statistic: every ordered pair i != j is as likely as any other, so means are not biased by pairs
-    of a cell with itself.
+    For an incomplete U-statistic: every ordered pair i != j is as likely as any other. A cell that was drawn twice
+    can meet itself, see :func:`~wlm.core.methods.jkonet_star.pair_mean`.
     """
     n = x.shape[1]
     shifts = 1 + torch.randperm(n - 1, generator=generator, device=generator.device)[:N_PAIRS]
@@ -320,30 +335,28 @@ def partners(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def draw(snapshots: Snapshots, n: int, generator: torch.Generator) -> Tensor:
     """``n`` cells of every population, by their weights, shape (T, n, d); with replacement, so any number."""
-    batches = []
-    for k, x in enumerate(snapshots.positions):
-        if snapshots.weights is not None:
-            i = torch.multinomial(snapshots.weights[k], n, replacement=True, generator=generator)
-        elif len(x) >= n:
-            i = sample_index(len(x), n, generator)
-        else:
-            i = torch.randint(len(x), (n,), generator=generator, device=generator.device)
-        batches.append(x[i])
-    return torch.stack(batches)
+    return torch.stack([draw_one(snapshots, k, n, generator) for k in range(len(snapshots.times))])
+
+
+def draw_one(snapshots: Snapshots, k: int, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` cells (n, d) of the population of time index ``k``, by their weights."""
+    x = snapshots.positions[k]
+    if snapshots.weights is not None:
+        return x[torch.multinomial(snapshots.weights[k], n, replacement=True, generator=generator)]
+    if len(x) >= n:
+        return x[sample_index(len(x), n, generator)]
+    return x[torch.randint(len(x), (n,), generator=generator, device=generator.device)]
 
 
 def squared_distances(snapshots: Snapshots, generator: torch.Generator) -> Tensor:
-    r""":math:`W_2^2` (T - 1,) between consecutive populations, of at most ``N_BOUND`` cells each."""
+    r""":math:`W_2^2` (T - 1,) between consecutive populations, of at most ``N_BOUND`` cells each, drawn by weight."""
+    from scipy.optimize import linear_sum_assignment
+
+    n = min(N_BOUND, *map(len, snapshots.positions))
+    cells = [draw_one(snapshots, k, n, generator).double().cpu() for k in range(len(snapshots.times))]
     out = []
-    for k in range(len(snapshots.times) - 1):
-        ends = []
-        for j in (k, k + 1):
-            i = sample_index(len(snapshots.positions[j]), N_BOUND, generator)
-            w = snapshots.weights_of(j, i)
-            x = snapshots.positions[j][i]
-            ends.append((x, uniform(x) if w is None else w / w.sum()))
-        (x, a), (y, b) = ends
-        c = cost(x, y, 2)
-        coupling, _, _ = plan(c, a, b, 1e-2 * float(c.median()))
-        out.append(2 * (coupling * c).sum())
-    return torch.stack(out)
+    for x, y in pairwise(cells):
+        c = torch.cdist(x, y).square()
+        rows, columns = linear_sum_assignment(c.numpy())
+        out.append(float(c[rows, columns].mean()))
+    return torch.tensor(out, device=snapshots.times.device)

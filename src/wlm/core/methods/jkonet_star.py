@@ -46,8 +46,8 @@ class JKOnetStar(Method):
     time_varying
         Let the potential depend on time; with ``solver="neural"`` only.
     solver
-        ``"ridge"`` solves for polynomials and Gaussian bumps in closed form, in a second or so; ``"neural"`` trains
-        the networks of :class:`~wlm.core.methods.ijkonet.IJKOnet`.
+        ``"ridge"`` solves for polynomials and Gaussian bumps in closed form, which is one step whatever ``n_steps``
+        says; ``"neural"`` trains the networks of :class:`~wlm.core.methods.ijkonet.IJKOnet`.
     ridge
         Penalty of the closed form, relative to the mean square of the features' slopes.
     n_steps, lr, batch_size, width, ema
@@ -146,6 +146,7 @@ class Regression:
                 "target": -(y[columns] - x[rows]) / tau,
                 "mass": mass.float(),
                 "others": y,
+                "shares": b,
             }
             if model.diffusion is not None:
                 part["score"] = score(y, b)[columns]
@@ -166,8 +167,9 @@ class Regression:
             if model.potential is not None:
                 error = error + model.potential.gradient(y, t)
             if model.interaction is not None:
-                others = part["others"][sample_index(len(part["others"]), N_OTHERS, generator)]
-                error = error + model.interaction.gradient(y[:, None] - others, t).mean(1)
+                j = torch.multinomial(part["shares"], N_OTHERS, replacement=True, generator=generator)
+                z = y[:, None] - part["others"][j]
+                error = error + pair_mean(model.interaction.gradient(z, t), z, 1)
             if model.diffusion is not None:
                 error = error + model.diffusion * part["score"][i]
             total = total + error.square().sum(-1).mean()
@@ -188,8 +190,12 @@ class Regression:
                 y, mass = part["y"][i], part["mass"][i].double()
                 columns = [v.design(y)] if isinstance(v, Features) else []
                 if isinstance(w, Features):
-                    others = part["others"][:: max(1, len(part["others"]) // N_OTHERS)]
-                    columns.append(torch.stack([w.design(y - other) for other in others]).mean(0))
+                    some = torch.linspace(0, len(part["others"]) - 1, N_OTHERS, device=y.device).round().long().unique()
+                    pull, total = torch.zeros_like(w.design(y)), torch.zeros_like(y[:, :1, None])
+                    for other, share in zip(part["others"][some], part["shares"][some], strict=True):
+                        here = share * (y != other).any(-1).to(y)[:, None, None]  # a cell does not pull itself
+                        pull, total = pull + here * w.design(y - other), total + here
+                    columns.append(pull / total)
                 if model.diffusion is not None:
                     columns.append(part["score"][i].unsqueeze(-1))
                 design = torch.cat(columns, -1).double()
@@ -216,6 +222,17 @@ class Regression:
 
 #: Smallest diffusion of a closed-form solution, in standard units: softplus has no zero.
 DIFFUSION_FLOOR = 1e-4
+
+
+def pair_mean(values: Tensor, z: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Mean over ``dim`` of ``values`` at the differences ``z`` (..., d), those of a cell with itself left out.
+
+    Batches drawn by weight, or from few cells, have the same cell twice.
+    """
+    other = (z != 0).any(-1).to(z)
+    if values.ndim == z.ndim:
+        other = other.unsqueeze(-1)
+    return (other * values).sum(dim) / other.sum(dim).clamp_min(1.0)
 
 
 def score(y: Tensor, b: Tensor) -> Tensor:
