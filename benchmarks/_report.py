@@ -54,6 +54,7 @@ def options(pairs: list[str]) -> dict[str, Any]:
 def prepare() -> None:
     """One thread per process, and only warnings from the package."""
     torch.set_num_threads(1)
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # scanpy's preprocessing would set that of torch as well
     logger.setLevel(logging.WARNING)
     # The real data of a checkout that has them beside it are used without a download.
     beside = Path(__file__).parents[2] / "shared" / "data"

@@ -1,6 +1,10 @@
 """Shared cells. Real ones come from ``../shared/data`` or the folder in WLM_TEST_DATA."""
 
 import os
+
+# One thread a worker, and the same numbers everywhere. numba, in scanpy's preprocessing, would set that of torch too.
+os.environ["NUMBA_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import matplotlib

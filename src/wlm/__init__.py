@@ -4,13 +4,15 @@ Submodules load on first use (SPEC 1), so that ``wlm.core`` works where only tor
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["core", "datasets", "pl", "pp", "tl"]
+__all__ = ["core", "datasets", "load", "pl", "pp", "tl"]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return importlib.import_module("wlm._load").load
     if name in __all__:
         return importlib.import_module(f"wlm.{name}")
     raise AttributeError(f"module 'wlm' has no attribute {name!r}")

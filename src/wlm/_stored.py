@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,21 +17,25 @@ from numpy.typing import NDArray
 import wlm
 from wlm._adata import read_times
 from wlm._conditions import select_condition
+from wlm._logging import logger
 from wlm._mudata import get_source, get_target, having
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.populations import Units
 
-#: Version of the layout of ``uns[key]``.
-FORMAT = 1
+#: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
+FORMAT = 2
 
 
 def conditions(uns: Any) -> dict[str, str]:
     """The key of the fit of each condition, if ``uns`` lists such fits; empty otherwise."""
     if not isinstance(uns, Mapping) or "condition_key" not in uns:
         return {}
-    values, keys = (np.asarray(uns[name], dtype=object).tolist() for name in ("conditions", "keys"))
-    return dict(zip(map(str, values), map(str, keys), strict=True))
+    try:
+        values, keys = (np.asarray(uns[name], dtype=object).tolist() for name in ("conditions", "keys"))
+        return dict(zip(map(str, values), map(str, keys), strict=True))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the list of fits by condition is damaged ({error}); run wlm.tl.fit again") from None
 
 
 def group_of(uns: Any) -> str | None:
@@ -41,8 +46,23 @@ def group_of(uns: Any) -> str | None:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A further model of an ensemble, and how it moves cells of the first training time.
+
+    ``times`` (T,), the observed ones from then on; ``positions`` and ``velocities`` (T, n, d); ``mass`` (n,), weights
+    of the cells, or None.
+    """
+
+    dynamics: Dynamics
+    times: NDArray[np.float64]
+    positions: NDArray[np.float32]
+    velocities: NDArray[np.float32]
+    mass: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
 class StoredFit:
-    """A fit read back from ``uns[key]``."""
+    """A fit read back from ``uns[key]``; ``others`` are further models of an ensemble."""
 
     key: str
     dynamics: Dynamics
@@ -54,6 +74,7 @@ class StoredFit:
     use_rep: str
     n_dims: int
     uns: Mapping[str, Any]
+    others: tuple[Member, ...] = ()
 
     @property
     def condition(self) -> Mapping[str, Any] | None:
@@ -130,12 +151,29 @@ def read_fit(adata: Any, key: str) -> StoredFit:
     if several:
         choice = " or ".join(f"key={k!r}" for k in several.values())
         raise ValueError(f"uns[{key!r}] stands for a fit of each condition; choose one: {choice}")
-    if int(uns["format"]) > FORMAT:
+    return parse_fit(key, uns)
+
+
+def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
+    """The fit that ``uns``, stored or to be stored under ``key``, describes; see :func:`read_fit`."""
+    again = f"restore uns[{key!r}] from the file that it was saved in, or run wlm.tl.fit again"
+    try:
+        version = int(uns["format"])
+        if version < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"uns[{key!r}] is damaged (format {uns['format']!r}); {again}") from None
+    if version > FORMAT:
         raise ValueError(
-            f"uns[{key!r}] has format {uns['format']}, written by wlm {uns.get('version', '?')}; "
+            f"uns[{key!r}] has format {version}, written by wlm {uns.get('version', '?')}; "
             f"this is wlm {wlm.__version__}, which reads up to {FORMAT}: update wlm"
         )
+    if (version >= 2 or "checksum" in uns) and uns.get("checksum") != checksum(uns):
+        raise ValueError(f"uns[{key!r}] is damaged: it is not what wlm.tl.fit wrote there; {again}")
+    if version >= 2 and "weights" not in uns:
+        raise ValueError(f"uns[{key!r}] was stored without its model; run wlm.tl.fit again with store_model=True")
     try:
+        uns = _migrate(uns)
         method = METHODS[str(uns["method"])].from_options(json.loads(uns["config"]))
         spec = Spec(**json.loads(uns["spec"]))
         time, rep = uns["time"], uns["representation"]
@@ -145,15 +183,26 @@ def read_fit(adata: Any, key: str) -> StoredFit:
             float(time["origin"]),
             float(time["scale"]),
         )
-        with torch.random.fork_rng(devices=[]):
-            model = method.build(spec)
-        state = {name: torch.as_tensor(np.array(uns["weights"][name.replace(".", "_")])) for name in model.state_dict()}
-        model.load_state_dict(state)
+
+        def dynamics(weights: Mapping[str, Any]) -> Dynamics:
+            with torch.random.fork_rng(devices=[]):
+                model = method.build(spec)
+            state = {name: torch.as_tensor(np.array(weights[name.replace(".", "_")])) for name in model.state_dict()}
+            model.load_state_dict(state)
+            return Dynamics(model.eval(), method, spec, units)
+
         observed = np.asarray(time["values"], dtype=np.float64)
         training = observed[~np.isin(observed, np.asarray(time["holdout"], dtype=np.float64))]
+        ensemble = uns.get("ensemble", {})
+        mass = np.asarray(ensemble["mass"], dtype=np.float64) if "mass" in ensemble else None
+        later = observed[observed >= training[0]]
+        others = tuple(
+            Member(dynamics(m["weights"]), later, np.asarray(m["positions"]), np.asarray(m["velocities"]), mass)
+            for m in (ensemble["models"][str(i)] for i in range(1, len(ensemble.get("models", {})) + 1))
+        )
         return StoredFit(
             key,
-            Dynamics(model.eval(), method, spec, units),
+            dynamics(uns["weights"]),
             str(time["key"]),
             observed,
             training,
@@ -162,21 +211,85 @@ def read_fit(adata: Any, key: str) -> StoredFit:
             str(rep["key"]),
             int(rep["n_dims"]),
             uns,
+            others,
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"uns[{key!r}] is damaged ({reason}); run wlm.tl.fit again") from error
+        raise ValueError(f"uns[{key!r}] is damaged ({reason}); {again}") from error
+
+
+def _migrate(uns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a fit of an older format would hold in this one."""
+    if int(uns["format"]) == 1:  # without a fingerprint of all cells: changes are noticed in some of them only
+        uns = {**uns, "format": 2, "representation": {**uns["representation"], "fingerprint": ""}}
+    return uns
+
+
+def seal(uns: Mapping[str, Any]) -> dict[str, Any]:
+    """``uns`` with its checksum."""
+    return {**uns, "checksum": checksum(uns)}
+
+
+def checksum(uns: Mapping[str, Any]) -> str:
+    """A hash of all that a fit holds, which is the same after a round-trip through a file.
+
+    Files turn numbers without dimensions into Python's, and text into one of several kinds of arrays.
+    """
+    digest = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for k in sorted(value, key=str):
+                if name or k != "checksum":
+                    add(f"{name}/{k}", value[k])
+            return
+        array = np.asarray(value)
+        digest.update(f"{name} {array.shape}".encode())
+        if array.dtype.kind in "biuf":
+            digest.update(array.astype("<f8").tobytes())
+        else:
+            digest.update("\0".join(map(str, np.asarray(value, dtype=object).ravel().tolist())).encode())
+
+    try:
+        add("", uns)
+    except (TypeError, ValueError, AttributeError) as error:
+        return f"none ({error})"  # what wlm.tl.fit never stores
+    return digest.hexdigest()
+
+
+def fingerprint(names: pd.Index, x: NDArray[np.float32]) -> str:
+    """A hash of which cells there are and where, whatever their order."""
+    texts = names.to_numpy(dtype=object).astype(str)
+    order = np.argsort(texts, kind="stable")
+    digest = hashlib.sha256("\0".join(texts[order]).encode())
+    cells = digest.hexdigest()[:16]
+    digest.update(np.ascontiguousarray(x[order], dtype="<f4").tobytes())
+    return f"{cells} {digest.hexdigest()[:32]}"
 
 
 def check_representation(adata: ad.AnnData, fit: StoredFit, x: NDArray[np.float32]) -> None:
-    """Refuse an object whose coordinates are not those the fit was made on."""
+    """Refuse an object whose coordinates are not those the fit was made on; warn if it is stale otherwise."""
     rep = fit.uns["representation"]
+    now, then = fingerprint(adata.obs_names, x), str(rep["fingerprint"])
+    if now == then:
+        return
     index = adata.obs_names.get_indexer(pd.Index(np.asarray(rep["cells"], dtype=object)))
     here = index >= 0
-    if not here.any():
-        return
-    if not np.allclose(x[index[here]], np.asarray(rep["positions"])[here], rtol=1e-4, atol=1e-4 * float(rep["scale"])):
+    old = np.asarray(rep["positions"])[here]
+    if not np.allclose(x[index[here]], old, rtol=1e-4, atol=1e-4 * float(rep["scale"])):
         raise ValueError(
             f"obsm[{fit.use_rep!r}] is not the representation that uns[{fit.key!r}] was fitted on "
             "(cells of the same name have other coordinates); restore it, or run wlm.tl.fit again"
         )
+    if not then:
+        return  # of a format that did not note all cells
+    if now.split(" ")[0] == then.split(" ")[0]:
+        found = "cells of the same names, whose coordinates are not all the same"
+    else:
+        found = f"other cells than these {adata.n_obs}, from which predictions start"
+    logger.warning(
+        "uns[%r] is stale: it was fitted on %d cells, %s; for a fit to what is here, run wlm.tl.fit again",
+        fit.key,
+        int(rep["n_obs"]),
+        found,
+    )

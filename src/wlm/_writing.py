@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import wlm
 from wlm._adata import Cells, is_lazy
 from wlm._genes import make_receipt
-from wlm._stored import FORMAT, conditions, group_of
+from wlm._stored import FORMAT, conditions, fingerprint, group_of, seal
+from wlm.core.dynamics import Dynamics
 from wlm.core.prediction import Rollout
 from wlm.core.training import Fit
 
@@ -22,24 +23,25 @@ from wlm.core.training import Fit
 N_FINGERPRINT = 64
 #: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
 FIELDS = ("velocity", "force", "next")
-COLUMNS = ("potential", "velocity_agreement")
+COLUMNS = ("potential", "velocity_agreement", "spread")
 
 
 def describe_fit(
     adata: ad.AnnData,
     cells: Cells,
-    fit: Fit,
-    rollout: Rollout,
+    models: Sequence[tuple[Fit, Rollout]],
     params: dict[str, Any],
     velocity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What ``uns[key]`` is to hold of a fit to the ``cells`` of ``adata``; nothing is written.
 
-    ``velocity`` is what :func:`wlm._calibration.calibrate` noted.
+    ``models`` are the fits of an ensemble with their rollouts, ``velocity`` is what
+    :func:`wlm._calibration.calibrate` noted.
     """
+    fit, rollout = models[0]
     dynamics = fit.dynamics
     units = dynamics.units
-    fingerprint = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
+    some = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
     # X on disk is not read for this: decoding then looks for the receipt when it is asked for.
     decodable = cells.use_rep == "X_pca" and not is_lazy(adata)
     receipt = make_receipt(adata, cells.x.shape[1]) if decodable else None
@@ -66,15 +68,14 @@ def describe_fit(
             "n_obs": len(cells.names),
             "location": np.asarray(units.location, dtype=np.float64),
             "scale": units.length,
-            "cells": cells.names[fingerprint].to_numpy(dtype=object),
-            "positions": cells.x[fingerprint],
+            "fingerprint": fingerprint(cells.names, cells.x),
+            "cells": cells.names[some].to_numpy(dtype=object),
+            "positions": cells.x[some],
             **decoding,
         },
         "spec": json.dumps(asdict(dynamics.spec)),
-        "weights": {
-            name.replace(".", "_"): value.detach().cpu().numpy().astype(np.float32)
-            for name, value in dynamics.model.state_dict().items()
-        },
+        "weights": _weights(dynamics),
+        **({} if len(models) == 1 else {"ensemble": _ensemble(cells, models)}),
         "history": dict(fit.history),
         "rollout": {
             "times": rollout.times,
@@ -84,6 +85,32 @@ def describe_fit(
         },
         **({} if velocity is None else {"velocity": {k: v for k, v in velocity.items() if k != "cells"}}),
         **dynamics.rates(),
+    }
+
+
+def _weights(dynamics: Dynamics) -> dict[str, NDArray[np.float32]]:
+    return {
+        name.replace(".", "_"): value.detach().cpu().numpy().astype(np.float32)
+        for name, value in dynamics.model.state_dict().items()
+    }
+
+
+def _ensemble(cells: Cells, models: Sequence[tuple[Fit, Rollout]]) -> dict[str, Any]:
+    """The models but the first: weights, and the rollout at the observed times, which brings velocities there."""
+    rates = [fit.dynamics.rates() for fit, _ in models]
+    first = models[0][1]
+    at = [int(np.argmin(np.abs(first.times - t))) for t in cells.observed[cells.observed >= first.times[0]]]
+    return {
+        **{name: np.array([r[name] for r in rates]) for name in rates[0]},
+        **({} if first.weights is None else {"mass": np.asarray(first.weights)}),
+        "models": {
+            str(i): {
+                "weights": _weights(fit.dynamics),
+                "positions": rollout.positions[at],
+                "velocities": rollout.velocities[at],
+            }
+            for i, (fit, rollout) in enumerate(models[1:], start=1)
+        },
     }
 
 
@@ -104,7 +131,7 @@ def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, A
     for name in COLUMNS:
         if name not in fields:
             _drop(target.obs, f"{key}_{name}")  # of a fit with velocities that is replaced by one without
-    target.uns[key] = uns
+    target.uns[key] = seal(uns)
     for name in columns:
         target.obs[f"{key}_{name}"] = fields[name]
     for name in FIELDS:
@@ -159,7 +186,7 @@ def write_conditions(
     for value, (_, uns, _) in fits.items():
         condition = {"key": condition_key, "value": value, "group": key}
         target.uns.pop(f"{keys[value]}_diagnosis", None)
-        target.uns[keys[value]] = uns | {"params": uns["params"] | {"condition": condition}}
+        target.uns[keys[value]] = seal(uns | {"params": uns["params"] | {"condition": condition}})
         written += [f"uns[{keys[value]!r}]", *_write_r2(target, keys[value], uns)]
     return written
 

@@ -7,7 +7,8 @@ import pytest
 import scanpy as sc
 
 import wlm
-from wlm.pl._trend import quantiles
+from wlm._stored import seal
+from wlm.core.uncertainty import quantiles
 
 GENES = ["gene000", "gene003", "gene006"]
 
@@ -62,6 +63,7 @@ def test_trend_at_training_times_is_that_of_the_decoded_cells(fitted):
 
 def test_titles_labels_and_legend(fitted):
     fitted.uns["wlm"]["representation"]["r2"][9] = 0.05
+    fitted.uns["wlm"] = seal(fitted.uns["wlm"])
     figure = wlm.pl.genes(fitted, [*GENES, "gene009"], return_fig=True)
     r2 = fitted.var["wlm_decode_r2"]
     assert [a.get_title() for a in figure.axes] == [

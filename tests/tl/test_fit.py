@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wlm
+from wlm._stored import seal
 
 
 def snapshot(adata):
@@ -330,6 +331,7 @@ def test_momentum_option_holds_for_carried_and_not_for_measured_velocities(cells
     for name in weights:
         if name.startswith("potential_energy"):  # without force, cells move by their velocity alone
             weights[name] = np.zeros_like(weights[name])
+    cells.uns["wlm"] = seal(cells.uns["wlm"])
     rest, moving = (wlm.tl.predict(cells, 9.0, from_time=t) for t in (1, 2))
     x = cells[rest.obs["origin"]].obsm["X_pca"]
     assert np.allclose(rest.obsm["X_pca"], x, atol=1e-4)

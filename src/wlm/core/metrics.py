@@ -60,8 +60,17 @@ def mmd(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> f
     return float(signed @ kernel @ signed)
 
 
+def energy(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> float:
+    r"""Energy distance :math:`2 E|x - y| - E|x - x'| - E|y - y'|`, biased (pairs of a cell with itself count)."""
+    from scipy.spatial.distance import cdist
+
+    both = np.concatenate([x, y]).astype(np.float64)
+    signed = np.concatenate([_share(a, len(x)), -_share(b, len(y))])
+    return float(-signed @ cdist(both, both) @ signed)
+
+
 #: Metrics by name.
-METRICS: dict[str, Callable[..., float]] = {"w1": w1, "w2": w2, "mmd": mmd}
+METRICS: dict[str, Callable[..., float]] = {"w1": w1, "w2": w2, "mmd": mmd, "energy": energy}
 
 
 def coupling(

@@ -1,20 +1,36 @@
-"""The one training loop: seeds, progress, averaging, NaN checks and history, for every method."""
+"""The one training loop: seeds, progress, averaging, faults and history, for every method."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wlm.core import checkpoint as checkpoints
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods._base import DivergenceError, Method, Spec
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
 BLUR = 0.1
+#: States that are kept in the course of a training, to go back to.
+N_STATES = 20
+#: Times that a training goes back to its last good state, and what this does to the learning rates.
+MAX_RESTARTS, SLOWER = 3, 0.3
+#: Smallest batch that is tried when a device runs out of memory.
+MIN_BATCH = 32
+
+if hasattr(os, "register_at_fork"):
+    # A forked process inherits the OpenMP pool of its parent without its threads, and would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TrainingError(RuntimeError):
@@ -23,10 +39,15 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Fit:
-    """Result of a training run: the dynamics, and what was logged on the way (arrays of one length)."""
+    """Result of a training run.
+
+    The dynamics, what was logged on the way (arrays of one length), and the number of steps that were made: fewer
+    than asked for if it was interrupted.
+    """
 
     dynamics: Dynamics
     history: dict[str, NDArray[np.float32]]
+    n_steps: int
 
 
 def train(
@@ -36,8 +57,13 @@ def train(
     seed: int = 0,
     device: str | torch.device = "cpu",
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_interrupt: str = "raise",
+    checkpoint: Path | None = None,
 ) -> Fit:
     """Fit ``method`` to ``populations``.
+
+    When the loss is no longer finite, training goes back to its last good state and on with smaller steps; when
+    the device runs out of memory, with smaller batches. Both are warned about.
 
     Parameters
     ----------
@@ -51,6 +77,11 @@ def train(
         Where to train.
     on_step
         Called after every step with its number (from 1) and its scalars, for progress bars.
+    on_interrupt
+        What a KeyboardInterrupt does: ``"raise"``, or ``"keep"`` the model of the last step.
+    checkpoint
+        File that the state is written to, now and then and in the end. If it is there, training goes on from it, to
+        the same result. It is for whoever called to delete it.
 
     Returns
     -------
@@ -59,12 +90,15 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is no longer finite.
+        If the loss is not finite again and again.
+    ValueError
+        If the checkpoint is damaged, or of another training.
     """
     method.check(has_velocity=populations.velocities is not None)
     device = torch.device(device)
     units = Units.of(populations)
     snapshots = Snapshots.of(populations, units, device)
+    run = _fingerprint(snapshots, method, seed)
     generator = torch.Generator(device).manual_seed(seed)
     spec = Spec(
         n_dims=populations.n_dims,
@@ -78,29 +112,107 @@ def train(
         model = method.build(spec).to(device)
     state = method.init(model, spec, snapshots, generator)
     average = [p.detach().clone() for p in model.parameters()]
-    every = max(1, method.n_steps // 500)
     logged: list[dict[str, float]] = []
-    for step in range(1, method.n_steps + 1):
-        try:
-            scalars = method.step(model, spec, state)
-        except DivergenceError as error:
-            raise TrainingError(f"step {step} of {method.n_steps}: {error}") from None
-        bad = [k for k, x in scalars.items() if not np.isfinite(x)]
-        if bad:
-            raise TrainingError(
-                f"{bad[0]} became {scalars[bad[0]]} at step {step} of {method.n_steps}; "
-                f"try a smaller learning rate (lr={(getattr(method, 'lr', None) or 1e-3) / 4:g})"
+    step, restarts = 0, 0
+    every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
+
+    def capture() -> dict[str, Any]:
+        parts = {"model": model, "optimizer": state.optimizer, "generator": generator, "extra": state.extra}
+        numbers = {"step": step, "restarts": restarts, "batch_size": getattr(method, "batch_size", 0)}
+        return {"run": run, **numbers, **checkpoints.capture({**parts, "average": average, "logged": logged})}
+
+    def restore(saved: dict[str, Any]) -> None:
+        nonlocal step, restarts, average, logged
+        for part, name in ((model, "model"), (state.optimizer, "optimizer"), (generator, "generator")):
+            checkpoints.restore(part, saved[name], device)
+        state.extra = checkpoints.restore(state.extra, saved["extra"], device)
+        average = checkpoints.restore(None, saved["average"], device)
+        logged = checkpoints.restore(None, saved["logged"], device)
+        step, restarts, state.skipped = saved["step"], saved["restarts"], 0
+
+    good = capture()
+    if checkpoint is not None and checkpoint.exists():
+        good = checkpoints.read(checkpoint)
+        if not isinstance(good, dict) or good.get("run") != run:
+            raise ValueError(
+                f"{str(checkpoint)!r} is the checkpoint of another fit (other cells, options or seed); delete it, "
+                "or name another file"
             )
-        # The average forgets its start: early on it follows the weights closely.
-        decay = min(method.ema, step / (step + 9))
-        with torch.no_grad():
-            torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)
-        if step % every == 0 or step == method.n_steps:
-            logged.append({"step": step, **scalars})
-        if on_step is not None:
-            on_step(step, scalars)
+        restore(good)
+        if good["batch_size"]:
+            method = replace(method, batch_size=good["batch_size"])  # type: ignore[call-arg]
+    try:
+        while step < method.n_steps:
+            try:
+                scalars = method.step(model, spec, state)
+            except DivergenceError as error:
+                raise TrainingError(f"step {step + 1} of {method.n_steps}: {error}") from None
+            except torch.cuda.OutOfMemoryError as error:
+                restore(good)
+                method = _smaller_batches(method, error)
+                continue
+            bad = [k for k, x in scalars.items() if not np.isfinite(x)]
+            if bad:
+                found = f"{bad[0]} became {scalars[bad[0]]} at step {step + 1} of {method.n_steps}"
+                if restarts == MAX_RESTARTS:
+                    lower = (getattr(method, "lr", None) or 1e-3) * SLOWER**MAX_RESTARTS
+                    raise TrainingError(
+                        f"{found}, for the {restarts + 1}th time; try a smaller learning rate (lr={lower:g})"
+                    )
+                failures = restarts + 1
+                restore(good)
+                restarts = failures
+                checkpoints.slow_down([state.optimizer, state.extra], SLOWER)
+                warnings.warn(f"{found}; going back to step {step} with lower learning rates", stacklevel=2)
+                good = capture()
+                continue
+            step += 1
+            # The average forgets its start: early on it follows the weights closely.
+            decay = min(method.ema, step / (step + 9))
+            with torch.no_grad():
+                torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)
+            if step % every == 0 or step == method.n_steps:
+                logged.append({"step": step, **scalars})
+            if (step % keep == 0 or step == method.n_steps) and not state.skipped:
+                good = capture()
+                if checkpoint is not None:
+                    try:
+                        checkpoints.write(checkpoint, good)
+                    except OSError as error:  # a full disk is no reason to lose the training as well
+                        warnings.warn(f"no checkpoint is written any more: {error}", stacklevel=2)
+                        checkpoint = None
+            if on_step is not None:
+                on_step(step, scalars)
+    except KeyboardInterrupt:
+        if on_interrupt != "keep" or not logged:
+            raise
+        warnings.warn(
+            f"interrupted after {step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
+        )
     with torch.no_grad():
         for p, mean in zip(model.parameters(), average, strict=True):
             p.copy_(mean)
     history = {k: np.array([row[k] for row in logged], dtype=np.float32) for k in logged[0]}
-    return Fit(Dynamics(model.eval(), method, spec, units), history)
+    return Fit(Dynamics(model.eval(), method, spec, units), history, step)
+
+
+def _smaller_batches(method: Method, error: Exception) -> Method:
+    """The method with half the batch, or an error where that does not help."""
+    size = getattr(method, "batch_size", 0)
+    if size // 2 < MIN_BATCH:
+        raise TrainingError(
+            f"the device ran out of memory with batches of {size} cells; choose device='cpu', or fewer dimensions "
+            f"(n_dims) ({str(error).splitlines()[0]})"
+        ) from error
+    torch.cuda.empty_cache()
+    warnings.warn(f"the device ran out of memory; going on with batches of {size // 2} cells, not {size}", stacklevel=3)
+    return replace(method, batch_size=size // 2)  # type: ignore[call-arg]
+
+
+def _fingerprint(snapshots: Snapshots, method: Method, seed: int) -> str:
+    """A hash of everything that determines a training."""
+    digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
+    for x in [snapshots.times, *snapshots.positions, *(snapshots.velocities or []), *(snapshots.weights or [])]:
+        digest.update(str(tuple(x.shape)).encode())
+        digest.update(x.cpu().numpy().tobytes())
+    return digest.hexdigest()

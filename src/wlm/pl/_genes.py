@@ -21,8 +21,9 @@ from wlm._adata import is_lazy, read_labels, read_weights
 from wlm._genes import Receipt, decode, explains, get_matrix, read_receipt
 from wlm._random import RNG, as_seed
 from wlm._stored import StoredFit, open_fit
+from wlm.core.uncertainty import quantiles
 from wlm.pl._basis import OBSERVED, PREDICTED, finish
-from wlm.pl._trend import Floats, quantiles, trend
+from wlm.pl._trend import Floats, trend
 from wlm.tl import predict
 
 #: Median of observed cells.

@@ -1,8 +1,8 @@
-"""Cells through observed and unseen times, and quantiles over them."""
+"""Cells through observed and unseen times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anndata as ad
@@ -63,14 +63,3 @@ def trend(
             w = predicted.obs[weight_key].to_numpy()[here] if weight_key in predicted.obs else None
             populations.append(Population(t, False, predicted.obsm[fit.use_rep][here], w))
     return sorted(populations, key=lambda p: p.time)
-
-
-def quantiles(values: NDArray[np.floating], q: Sequence[float], w: Floats | None = None) -> Floats:
-    """Quantiles (len(q), k) of ``values`` (n, k), of cells with weights ``w`` (n,)."""
-    if w is None:
-        return np.quantile(values, q, axis=0)
-    order = np.argsort(values, axis=0)
-    # A cell stands in the middle of its share of the weight.
-    rank = (np.cumsum(w[order], axis=0) - 0.5 * w[order]) / w.sum()
-    ordered = np.take_along_axis(values, order, axis=0)
-    return np.stack([np.interp(q, r, v) for r, v in zip(rank.T, ordered.T, strict=True)], axis=1)

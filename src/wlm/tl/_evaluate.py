@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, read_cells, read_holdout
+import wlm
+from wlm._adata import Cells, read_cells, read_column, read_holdout
 from wlm._calibration import calibrate, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger, quiet
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
+from wlm._stored import fingerprint
+from wlm.core import checkpoint as checkpoints
 from wlm.core.methods import METHODS
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
+from wlm.core.uncertainty import band, coverage
 from wlm.tl._fit import fit, get_device, get_method
 from wlm.tl._predict import predict
 
-#: Positions (n, d) and weights (n,), or None.
-Population = tuple[np.ndarray, np.ndarray | None]
 #: What a model is compared with: copying a neighbour, or interpolating between both.
 BASELINES = ("previous", "next", "ot_midpoint")
+#: Neighbours by which predicted cells get their labels.
+N_NEIGHBOURS = 15
+#: Most cells a side in the samples that intervals are taken from.
+N_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells: positions ``x`` (n, d), weights ``w`` (n,) or None, ``labels`` (n,) or None.
+
+    ``limits`` (2, d) are those within which a prediction says that cells are; by default the central 95 % of them.
+    """
+
+    x: np.ndarray
+    w: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    limits: np.ndarray | None = field(default=None, compare=False)
+
+    def some(self, i: np.ndarray) -> Population:
+        """The cells ``i`` (m,)."""
+        w, labels = (None if a is None else a[i] for a in (self.w, self.labels))
+        return Population(self.x[i], w, labels, self.limits)
+
+    def shares(self, names: Sequence[str]) -> np.ndarray:
+        """Share of each label (len(names),)."""
+        return np.array([np.average(self.labels == name, weights=self.w) for name in names])
+
+
+def _composition(predicted: Population, observed: Population) -> float:
+    names = sorted({*observed.labels, *predicted.labels})  # type: ignore[misc]
+    return float(np.abs(predicted.shares(names) - observed.shares(names)).sum() / 2)
+
+
+def _covered(predicted: Population, observed: Population) -> float:
+    limits = band(predicted.x[None], predicted.w) if predicted.limits is None else predicted.limits
+    return coverage(observed.x, limits, observed.w)
+
+
+#: Metrics by name, of two populations.
+SCORES: dict[str, Any] = {
+    **{name: lambda p, o, d=distance: d(p.x, o.x, p.w, o.w) for name, distance in METRICS.items()},
+    "coverage": _covered,
+    "composition": _composition,
+}
 
 
 def evaluate(
@@ -45,19 +96,24 @@ def evaluate(
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
+    label_key: str | None = None,
     nan: str = "raise",
     condition_key: str | None = None,
     mod: str | None = None,
     device: str = "auto",
+    n_models: int = 1,
     max_cells: int = 5000,
+    n_boot: int = 100,
+    cache: str | os.PathLike[str] | None = None,
     **method_options: Any,
 ) -> pd.DataFrame:
     """Hold out times one by one, fit on the others, and score the predictions.
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, nan, mod, device, **method_options
-        As for :func:`wlm.tl.fit`.
+    adata, time_key, use_rep, n_dims, nan, mod, device, n_models, **method_options
+        As for :func:`wlm.tl.fit`. With several ``n_models`` the cells of the first are scored, and ``"coverage"`` is
+        that of the band of all.
     velocity_key, velocity_scale, weight_key, condition_key
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
@@ -66,11 +122,17 @@ def evaluate(
         ``{"wlm": {"n_steps": 400}, "ijkonet": {"energy": "V+U"}}``. Beside a method that takes velocities, those
         that do not are fitted without.
     holdout
-        ``"each"`` holds out every time between the first and the last, one at a time; or the times to
-        hold out one at a time, observed in every condition. The last time is scored as a forecast.
+        ``"each"`` holds out every time between the first and the last, one at a time, ``"all"`` also the last, which
+        is then a forecast; or the times to hold out one at a time, observed in every condition.
     metrics
-        Any of ``"w1"``, ``"w2"`` (exact optimal transport) and ``"mmd"`` (see :mod:`wlm.core.metrics`),
-        in ``use_rep`` units.
+        Any of ``"w1"``, ``"w2"`` (exact optimal transport), ``"mmd"`` and ``"energy"`` (see
+        :mod:`wlm.core.metrics`), in ``use_rep`` units; ``"coverage"``, the share of the observed coordinates within the
+        band that holds 95 % of the predicted ones (0.95 is right, less is overconfident); and ``"composition"``, with
+        ``label_key``. The first one decides the verdict.
+    label_key
+        Column of ``obs`` with labels such as cell types, for ``"composition"``: predicted cells get the label of
+        most of their 15 nearest cells of the other times, and the score is half the sum of absolute differences
+        between the shares of the labels, predicted and observed (0 to 1).
     baselines
         Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``ot_midpoint``
         (their linear optimal-transport interpolation at the right fraction of time) and ``floor``
@@ -79,28 +141,50 @@ def evaluate(
     seeds
         Fits per held-out time.
     n_jobs
-        Fits to run at the same time, through joblib; -1 is one for each core.
+        Fits to run at the same time, through joblib; -1 is one for each core. With 1 they run as
+        ``joblib.parallel_config`` says, on the workers of a cluster for example (``backend="dask"``), else one by one.
     rng
         Seed, numpy Generator or SeedSequence.
     max_cells
         Score at most this many cells a side; exact transport takes seconds at 5000.
+    n_boot
+        Random half samples of the cells (at most 500 a side) to take intervals of differences from; 0 for none.
+    cache
+        Folder for finished fits: the same call, made again after it was interrupted, or with more methods, seeds or
+        times, makes only the fits that it lacks. It is made if need be; delete it when done.
 
     Returns
     -------
     One row per held-out time, model and seed, with the columns ``time``, ``model``, ``seed``,
-    ``n_observed``, ``n_predicted`` and the metrics; with ``condition_key``, first ``condition``. ``attrs["verdict"]``
-    says in words whether the model beats the best baseline (a line for each condition), ``attrs["seconds"]``
-    how long a fit took on average.
+    ``n_observed``, ``n_predicted`` and the metrics; with ``condition_key``, first ``condition``.
+
+    ``attrs["verdict"]`` says in words whether the model beats the best baseline (a line for each condition);
+    ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
+    the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
+    ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
+    ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
+    The interval says what other cells of the same samples would change; that time points, animals or batches differ
+    is not in it. ``attrs["seconds"]`` is how long a fit took on average. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------
     KeyError, ValueError, TypeError
         As for :func:`wlm.tl.fit`; before any fit starts.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    unknown = sorted(set(metrics) - set(SCORES))
     if unknown or not metrics:
-        raise ValueError(f"metrics must be among {sorted(METRICS)}, found {list(metrics)}")
-    for name, value, least in (("seeds", seeds, 1), ("max_cells", max_cells, 2)):
+        raise ValueError(f"metrics must be among {sorted(SCORES)}, found {list(metrics)}")
+    if ("composition" in metrics) != (label_key is not None):
+        raise ValueError("the metric 'composition' and label_key (a column of obs with cell types) need each other")
+    if metrics[0] == "coverage" and baselines:
+        raise ValueError("'coverage' is not better for being larger or smaller; put a distance first in metrics")
+    for name, value, least in (
+        ("seeds", seeds, 1),
+        ("max_cells", max_cells, 2),
+        ("n_models", n_models, 1),
+        ("n_boot", n_boot, 0),
+    ):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
     methods = _methods(method, method_options, has_velocity=velocity_key is not None)
@@ -113,7 +197,11 @@ def evaluate(
         "weight_key": weight_key,
         "nan": nan,
     }
-    source = get_source(adata, mod, columns=[time_key, weight_key, condition_key], arrays=[use_rep, velocity_key])
+    columns = [time_key, weight_key, condition_key, label_key]
+    source = get_source(adata, mod, columns=columns, arrays=[use_rep, velocity_key])
+    labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
+    if cache is not None:
+        Path(cache).mkdir(parents=True, exist_ok=True)
     score = partial(
         _table,
         methods=methods,
@@ -124,17 +212,23 @@ def evaluate(
         device=device,
         max_cells=max_cells,
         velocity_scale=velocity_scale,
+        n_models=n_models,
+        n_boot=n_boot,
+        cache=None if cache is None else Path(cache),
     )
     if condition_key is None:
         cells = read_cells(source, time_key, **keys)
-        table = score(cells, _held(cells, holdout))
+        table = score(cells, labels, _held(cells, holdout))
     else:
         found = read_conditions(source, time_key, condition_key, **keys)
         held = {}
         for condition, (_, cells) in found.items():
             with naming(condition):
                 held[condition] = _held(cells, holdout)
-        table = _together({condition: score(cells, held[condition]) for condition, (_, cells) in found.items()})
+        tables = {}
+        for condition, (rows, cells) in found.items():
+            tables[condition] = score(cells, None if labels is None else labels[rows], held[condition])
+        table = _together(tables)
     if baselines:
         logger.info(table.attrs["verdict"])
     return table
@@ -164,6 +258,9 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     verdicts = {condition: part.attrs["verdict"] for condition, part in tables.items()}
     table.attrs = {
         "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
+        "differences": [
+            {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs["differences"]
+        ],
         "verdict": "\n".join(f"{condition}: {text}" for condition, text in verdicts.items() if text),
     }
     return table
@@ -171,8 +268,8 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _held(cells: Cells, holdout: Any) -> np.ndarray:
     """The times to hold out one by one, or the reason why that cannot be done."""
-    if isinstance(holdout, str) and holdout == "each":
-        held = cells.observed[1:-1]
+    if isinstance(holdout, str) and holdout in ("each", "all"):
+        held = cells.observed[1:-1] if holdout == "each" else cells.observed[1:]
         if len(held) == 0:
             raise ValueError(
                 f"there is no time between the first and the last of {cells.observed.tolist()} to hold out; "
@@ -181,7 +278,7 @@ def _held(cells: Cells, holdout: Any) -> np.ndarray:
     else:
         held = read_holdout(holdout, cells.observed, cells.unit)
         if len(held) == 0:
-            raise ValueError(f"holdout must name times or be 'each', found {holdout!r}")
+            raise ValueError(f"holdout must name times or be 'each' or 'all', found {holdout!r}")
     if cells.observed[0] in held:
         raise ValueError(f"the first time, {cells.observed[0]:g}, cannot be held out: nothing earlier predicts it")
     if len(cells.observed) < 3:
@@ -191,6 +288,7 @@ def _held(cells: Cells, holdout: Any) -> np.ndarray:
 
 def _table(
     cells: Cells,
+    labels: np.ndarray | None,
     held: np.ndarray,
     *,
     methods: Mapping[str, dict[str, Any]],
@@ -201,6 +299,9 @@ def _table(
     device: str,
     max_cells: int,
     velocity_scale: float | str | None,
+    n_models: int,
+    n_boot: int,
+    cache: Path | None,
 ) -> pd.DataFrame:
     """The scores of all models on the held-out times of these cells."""
     small = slim(cells)
@@ -208,18 +309,30 @@ def _table(
         calibrate(cells, velocity_scale)  # refuses what the fits would refuse
     scale = scale_argument(cells, velocity_scale)
     jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
-    predictions = Parallel(n_jobs=n_jobs)(
-        delayed(_predict)(small, t, name, s, device, methods[name], scale) for t, name, s in jobs
+    predictions = Parallel(n_jobs=None if n_jobs == 1 else n_jobs)(
+        delayed(_predict)(small, t, name, s, device, {"n_models": n_models, **methods[name]}, scale, cache)
+        for t, name, s in jobs
     )
-    rows = []
+    populations: dict[tuple[float, str, int], Population] = {}
     for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
-        rows.append(_score(t, name, s, predicted, _population(cells, t), metrics, max_cells))
+        populations[t, name, s] = _labelled(predicted, cells, labels, t)
     if baselines:
         for t in held:
-            rows += _baselines(cells, t, run_seeds[0], metrics, max_cells)
+            for name, population in _baselines(cells, labels, t, run_seeds[0]).items():
+                populations[t, name, run_seeds[0]] = population
+    observed = {t: _population(cells, t, labels) for t in held}
+    rows = [
+        _score(t, name, s, population, observed[t], metrics, max_cells)
+        for (t, name, s), population in populations.items()
+    ]
+    if baselines:
+        for t in held:
+            rows.append(_score(t, "floor", run_seeds[0], *_halves(observed[t], run_seeds[0]), metrics, max_cells))
     table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
     table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
-    table.attrs["verdict"] = _verdict(table, list(methods), metrics[0]) if baselines else ""
+    differences = _differences(table, populations, observed, list(methods), metrics[0], n_boot) if baselines else []
+    table.attrs["differences"] = differences
+    table.attrs["verdict"] = _verdict(table, differences, list(methods), metrics[0]) if baselines else ""
     return table
 
 
@@ -259,25 +372,71 @@ def _predict(
     device: str,
     options: dict[str, Any],
     scale: dict[str, Any],
+    cache: Path | None,
 ) -> tuple[Population, float]:
     """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
     if "v" in small.obsm and not METHODS[method].takes_velocity:
         small, scale = small.copy(), {}
         del small.obsm["v"]
+    file = None if cache is None else cache / f"{_name(small, t, method, seed, device, options, scale)}.npz"
+    if file is not None and file.exists():
+        known = checkpoints.read(file)
+        w = None if known["w"] is None else known["w"].numpy()
+        return Population(known["x"].numpy(), w, limits=known["limits"].numpy()), known["seconds"]
     own = refit(small, t, seed, method=method, device=device, **options, **scale)
-    predicted = predict(own, t, rng=seed)
+    with quiet():
+        predicted = predict(own, t, rng=seed)
     w = predicted.obs["w"].to_numpy() if "w" in predicted.obs else None
-    return (predicted.obsm["x"], w), own.uns["wlm"]["params"]["seconds"]
+    note = predicted.uns["wlm_prediction"]
+    found = Population(predicted.obsm["x"], w, limits=np.stack([note["lower"][0], note["upper"][0]]))
+    seconds = float(own.uns["wlm"]["params"]["seconds"])
+    if file is not None:
+        arrays = {"x": found.x, "w": found.w, "limits": found.limits}
+        tensors = {k: None if a is None else torch.as_tensor(a) for k, a in arrays.items()}
+        checkpoints.write(file, {**tensors, "seconds": seconds})
+    return found, seconds
 
 
-def _population(cells: Cells, t: float) -> Population:
+def _name(
+    small: ad.AnnData, t: float, method: str, seed: int, device: str, options: dict[str, Any], scale: dict[str, Any]
+) -> str:
+    """A name for a fit, different for whatever could change its prediction."""
+    options, n_models = {k: v for k, v in options.items() if k != "n_models"}, options["n_models"]
+    config = get_method(method, options).to_json()
+    settings = (
+        wlm.__version__,
+        torch.__version__,
+        method,
+        config,
+        n_models,
+        float(t),
+        seed,
+        str(get_device(device)),
+        scale,
+    )
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(fingerprint(small.obs_names, np.asarray(small.obsm["x"])).encode())
+    digest.update(small.obs_names.to_series().str.cat(sep="\0").encode())  # the order decides which cells are drawn
+    for values in (small.obs["time"], small.obs.get("w"), small.obsm.get("v")):
+        digest.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _population(cells: Cells, t: float, labels: np.ndarray | None) -> Population:
     i = cells.at(t)
-    return cells.x[i], None if cells.w is None else cells.w[i]
+    return Population(cells.x[i], None if cells.w is None else cells.w[i], None if labels is None else labels[i])
 
 
-def _some(population: Population, i: np.ndarray) -> Population:
-    x, w = population
-    return x[i], None if w is None else w[i]
+def _labelled(population: Population, cells: Cells, labels: np.ndarray | None, t: float) -> Population:
+    """The predicted cells with labels of their neighbours at other times than ``t``."""
+    if labels is None:
+        return population
+    from sklearn.neighbors import KNeighborsClassifier
+
+    others = np.isfinite(cells.times) & (cells.times != t)
+    neighbours = KNeighborsClassifier(min(N_NEIGHBOURS, int(others.sum())), weights="distance")
+    found = neighbours.fit(cells.x[others], labels[others]).predict(population.x)
+    return Population(population.x, population.w, found, population.limits)
 
 
 def _score(
@@ -290,46 +449,112 @@ def _score(
     max_cells: int,
 ) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    (x, a), (y, b) = (_some(p, rng.permutation(len(p[0]))[:max_cells]) for p in (predicted, observed))
-    values = {m: METRICS[m](x, y, a, b) for m in metrics}
-    return {"time": t, "model": model, "seed": seed, "n_observed": len(y), "n_predicted": len(x), **values}
+    p, o = (a.some(rng.permutation(len(a.x))[:max_cells]) for a in (predicted, observed))
+    values = {m: SCORES[m](p, o) for m in metrics}
+    return {"time": t, "model": model, "seed": seed, "n_observed": len(o.x), "n_predicted": len(p.x), **values}
 
 
-def _baselines(cells: Cells, t: float, seed: int, metrics: Sequence[str], max_cells: int) -> list[dict[str, Any]]:
-    observed = _population(cells, t)
+def _baselines(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[str, Population]:
+    """The populations that a model is compared with."""
     before, after = cells.observed[cells.observed < t][-1], cells.observed[cells.observed > t][:1]
-    previous = _population(cells, before)
+    previous = _population(cells, before, labels)
     populations = {"previous": previous}
     if len(after):
-        following = _population(cells, after[0])
+        following = _population(cells, after[0], labels)
         populations["next"] = following
-        (x, a), (y, b) = previous, following
         share = (t - before) / (after[0] - before)
-        populations["ot_midpoint"] = interpolate(x, y, share, a=a, b=b, seed=seed), a
-    rows = [_score(t, name, seed, p, observed, metrics, max_cells) for name, p in populations.items()]
-    half = np.random.default_rng(seed).permutation(len(observed[0]))
+        x = interpolate(previous.x, following.x, share, a=previous.w, b=following.w, seed=seed)
+        populations["ot_midpoint"] = _labelled(Population(x, previous.w), cells, labels, t)
+    return populations
+
+
+def _halves(observed: Population, seed: int) -> tuple[Population, Population]:
+    half = np.random.default_rng(seed).permutation(len(observed.x))
     n = len(half) // 2
-    parts = _some(observed, half[:n]), _some(observed, half[n : 2 * n])
-    rows.append(_score(t, "floor", seed, *parts, metrics, max_cells))
+    return observed.some(half[:n]), observed.some(half[n : 2 * n])
+
+
+def _differences(
+    table: pd.DataFrame,
+    populations: Mapping[tuple[float, str, int], Population],
+    observed: Mapping[float, Population],
+    methods: Sequence[str],
+    metric: str,
+    n_boot: int,
+) -> list[dict[str, Any]]:
+    """Mean scores of the methods less those of the baselines (and of each other), with intervals.
+
+    The intervals are from samples without replacement of a share of the cells, the same observed ones for all
+    models; deviations are scaled to those of the whole sample (delete-d jackknife: Shao and Wu 1989).
+    """
+    means = table.groupby(["model", "time"])[metric].mean()
+    models = list(dict.fromkeys(name for _, name, _ in populations))
+    sampled = {(name, t): np.zeros(n_boot) for name in models for t in observed}
+    scale = {}
+    for t, there in observed.items():
+        m = min(N_SAMPLE, len(there.x) // 2)
+        scale[t] = np.sqrt(m / (len(there.x) - m))
+        here = {(name, s): p for (time, name, s), p in populations.items() if time == t}
+        for k in range(n_boot if m > 0 else 0):
+            rng = np.random.default_rng(k)
+            part = there.some(rng.permutation(len(there.x))[:m])
+            for (name, _), p in here.items():
+                some = rng.permutation(len(p.x))[: min(m, max(1, len(p.x) // 2))]
+                score = SCORES[metric](p.some(some), part)
+                sampled[name, t][k] += score / sum(other == name for other, _ in here)
+    rows = []
+    pairs = [(a, b) for a in methods for b in models if b not in methods]
+    pairs += [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
+    for kind, times in _kinds(observed, populations).items():
+        for a, b in pairs:
+            if any((name, t) not in means.index for name in (a, b) for t in times):
+                continue
+            difference = float(np.mean([means[a, t] - means[b, t] for t in times]))
+            row = {"model": a, "baseline": b, "kind": kind, "metric": metric, "n_times": len(times)}
+            row |= {"difference": difference}
+            if n_boot:
+                change = [(sampled[a, t] - sampled[b, t]) for t in times]
+                error = np.mean([scale[t] * (c - c.mean()) for t, c in zip(times, change, strict=True)], axis=0)
+                low, high = np.quantile(error, (0.025, 0.975))
+                row |= {"low": difference - float(high), "high": difference - float(low)}
+            rows.append(row)
     return rows
 
 
-def _verdict(table: pd.DataFrame, methods: Sequence[str], metric: str) -> str:
-    """The comparison in words, for the first metric, averaged over held-out times and seeds."""
-    means = table.groupby(["model", "time"])[metric].mean().groupby("model").mean()
-    complete = [
-        b
-        for b in BASELINES
-        if b in means.index and table[table["model"] == b]["time"].nunique() == table["time"].nunique()
-    ]
-    best = min(complete, key=lambda b: means[b])
+def _kinds(
+    observed: Mapping[float, Population], populations: Mapping[tuple[float, str, int], Population]
+) -> dict[str, list[float]]:
+    """Held-out times that lie between others, and those after all others, which are forecasts."""
+    between = {t for t, name, _ in populations if name == "next"}
+    kinds = {
+        "interpolation": [t for t in observed if t in between],
+        "forecast": [t for t in observed if t not in between],
+    }
+    return {kind: times for kind, times in kinds.items() if times}
+
+
+def _verdict(table: pd.DataFrame, differences: list[dict[str, Any]], methods: Sequence[str], metric: str) -> str:
+    """The comparison in words, for the first metric, averaged over held-out times and seeds of a kind."""
     lines = []
-    for name in methods:
-        better = means[name] < means[best]
-        change = abs(means[name] / means[best] - 1)
-        lines.append(
-            f"{name} {'BEATS' if better else 'LOSES TO'} the best baseline ({best}) by {change:.1%}: "
-            f"mean {metric} {means[name]:.4g} against {means[best]:.4g} (floor {means['floor']:.4g}), "
-            f"{table['time'].nunique()} held-out time(s), {table[table['model'] == name]['seed'].nunique()} seed(s)"
-        )
+    kinds = dict.fromkeys(row["kind"] for row in differences)
+    between = set(table.loc[table["model"] == "next", "time"])
+    for kind in kinds:
+        part = table[table["time"].isin(between) == (kind == "interpolation")]
+        means = part.groupby(["model", "time"])[metric].mean().groupby("model").mean()
+        best = min((b for b in BASELINES if b in means.index), key=lambda b: means[b])
+        for name in methods:
+            row = next(r for r in differences if (r["model"], r["baseline"], r["kind"]) == (name, best, kind))
+            change = abs(means[name] / means[best] - 1)
+            noise, interval = "", ""
+            if "low" in row:
+                noise = ", which is WITHIN THE SAMPLING ERROR" if row["low"] <= 0 <= row["high"] else ""
+                interval = f", 95 % interval {row['low']:.3g} to {row['high']:.3g}"
+            by_seed = part[part["model"] == name].groupby("seed")[metric].mean()
+            spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
+            lines.append(
+                f"{kind}: {name} {'BEATS' if means[name] < means[best] else 'LOSES TO'} the best baseline ({best}) by "
+                f"{change:.1%}{noise}: mean {metric} {means[name]:.4g}{spread} against {means[best]:.4g} (difference "
+                f"{row['difference']:.3g}{interval}; floor {means['floor']:.4g}), {part['time'].nunique()} held-out "
+                f"time(s), {len(by_seed)} seed(s)"
+            )
     return "; ".join(lines)

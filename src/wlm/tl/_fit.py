@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from wlm._adata import Cells, read_cells
@@ -16,11 +21,14 @@ from wlm._calibration import calibrate, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger
 from wlm._mudata import get_source, get_target
-from wlm._random import RNG, as_seed
+from wlm._random import RNG, as_seeds
+from wlm._stored import parse_fit, seal
 from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
 from wlm.core.methods import METHODS, Method
 from wlm.core.prediction import Rollout, fields, rollout
 from wlm.core.training import Fit, train
+from wlm.core.uncertainty import LEVEL, band, coverage, horizon, spread
+from wlm.tl._predict import simulate
 
 
 def fit(
@@ -36,8 +44,12 @@ def fit(
     condition_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
+    n_models: int = 1,
     key_added: str = "wlm",
     mod: str | None = None,
+    store_model: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    on_interrupt: str = "raise",
     rng: RNG = 0,
     device: str = "auto",
     show_progress: bool | None = None,
@@ -82,14 +94,30 @@ def fit(
         A time, or times, to leave out of training.
     nan
         Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
+    n_models
+        Models of an ensemble: the same data and settings, other seeds. All that is written is by the first, but for
+        what says how far they agree (``spread``, below; see also :func:`wlm.tl.predict`). They are trained one after
+        the other, or at the same time within ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
     key_added
         Name ``K`` under which the results are stored.
     mod
         Modality of a MuData that is fitted and gets the results. Columns of ``obs`` are taken from it, or else
         from ``mdata.obs``. Without it, ``use_rep`` and ``velocity_key`` are keys of ``mdata.obsm``, columns are
         those of ``mdata.obs`` or else of the modalities, and results go to ``mdata.obs``, ``obsm`` and ``uns``.
+    store_model
+        Without its model a fit is small, but nothing can be predicted with it: ``uns[K]`` lacks weights, ensemble and
+        rollout.
+    checkpoint
+        File to write the training to, now and then. The same call, made again after a crash, goes on from it to the
+        same result. It is deleted in the end. Several trainings (an ensemble, conditions) have files of their own
+        beside it.
+    on_interrupt
+        What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged, ``"keep"`` writes the model as it is
+        by then (``uns[K]["params"]["stopped"]`` is the step).
     rng
-        Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers.
+        Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, on the CPU to
+        the bit if the number of threads is the same as well (``torch.set_num_threads``): more of them add up in
+        another order.
     device
         ``"auto"`` is CUDA where there is a device, else the CPU; or any torch device.
     show_progress
@@ -111,6 +139,16 @@ def fit(
         at most 1000 cells of the first time. If ``X`` or a layer explains ``X_pca``, ``representation`` says
         how to get back to ``genes`` (n_vars,): ``layer``, the matrix that PCA was computed on (``"X"`` or a
         key of ``layers``), ``mean`` (n_vars,), what it subtracted, and ``r2`` (n_vars,), see below.
+    ``uns[K]["coverage"]`` : dict, with ``holdout``
+        How many of the held-out cells lie where the fit predicts 95 % of them to be (``nominal``), in each dimension by
+        itself, averaged over dimensions: ``measured`` (k,) at the held-out ``times`` (k,), which are ``lead`` (k,)
+        after the population that predicts them; ``horizon``, the longest lead of a time after the last training time up to
+        which at least 85 % did (NaN if no such time is held out).
+    ``uns[K]["ensemble"]`` : dict, with ``n_models``
+        The other models, and ``friction`` or ``diffusion`` (n_models,) of all.
+    ``obs["K_spread"]`` : float32, with ``n_models``
+        Root mean square distance of ``K_next`` from its mean over the models, in ``use_rep`` units: where it is large,
+        they disagree.
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
@@ -141,7 +179,7 @@ def fit(
     KeyError, ValueError, TypeError
         If something is missing or does not fit together; before training, with ``adata`` unchanged.
     wlm.core.training.TrainingError
-        If training diverges; ``adata`` is unchanged.
+        If training diverges, again and again from its last good state on; ``adata`` is unchanged.
 
     Examples
     --------
@@ -179,33 +217,59 @@ def fit(
         check_keys(target, key_added, [velocity_key, use_rep], list(parts))
     for _, cells in parts.values():
         config.check(has_velocity=cells.v is not None)
-    seed = as_seed(rng)
+    _check_running(n_models, checkpoint, on_interrupt, condition_key)
+    seeds = as_seeds(rng, n_models)
     notes: dict[str, dict[str, Any]] = {}
     if velocity_key is not None:
         for condition, (rows, cells) in parts.items():
             with naming(condition) if condition else nullcontext():
-                cells, notes[condition] = calibrate(cells, velocity_scale, seed=seed)
+                cells, notes[condition] = calibrate(cells, velocity_scale, seed=seeds[0])
             parts[condition] = rows, cells
     where = get_device(device)
     if show_progress is None:
         show_progress = logger.isEnabledFor(logging.INFO)
 
-    fits, rates, total = {}, [], 0.0
+    jobs = [(condition, i) for condition in parts for i in range(n_models)]
+    files = _checkpoint_files(checkpoint, len(jobs))
+    models: dict[str, list[_Model]] = {condition: [] for condition in parts}
+    began = time.perf_counter()
+    # Within joblib.parallel_config trainings run side by side, without bars.
+    parallel = Parallel(return_as="generator")
+    shown = show_progress and parallel.n_jobs == 1
+    calls = (
+        delayed(_train)(parts[condition][1], config, seeds[i], seeds[0], where, condition, shown, file, on_interrupt)
+        for (condition, i), file in zip(jobs, files, strict=True)
+    )
+    for (condition, _), model in zip(jobs, parallel(calls), strict=True):
+        models[condition].append(model)
+        if model.fit.n_steps < config.n_steps:
+            break  # interrupted: what there is by now is kept
+    total = time.perf_counter() - began
+
+    fits, rates = {}, []
     for condition, (rows, cells) in parts.items():
-        label = f"{condition}, {where}" if condition else str(where)
-        with naming(condition) if condition else nullcontext():
-            result, path, annotation, seconds = _train(cells, config, seed, where, label, show_progress)
         part = source if condition_key is None else source[rows]
-        params = {"time_key": time_key, "method": method, **keys, "velocity_scale": velocity_scale, "seed": seed}
-        params |= {"device": str(where), "seconds": round(seconds, 1)}
+        trained = models[condition]
+        annotation, stopped = trained[0].fields, trained[-1].fit.n_steps
+        params = {"time_key": time_key, "method": method, **keys, "velocity_scale": velocity_scale, "seed": seeds[0]}
+        params |= {"device": str(where), "seconds": round(sum(m.seconds for m in trained), 1)}
+        params |= {"threads": torch.get_num_threads()} if where.type == "cpu" else {}
+        params |= {"n_models": len(trained)} if n_models > 1 else {}
+        params |= {"stopped": stopped} if stopped < config.n_steps else {}
         note = notes.get(condition)
         if note is not None:
             annotation["velocity_agreement"] = note["cells"]
-        fits[condition] = rows, describe_fit(part, cells, result, path, params, note), annotation
+        if len(trained) > 1:
+            annotation["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
+        uns = describe_fit(part, cells, [(m.fit, m.path) for m in trained], params, note)
+        if len(cells.training) < len(cells.observed):
+            uns["coverage"] = _coverage(cells, uns, annotation["velocity"], seeds[0])
+        if not store_model:
+            uns = {k: x for k, x in uns.items() if k not in ("weights", "ensemble", "rollout")}
+        fits[condition] = rows, uns, annotation
         unit = cells.unit or "time unit"
-        found = ", ".join(f"{k} {x:.3g} per {unit}" for k, x in result.dynamics.rates().items())
+        found = ", ".join(f"{k} {x:.3g} per {unit}" for k, x in trained[0].fit.dynamics.rates().items())
         rates.append(": ".join(text for text in (condition, found) if text))
-        total += seconds
     # All is computed: from here on the object is written.
     out = adata.copy() if copy else adata
     target = get_target(out, mod)
@@ -213,45 +277,125 @@ def fit(
         written = write_fit(target, key_added, *fits[""][1:])
     else:
         written = write_conditions(target, key_added, condition_key, fits)
+    for file in files:
+        if file is not None:
+            file.unlink(missing_ok=True)
     logger.info(
         "fitted %s on %s in %.0f s (%s); added %s", method, where, total, "; ".join(rates) or "-", ", ".join(written)
     )
     return out if copy else None
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A fit, the paths from the first time, the fields at the cells, and the seconds it took."""
+
+    fit: Fit
+    path: Rollout
+    fields: dict[str, Any]
+    seconds: float
+
+
 def _train(
     cells: Cells,
     config: Method,
     seed: int,
+    shared_seed: int,
     where: torch.device,
-    label: str,
+    condition: str,
     show_progress: bool,  # noqa: FBT001
-) -> tuple[Fit, Rollout, dict[str, Any], float]:
-    """A fit to ``cells``, the paths from the first time, the fields at the cells, and the seconds it took."""
+    checkpoint: Path | None,
+    on_interrupt: str,
+) -> _Model:
+    """A fit to ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models of an ensemble."""
     began = time.perf_counter()
-    with tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar:
+    label = f"{condition}, {where}" if condition else str(where)
+    with (
+        naming(condition) if condition else nullcontext(),
+        tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar,
+    ):
 
         def on_step(step: int, scalars: dict[str, float]) -> None:
-            bar.update()
+            bar.update(step - bar.n)
             if step % max(1, config.n_steps // 50) == 0:
                 bar.set_postfix({k: f"{x:.3g}" for k, x in scalars.items() if k != "gradient_norm"})
 
-        result = train(cells.populations(), config, seed=seed, device=where, on_step=on_step)
+        result = train(
+            cells.populations(),
+            config,
+            seed=seed,
+            device=where,
+            on_step=on_step,
+            on_interrupt=on_interrupt,
+            checkpoint=checkpoint,
+        )
 
-    dynamics = result.dynamics
-    v = cells.v if dynamics.needs_velocity else None
-    start = cells.at(cells.training[0])
-    path = rollout(
-        dynamics,
-        cells.x[start],
-        None if v is None else v[start],
-        start,
-        cells.observed[cells.observed >= cells.training[0]],
-        w=None if cells.w is None else cells.w[start],
-        seed=seed,
-    )
-    annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=seed)
-    return result, path, annotation, time.perf_counter() - began
+        dynamics = result.dynamics
+        v = cells.v if dynamics.needs_velocity else None
+        start = cells.at(cells.training[0])
+        path = rollout(
+            dynamics,
+            cells.x[start],
+            None if v is None else v[start],
+            start,
+            cells.observed[cells.observed >= cells.training[0]],
+            w=None if cells.w is None else cells.w[start],
+            seed=shared_seed,
+        )
+        annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=shared_seed)
+    return _Model(result, path, annotation, time.perf_counter() - began)
+
+
+def _coverage(cells: Cells, uns: dict[str, Any], v: Any, seed: int) -> dict[str, Any]:
+    """How many of the held-out cells lie within the band that is predicted for them."""
+    stored = parse_fit("fit", seal(uns))
+    held = cells.observed[~np.isin(cells.observed, cells.training)]
+    held = held[held > cells.training[0]]
+    starts = np.array([cells.training[cells.training < t][-1] for t in held])
+    known = np.where(np.isfinite(cells.times), cells.times, -np.inf)  # cells without a time are not predicted from
+    parts = simulate(stored, cells.x, v, known, held, starts, cells.training, weights=cells.w, seed=seed)
+    parts.sort(key=lambda part: part.time)
+    measured = []
+    for part in parts:
+        there = cells.at(part.time)
+        w, start_w = (None if cells.w is None else cells.w[i] for i in (there, part.cells))
+        measured.append(coverage(cells.x[there], band(part.positions, start_w), w))
+    lead, free = held - starts, held > cells.training[-1]
+    return {
+        "times": held,
+        "lead": lead,
+        "measured": np.array(measured),
+        "nominal": LEVEL,
+        "horizon": horizon(lead[free], np.array(measured)[free]),
+    }
+
+
+def _check_running(n_models: Any, checkpoint: Any, on_interrupt: str, condition_key: str | None) -> None:
+    """Refuse what could not be done in the end."""
+    if isinstance(n_models, bool) or not isinstance(n_models, (int, np.integer)) or n_models < 1:
+        raise ValueError(f"n_models must be a positive integer, found {n_models!r}")
+    if on_interrupt not in ("raise", "keep"):
+        raise ValueError(f"on_interrupt must be 'raise' or 'keep', found {on_interrupt!r}")
+    if on_interrupt == "keep" and condition_key is not None:
+        raise ValueError(
+            "on_interrupt='keep' would leave conditions without a fit; fit them one by one, or choose 'raise'"
+        )
+    if checkpoint is not None:
+        folder = Path(checkpoint).resolve().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ValueError(
+                f"checkpoint {str(checkpoint)!r} cannot be written: {str(folder)!r} is no folder to write to"
+            )
+        if Path(checkpoint).is_dir():
+            raise ValueError(f"checkpoint {str(checkpoint)!r} is a folder; name a file")
+
+
+def _checkpoint_files(checkpoint: Any, n: int) -> list[Path | None]:
+    """A file for each of ``n`` trainings."""
+    if checkpoint is None:
+        return [None] * n
+    path = Path(checkpoint)
+    return [path] if n == 1 else [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(n)]
 
 
 def get_method(name: str, options: dict[str, Any]) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
@@ -20,9 +21,26 @@ from wlm._adata import (
 )
 from wlm._conditions import naming
 from wlm._decoders import Decoder, get_decoder
+from wlm._logging import logger
 from wlm._random import RNG, as_seed
-from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
+from wlm._stored import Member, StoredFit, check_representation, get_conditions, open_fit
 from wlm.core.prediction import predict as predict_cells
+from wlm.core.uncertainty import LEVEL, band, outside, spread
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A population at one predicted time: ``cells`` (n,), the indices of those that it started as.
+
+    ``positions`` (m, n, d) by each model of an ensemble; ``velocities`` (n, d) by the first.
+    """
+
+    time: float
+    start: float
+    bridged: bool
+    cells: NDArray[np.intp]
+    positions: NDArray[np.float32]
+    velocities: NDArray[np.float32]
 
 
 def predict(
@@ -81,6 +99,12 @@ def predict(
         If the fit is one of a condition: its name.
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
+    ``obs["K_outside"]`` : bool
+        Whether the cell is farther from the observed cells of the training times than all but 1 % of these are from
+        each other: a prediction that has left the data.
+    ``obs["K_spread"]`` : float32
+        Of a fit with ``n_models``: root mean square distance of the cell from its mean over the models, in ``use_rep``
+        units; ``obsm`` has the cell of the first model.
     ``X`` : float32
         If decoded: expression, with ``genes=True`` in the units that the PCA was computed on. Genes that
         PCA cannot decode get their mean.
@@ -88,7 +112,10 @@ def predict(
         With ``genes=True``: see :func:`wlm.tl.fit`; NaN marks genes that cannot be decoded.
     ``uns["K_prediction"]`` : dict
         Fit, version, seed, whether each time was bridged, and if decoded ``decoding``: ``"pca, X"``,
-        ``"pca, layer <name>"`` or ``"callable"``.
+        ``"pca, layer <name>"`` or ``"callable"``. ``lower`` and ``upper`` (T, d) are the band that holds ``level``
+        (95 %) of the predicted cells of all models in each dimension, ``mean_sd`` (T, d) the standard deviation of the
+        population's mean over the models. How many observed cells such bands held at held-out times says
+        ``uns["K"]["coverage"]``, see :func:`wlm.tl.fit`.
 
     Raises
     ------
@@ -137,45 +164,139 @@ def predict(
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
-    known = {fit.training[0], *fit.measured}  # times whose cells do not start with carried momentum
+    _warn_beyond_horizon(fit, wanted)
+    parts = simulate(fit, x, v, cell_times, wanted, starts, present, weights=weights, seed=seed)
+    parts.sort(key=lambda part: int(np.flatnonzero(wanted == part.time)[0]))
+    limits = [band(part.positions, None if weights is None else weights[part.cells]) for part in parts]
+    if n_cells is not None:
+        # The whole population moves, since every cell feels it; the choice is made afterwards.
+        parts = [_choose(part, n_cells, weights, seed) for part in parts]
+    predicted = _assemble(adata, fit, parts, decoder, seed)
+    observed = x[np.isin(cell_times, fit.training)]
+    predicted.obs[f"{key}_outside"] = outside(np.asarray(predicted.obsm[fit.use_rep]), observed)
+    predicted.uns[f"{key}_prediction"] |= {
+        "level": LEVEL,
+        "lower": np.stack([low for low, _ in limits]),
+        "upper": np.stack([high for _, high in limits]),
+    }
+    if fit.others:
+        predicted.obs[f"{key}_spread"] = np.concatenate([spread(part.positions) for part in parts])
+        means = np.stack([part.positions.mean(axis=1) for part in parts])
+        predicted.uns[f"{key}_prediction"]["mean_sd"] = means.std(axis=1, ddof=1)
+    if weights is not None and n_cells is None:
+        predicted.obs[weight_key] = np.concatenate([weights[part.cells] for part in parts])
+    return predicted
+
+
+def simulate(
+    fit: StoredFit,
+    x: NDArray[np.float32],
+    v: NDArray[np.float32],
+    cell_times: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    starts: NDArray[np.float64],
+    present: NDArray[np.float64],
+    *,
+    weights: NDArray[np.float64] | None,
+    seed: int,
+) -> list[Predicted]:
+    """Move whole populations, with all models, from the times ``starts`` (T,) to those that are ``wanted`` (T,).
+
+    ``x`` and ``v`` (n, d) are positions of the cells and velocities by the first model, ``present`` the training times
+    that have cells.
+    """
     parts = []
     for start in np.unique(starts):
         cells = np.flatnonzero(cell_times == start)
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
             raise ValueError(
-                f"obsm[{velocity_key!r}] has no velocity for the cells at {start:g}; start from a training time"
+                f"obsm['{fit.group}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
             )
         ask = wanted[starts == start]
+        w = None if weights is None else weights[cells]
         later = present[present > start]
-        bridged = len(later) > 0
-        positions, velocities = predict_cells(
-            fit.dynamics,
-            x[cells],
-            v[cells] if start in known else fit.dynamics.start_velocity(v[cells], seed=seed),
-            start,
-            ask,
-            target=x[cell_times == later[0]] if bridged else None,
-            target_time=float(later[0]) if bridged else None,
-            w=None if weights is None else weights[cells],
-            target_w=None if weights is None or not bridged else weights[cell_times == later[0]],
-            seed=seed,
-        )
-        # The whole population moves, since every cell feels it; the choice is made afterwards.
-        chosen = np.arange(len(cells))
-        if n_cells is not None:
-            p = None if weights is None else weights[cells] / weights[cells].sum()
-            replace = n_cells > len(cells) or p is not None
-            chosen = np.random.default_rng(seed).choice(chosen, n_cells, replace=replace, p=p)
+        bridge: dict[str, Any] = {}
+        if len(later):
+            next_cells = cell_times == later[0]
+            bridge = {"target": x[next_cells], "target_time": float(later[0])}
+            bridge["target_w"] = None if weights is None else weights[next_cells]
+        positions, velocities = [], []
+        for member in (None, *fit.others):
+            own = v[cells] if member is None else _member_velocity(fit, member, start, x[cells], v[cells], w, seed)
+            dynamics = fit.dynamics if member is None else member.dynamics
+            if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
+                own = dynamics.start_velocity(own, seed=seed)
+            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, **bridge)
+            positions.append(moved[0])
+            velocities.append(moved[1])
         parts += [
-            (t, start, cells[chosen], p[chosen], w[chosen], bool(bridged and t < later[0]))
-            for t, p, w in zip(ask, positions, velocities, strict=True)
+            Predicted(
+                float(t),
+                float(start),
+                bool(len(later) and t < later[0]),
+                cells,
+                np.stack([p[k] for p in positions]),
+                velocities[0][k],
+            )
+            for k, t in enumerate(ask)
         ]
-    parts.sort(key=lambda part: int(np.flatnonzero(wanted == part[0])[0]))
-    predicted = _assemble(adata, fit, parts, decoder, seed)
-    if weights is not None and n_cells is None:
-        predicted.obs[weight_key] = np.concatenate([weights[part[2]] for part in parts])
-    return predicted
+    return parts
+
+
+def _member_velocity(
+    fit: StoredFit,
+    member: Member,
+    start: float,
+    x: NDArray[np.float32],
+    v: NDArray[np.float32],
+    w: NDArray[np.float64] | None,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Velocities (n, d) with which cells ``x`` (n, d) start by another model than the first, which has ``v`` (n, d)."""
+    determined = member.dynamics.velocity(x, start, w=w)
+    if determined is not None:
+        return determined
+    if start in fit.measured:
+        return v
+    if start == fit.training[0]:
+        return member.dynamics.simulate(x, [start], seed=seed)[1][0]
+    k = int(np.argmin(np.abs(member.times - start)))
+    return member.dynamics.carry_velocity(
+        member.positions[k], member.velocities[k], x, a=member.mass, b=w, seed=int(fit.uns["params"]["seed"])
+    )
+
+
+def _choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, seed: int) -> Predicted:
+    """``n_cells`` of a population at random, in proportion to their weights."""
+    n = len(part.cells)
+    p = None if weights is None else weights[part.cells] / weights[part.cells].sum()
+    chosen = np.random.default_rng(seed).choice(n, n_cells, replace=n_cells > n or p is not None, p=p)
+    return Predicted(
+        part.time,
+        part.start,
+        part.bridged,
+        part.cells[chosen],
+        part.positions[:, chosen],
+        part.velocities[chosen],
+    )
+
+
+def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
+    """Say if forecasts go farther than those that were found to hold at held-out times."""
+    if "coverage" not in fit.uns:
+        return
+    horizon, last = float(fit.uns["coverage"]["horizon"]), float(fit.training[-1])
+    far = wanted[wanted - last > horizon * (1 + 1e-6)]
+    if len(far):
+        logger.warning(
+            "%g is beyond the forecast horizon of uns[%r]: at held-out times after the last training time, %g, bands held "
+            "the observed cells %s",
+            far[0],
+            fit.key,
+            last,
+            f"up to {last + horizon:g}, and no farther" if horizon > 0 else "nowhere",
+        )
 
 
 def _predict_conditions(adata: Any, times: Any, key: str, keys: dict[str, str], asked: dict[str, Any]) -> ad.AnnData:
@@ -185,6 +306,7 @@ def _predict_conditions(adata: Any, times: Any, key: str, keys: dict[str, str], 
         with naming(condition):
             part = predict(adata, times, key=own, **asked)
         part.obsm[f"{key}_velocity"] = part.obsm.pop(f"{own}_velocity")
+        part.obs = part.obs.rename(columns={f"{own}_{name}": f"{key}_{name}" for name in ("outside", "spread")})
         parts.append(part)
     together = ad.concat(parts, merge="same")
     first = parts[0].uns[f"{next(iter(keys.values()))}_prediction"]
@@ -227,16 +349,18 @@ def _starts(
     return np.full(len(wanted), start)
 
 
-def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], decoder: Decoder | None, seed: int) -> ad.AnnData:
+def _assemble(
+    adata: ad.AnnData, fit: StoredFit, parts: list[Predicted], decoder: Decoder | None, seed: int
+) -> ad.AnnData:
     """The predicted cells as an AnnData."""
-    positions = np.concatenate([p[3] for p in parts])
+    positions = np.concatenate([p.positions[0] for p in parts])
     obs = pd.DataFrame(
         {
-            fit.time_key: np.repeat([p[0] for p in parts], [len(p[2]) for p in parts]),
-            "origin": np.concatenate([adata.obs_names[p[2]].to_numpy(dtype=object) for p in parts]),
-            "from_time": np.repeat([p[1] for p in parts], [len(p[2]) for p in parts]),
+            fit.time_key: np.repeat([p.time for p in parts], [len(p.cells) for p in parts]),
+            "origin": np.concatenate([adata.obs_names[p.cells].to_numpy(dtype=object) for p in parts]),
+            "from_time": np.repeat([p.start for p in parts], [len(p.cells) for p in parts]),
         },
-        index=[f"{fit.key}_{float(p[0])!r}_{i}" for p in parts for i in range(len(p[2]))],
+        index=[f"{fit.key}_{p.time!r}_{i}" for p in parts for i in range(len(p.cells))],
     )
     if fit.condition is not None:
         obs[str(fit.condition["key"])] = pd.Categorical([str(fit.condition["value"])] * len(obs))
@@ -245,15 +369,15 @@ def _assemble(adata: ad.AnnData, fit: StoredFit, parts: list[tuple], decoder: De
         decoded,
         obs=obs,
         var=var,
-        obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p[4] for p in parts])},
+        obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p.velocities for p in parts])},
         uns={
             f"{fit.key}_prediction": {
                 "key": fit.key,
                 "method": fit.dynamics.method.name,
                 "version": str(fit.uns["version"]),
-                "times": np.array([p[0] for p in parts]),
-                "from_time": np.array([p[1] for p in parts]),
-                "bridged": np.array([p[5] for p in parts]),
+                "times": np.array([p.time for p in parts]),
+                "from_time": np.array([p.start for p in parts]),
+                "bridged": np.array([p.bridged for p in parts]),
                 "seed": seed,
                 **({} if decoder is None else {"decoding": decoder.note}),
             }

@@ -102,12 +102,16 @@ class Model(nn.Module, ABC):
 
 @dataclass
 class State:
-    """A training run in progress: whatever ``step`` changes, and what is thrown away afterwards."""
+    """A training run in progress: whatever ``step`` changes, and what is thrown away afterwards.
+
+    ``skipped`` counts the last steps in a row that changed nothing, for want of a usable gradient.
+    """
 
     snapshots: Snapshots
     generator: torch.Generator
     optimizer: torch.optim.Optimizer
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    skipped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

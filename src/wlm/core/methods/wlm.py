@@ -192,7 +192,6 @@ class WLM(Method):
             # Times at which cells start with measured velocities.
             "measured": {k for k, v in enumerate(velocities or []) if bool(torch.isfinite(v).all())},
             "constant": constant,
-            "skipped": 0,  # steps in a row without a usable gradient
             "carried": {},  # time index -> the last batch of observed cells there, with the momentum brought to them
             "schedule": torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate),
         }
@@ -245,12 +244,12 @@ class WLM(Method):
         # A long rollout of chaotic dynamics can leave all numbers, or have a gradient that does: such a step is
         # skipped, but not for ever.
         usable = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
-        extra["skipped"] = 0 if usable else extra["skipped"] + 1
+        state.skipped = 0 if usable else state.skipped + 1
         value, size = loss.item(), norm.item()
         if usable:
             state.optimizer.step()
             extra["loss"] = value
-        elif extra["skipped"] < MAX_SKIPPED:
+        elif state.skipped < MAX_SKIPPED:
             value, size = extra.get("loss", value), 0.0
         extra["schedule"].step()
 

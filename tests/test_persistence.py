@@ -1,0 +1,212 @@
+"""What is stored: older and newer formats, damage, other cells, small files, and reading a fit on its own."""
+
+import copy
+import logging
+import os
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import wlm
+from wlm._stored import checksum, seal
+
+OLD = Path(__file__).parent / "data" / "fit_format1.h5ad"
+EXAMPLES = int(os.environ.get("WLM_EXAMPLES", "200"))
+
+
+@pytest.fixture
+def warnings_of_wlm(caplog):
+    logging.getLogger("wlm").addHandler(caplog.handler)
+    yield caplog
+    logging.getLogger("wlm").removeHandler(caplog.handler)
+
+
+def test_a_fit_of_the_first_format_predicts_what_it_predicted_then():
+    adata = ad.read_h5ad(OLD)
+    assert adata.uns["wlm"]["format"] == 1 and "checksum" not in adata.uns["wlm"]
+    predicted = wlm.tl.predict(adata, [2, 4], rng=1)
+    np.testing.assert_allclose(predicted.obsm["X_pca"], adata.uns["expected"], rtol=1e-4, atol=1e-5)
+    assert wlm.pl.training(adata, return_fig=True) is not None
+    assert wlm.tl.diagnose(adata).loc["friction", "value"] == pytest.approx(adata.uns["wlm"]["friction"])
+
+
+def test_a_newer_format_is_refused_with_advice(fitted):
+    fitted.uns["wlm"] |= {"format": 99, "version": "9.1"}
+    with pytest.raises(ValueError, match=r"format 99, written by wlm 9.1; .* reads up to 2: update wlm"):
+        wlm.tl.predict(fitted, 2)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_the_checksum_survives_files_and_copies(fitted, tmp_path, suffix):
+    before = fitted.uns["wlm"]["checksum"]
+    path = tmp_path / f"fit.{suffix}"
+    getattr(fitted, f"write_{suffix}")(path)
+    back = getattr(ad, f"read_{suffix}")(path)
+    assert checksum(back.uns["wlm"]) == before == checksum(fitted.copy().uns["wlm"])
+    again = tmp_path / f"again.{suffix}"
+    getattr(back, f"write_{suffix}")(again)
+    assert checksum(getattr(ad, f"read_{suffix}")(again).uns["wlm"]) == before
+
+
+def leaves(tree, path=()):
+    """Paths of everything in nested dicts."""
+    for key, value in tree.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+
+
+def _at(tree, path):
+    for key in path[:-1]:
+        tree = tree[key]
+    return tree, path[-1]
+
+
+def _cut(value, rng):
+    return (
+        value[: rng.integers(len(value))]
+        if not isinstance(value, dict) and hasattr(value, "__len__") and len(value)
+        else None
+    )
+
+
+def _flip(value, rng):
+    """The value with one of its bits, or characters, changed."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.size:
+        raw = bytearray(value.tobytes())
+        raw[rng.integers(len(raw))] ^= 1 << rng.integers(8)
+        return np.frombuffer(bytes(raw), dtype=value.dtype).reshape(value.shape)
+    if isinstance(value, str) and value:
+        i = rng.integers(len(value))
+        return value[:i] + chr(ord(value[i]) ^ 1) + value[i + 1 :]
+    return value + 1 if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else "other"
+
+
+DAMAGE = {
+    "removed": lambda parent, key, rng: parent.pop(key),
+    "cut": lambda parent, key, rng: parent.__setitem__(key, _cut(parent[key], rng)),
+    "flipped": lambda parent, key, rng: parent.__setitem__(key, _flip(parent[key], rng)),
+    "none": lambda parent, key, rng: parent.__setitem__(key, None),
+    "text": lambda parent, key, rng: parent.__setitem__(key, "garbage"),
+    "number": lambda parent, key, rng: parent.__setitem__(key, -7),
+    "dict": lambda parent, key, rng: parent.__setitem__(key, {}),
+    "object": lambda parent, key, rng: parent.__setitem__(key, np.array([object()], dtype=object)),
+    "nan": lambda parent, key, rng: parent.__setitem__(key, np.full(np.shape(parent[key]), np.nan)),
+    "shape": lambda parent, key, rng: parent.__setitem__(key, np.zeros((3, *np.shape(parent[key])))),
+    "added": lambda parent, key, rng: parent.__setitem__(f"{key}x", 1),
+}
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_damaged_fit_is_refused_with_a_clear_error(_fitted, data):
+    """Every damage to what is stored is found, before anything is computed, by whatever reads it."""
+    adata = ad.AnnData(obs=_fitted.obs.copy(), obsm=dict(_fitted.obsm))
+    uns = copy.deepcopy(dict(_fitted.uns["wlm"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    kinds = data.draw(st.lists(st.sampled_from(sorted(DAMAGE)), min_size=1, max_size=3))
+    for kind in kinds:
+        paths = sorted(leaves(uns))
+        parent, key = _at(uns, paths[rng.integers(len(paths))])
+        DAMAGE[kind](parent, key, rng)
+    adata.uns["wlm"] = uns
+    if checksum(uns) == _fitted.uns["wlm"]["checksum"] and uns.get("format") == 2:
+        return  # a zero made zero
+    reader = data.draw(st.sampled_from(["predict", "rollout", "training", "diagnose", "load"]))
+    with pytest.raises((ValueError, KeyError)) as found:
+        if reader == "predict":
+            wlm.tl.predict(adata, 2)
+        elif reader == "diagnose":
+            wlm.tl.diagnose(adata)
+        elif reader == "load":
+            wlm._stored.parse_fit("wlm", uns) if "format" in uns else wlm._stored.read_fit(adata, "wlm")
+        else:
+            getattr(wlm.pl, reader)(adata)
+    text = str(found.value)
+    assert "uns['wlm']" in text and ("wlm.tl.fit" in text or "update wlm" in text), text
+
+
+def test_only_what_is_there_is_read_and_a_resealed_forgery_cannot_run_code(fitted):
+    """A checksum is no signature: who edits on purpose can seal again, and gets what arrays and JSON can say."""
+    fitted.uns["wlm"]["config"] = '{"n_steps": "__import__(\'os\').abort()"}'
+    fitted.uns["wlm"] = seal(fitted.uns["wlm"])
+    with pytest.raises(ValueError, match="damaged .*n_steps must be an integer"):
+        wlm.tl.predict(fitted, 2)
+
+
+def test_subsets_views_and_new_cells_predict_and_are_told_that_the_fit_is_stale(fitted, warnings_of_wlm):
+    whole = wlm.tl.predict(fitted.copy(), 4, from_time=3, rng=0)
+    assert "stale" not in warnings_of_wlm.text
+    shuffled = fitted[np.random.default_rng(0).permutation(fitted.n_obs)]
+    wlm.tl.predict(shuffled, 4)
+    assert "stale" not in warnings_of_wlm.text, "the order of cells is not theirs"
+    part = fitted[fitted.obs["day"] >= 3]
+    moved = wlm.tl.predict(part, 4, from_time=3, rng=0)
+    assert "stale: it was fitted on 300 cells, other cells than these 120" in warnings_of_wlm.text
+    assert np.array_equal(moved.obsm["X_pca"], whole.obsm["X_pca"])
+    warnings_of_wlm.clear()
+    new = fitted[:7].copy()
+    new.obs_names = [f"new{i}" for i in range(7)]
+    both = ad.concat([fitted, new], uns_merge="first")
+    wlm.tl.predict(both, 4, from_time=3)
+    assert "these 307" in warnings_of_wlm.text
+    warnings_of_wlm.clear()
+    others = [6, 7]
+    fitted.obsm["X_pca"][others] += 0.5
+    sample = fitted.uns["wlm"]["representation"]["cells"]
+    assert not set(fitted.obs_names[others]) & set(sample), "choose cells that are not in the sample"
+    wlm.tl.predict(fitted, 4)
+    assert "cells of the same names, whose coordinates are not all the same" in warnings_of_wlm.text
+    with pytest.raises(KeyError, match="run wlm.tl.fit"):
+        wlm.tl.predict(ad.concat([fitted[:10], new]), 4)  # anndata drops uns
+
+
+def test_another_representation_is_refused(fitted):
+    fitted.obsm["X_pca"] = -fitted.obsm["X_pca"]
+    with pytest.raises(ValueError, match="is not the representation .* restore it, or run wlm.tl.fit again"):
+        wlm.tl.predict(fitted, 4)
+
+
+def test_a_fit_without_its_model_is_small_and_says_so(cells, quick, tmp_path):
+    wlm.tl.fit(cells, "day", n_models=2, store_model=False, **quick)
+    assert {"weights", "ensemble", "rollout"}.isdisjoint(cells.uns["wlm"])
+    assert np.isfinite(cells.obs["wlm_potential"]).all() and "friction" in cells.uns["wlm"]
+    size = sum(np.asarray(v).nbytes for v in cells.uns["wlm"]["history"].values())
+    assert size < 10_000
+    for call in (lambda: wlm.tl.predict(cells, 5), lambda: wlm.tl.diagnose(cells), lambda: wlm.pl.rollout(cells)):
+        with pytest.raises(ValueError, match="stored without its model; .*store_model=True"):
+            call()
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_the_dynamics_are_read_from_a_file_without_its_cells(fitted, tmp_path, suffix):
+    path = tmp_path / f"fit.{suffix}"
+    getattr(fitted, f"write_{suffix}")(path)
+    dynamics = wlm.load(path)
+    here = (fitted.obs["day"] == 3).to_numpy()
+    x = fitted.obsm["X_pca"][here]
+    np.testing.assert_allclose(dynamics.energy(x, 3.0), fitted.obs["wlm_potential"][here], rtol=1e-5)
+    np.testing.assert_allclose(dynamics.force(x, 3.0), fitted.obsm["wlm_force"][here], rtol=1e-4, atol=1e-6)
+    assert dynamics.rates()["friction"] == pytest.approx(fitted.uns["wlm"]["friction"])
+    with pytest.raises(KeyError, match="'uns/other' is missing"):
+        wlm.load(path, key="other")
+
+
+def test_files_that_hold_no_fit_are_refused(fitted, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        wlm.load(tmp_path / "none.h5ad")
+    for name, message in (("fit.csv", "must end in"), ("fit.h5ad", "cannot be read")):
+        (tmp_path / name).write_text("no such file")
+        with pytest.raises(ValueError, match=message):
+            wlm.load(tmp_path / name)
+    fitted.uns["mine"] = {"a": 1}
+    fitted.uns["wlm"]["friction"] = 7.0
+    fitted.write_h5ad(tmp_path / "damaged.h5ad")
+    with pytest.raises(ValueError, match="was not written by wlm.tl.fit"):
+        wlm.load(tmp_path / "damaged.h5ad", key="mine")
+    with pytest.raises(ValueError, match="is damaged"):
+        wlm.load(tmp_path / "damaged.h5ad")

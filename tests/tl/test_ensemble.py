@@ -1,0 +1,126 @@
+"""Ensembles, bands, coverage, and what a fit says of its own forecasts."""
+
+import logging
+
+import anndata as ad
+import joblib
+import numpy as np
+import pytest
+
+import wlm
+from wlm._stored import seal
+
+SMALL = {
+    "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
+    "ijkonet": {"width": 16, "map_width": 16, "inner_steps": 1, "refine": 1},
+    "jkonet_star": {"width": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def _ensemble(_bifurcation):
+    options = {"n_steps": 8, "batch_size": 32, "show_progress": False, **SMALL["wlm"]}
+    return wlm.tl.fit(_bifurcation, "day", holdout=[2, 4], n_models=3, copy=True, **options)
+
+
+@pytest.fixture
+def ensemble(_ensemble):
+    return _ensemble.copy()
+
+
+def test_the_first_model_is_the_fit_without_an_ensemble(ensemble, cells):
+    options = {"n_steps": 8, "batch_size": 32, "show_progress": False, **SMALL["wlm"]}
+    wlm.tl.fit(cells, "day", holdout=[2, 4], **options)
+    for field in ("velocity", "force", "next"):
+        assert np.array_equal(cells.obsm[f"wlm_{field}"], ensemble.obsm[f"wlm_{field}"], equal_nan=True)
+    one, three = (wlm.tl.predict(a, [1.5, 3.5], rng=1) for a in (cells, ensemble))
+    assert np.array_equal(one.obsm["X_pca"], three.obsm["X_pca"])
+    assert "wlm_spread" in three.obs and "wlm_spread" not in one.obs
+    assert "wlm_spread" in ensemble.obs and "wlm_spread" not in cells.obs
+    assert (three.uns["wlm_prediction"]["upper"] - one.uns["wlm_prediction"]["upper"]).any()
+
+
+def test_spread_and_bands_are_those_of_the_models(ensemble):
+    uns = ensemble.uns["wlm"]
+    assert uns["ensemble"]["friction"].shape == (3,) and len(set(uns["ensemble"]["friction"])) == 3
+    assert uns["ensemble"]["friction"][0] == pytest.approx(uns["friction"])
+    assert list(uns["ensemble"]["models"]) == ["1", "2"]
+    predicted = wlm.tl.predict(ensemble, [1, 2, 4], from_time=0, rng=0)
+    note = predicted.uns["wlm_prediction"]
+    x = predicted.obsm["X_pca"].reshape(3, -1, 5)
+    for k in range(3):
+        inside = (x[k] >= note["lower"][k]) & (x[k] <= note["upper"][k])
+        assert 0.85 < inside.mean() <= 1
+    assert note["mean_sd"].shape == (3, 5) and (note["mean_sd"] > 0).all()
+    spread = predicted.obs["wlm_spread"].to_numpy().reshape(3, -1).mean(1)
+    assert (np.diff(spread) > 0).all(), "models that were trained little drift apart"
+
+
+def test_coverage_at_held_out_times_and_the_horizon_are_those_of_predictions(ensemble):
+    found = ensemble.uns["wlm"]["coverage"]
+    assert found["times"].tolist() == [2, 4] and found["lead"].tolist() == [1, 1] and found["nominal"] == 0.95
+    predicted = wlm.tl.predict(ensemble, [2, 4], rng=ensemble.uns["wlm"]["params"]["seed"])
+    note = predicted.uns["wlm_prediction"]
+    for k, t in enumerate((2, 4)):
+        x = ensemble.obsm["X_pca"][ensemble.obs["day"] == t]
+        inside = (x >= note["lower"][k]) & (x <= note["upper"][k])
+        assert inside.mean() == pytest.approx(found["measured"][k])
+    assert found["horizon"] == (1 if found["measured"][1] >= 0.85 else 0)
+
+
+def test_a_forecast_beyond_the_horizon_is_warned_about(ensemble, caplog):
+    ensemble.uns["wlm"]["coverage"]["horizon"] = 1.0
+    ensemble.uns["wlm"] = seal(ensemble.uns["wlm"])
+    logging.getLogger("wlm").addHandler(caplog.handler)
+    try:
+        wlm.tl.predict(ensemble, [2, 4])
+        assert "horizon" not in caplog.text
+        wlm.tl.predict(ensemble, 4.5)
+    finally:
+        logging.getLogger("wlm").removeHandler(caplog.handler)
+    assert "4.5 is beyond the forecast horizon" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["ijkonet", "jkonet_star"])
+def test_every_method_has_ensembles_that_survive_a_file(cells, method, tmp_path):
+    options = {"method": method, "n_steps": 4, "batch_size": 32, "show_progress": False, **SMALL[method]}
+    wlm.tl.fit(cells, "day", holdout=2, n_models=2, n_dims=2, **options)
+    cells.write_h5ad(tmp_path / "fit.h5ad")
+    back = ad.read_h5ad(tmp_path / "fit.h5ad")
+    one, two = (wlm.tl.predict(a, [2, 3.5], rng=1) for a in (cells, back))
+    assert np.array_equal(one.obs["wlm_spread"], two.obs["wlm_spread"])
+    assert one.obs["wlm_spread"].max() > 0, "other seeds must give other models"
+
+
+def test_ensembles_with_weights_velocities_and_conditions(cells, quick):
+    cells.obs["w"] = np.random.default_rng(0).uniform(0.5, 2, cells.n_obs)
+    cells.obs["treatment"] = np.where(np.arange(cells.n_obs) % 2, "a", "b")
+    cells.obsm["v"] = np.random.default_rng(1).normal(size=(cells.n_obs, 5)) + 1
+    more = {"n_models": 2, "weight_key": "w", "velocity_key": "v", "condition_key": "treatment", "holdout": 2}
+    wlm.tl.fit(cells, "day", **more, **{**quick, "n_steps": 3})
+    assert np.isfinite(cells.obs["wlm_spread"][cells.obs["day"] < 4]).all()
+    predicted = wlm.tl.predict(cells, 2)
+    assert {"wlm_spread", "wlm_outside", "w", "treatment"} <= set(predicted.obs)
+    assert np.isfinite(predicted.obs["wlm_spread"]).all()
+
+
+def test_models_trained_side_by_side_are_the_same(cells, quick):
+    one = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
+    with joblib.parallel_config(n_jobs=2):
+        two = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
+    # Workers may have another number of threads, and sums then another order.
+    np.testing.assert_allclose(one.obs["wlm_spread"], two.obs["wlm_spread"], rtol=1e-3)
+    np.testing.assert_allclose(one.obsm["wlm_next"], two.obsm["wlm_next"], rtol=1e-3, atol=1e-3)
+
+
+def test_cells_that_leave_the_data_are_flagged(fitted):
+    plain = wlm.tl.predict(fitted, 2)
+    assert plain.obs["wlm_outside"].mean() < 0.2
+    fitted.obsm["wlm_velocity"] = fitted.obsm["wlm_velocity"] + 100
+    assert wlm.tl.predict(fitted, 9).obs["wlm_outside"].all()
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
+def test_impossible_ensembles_are_refused(cells, n):
+    with pytest.raises(ValueError, match="n_models must be a positive integer"):
+        wlm.tl.fit(cells, "day", n_models=n)
