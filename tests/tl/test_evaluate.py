@@ -110,3 +110,118 @@ def test_two_times_cannot_be_evaluated(cells):
     two = cells[cells.obs["day"].isin([0, 4])].copy()
     with pytest.raises(ValueError, match="at least three times"):
         wlm.tl.evaluate(two, "day")
+
+
+def options_of(quick, **more):
+    return {**{k: v for k, v in quick.items() if k != "show_progress"}, **more}
+
+
+def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
+    table = wlm.tl.evaluate(cells, "day", holdout="all", metrics=("w1",), n_boot=20, **options_of(quick))
+    assert sorted(table["time"].unique()) == [1, 2, 3, 4]
+    rows = pd.DataFrame(table.attrs["differences"])
+    assert set(rows["kind"]) == {"interpolation", "forecast"}
+    assert set(rows.loc[rows["kind"] == "forecast", "baseline"]) == {"previous"}
+    assert rows.loc[rows["kind"] == "interpolation", "n_times"].eq(3).all()
+    mean = table[table["time"] < 4].groupby("model")["w1"].mean()
+    row = rows[(rows["kind"] == "interpolation") & (rows["baseline"] == "ot_midpoint")].iloc[0]
+    assert row["difference"] == pytest.approx(mean["wlm"] - mean["ot_midpoint"])
+    assert (rows["low"] < rows["difference"]).all() and (rows["difference"] < rows["high"]).all()
+    assert "interpolation: wlm" in table.attrs["verdict"] and "forecast: wlm" in table.attrs["verdict"]
+
+
+def test_intervals_cover_the_difference_between_samples_of_the_same_populations():
+    """Two copies of a population and a shifted one: what other samples give lies where the interval says."""
+    from wlm.tl._evaluate import Population, _differences
+
+    rng = np.random.default_rng(0)
+    found, wide = [], []
+    for _ in range(40):
+        y, a, b = (rng.normal(size=(200, 2)) + [shift, 0] for shift in (0, 0.5, 0.8))
+        populations = {(1.0, "wlm", 0): Population(a), (1.0, "next", 0): Population(b)}
+        table = pd.DataFrame(
+            {"time": 1.0, "model": ["wlm", "next"], "seed": 0, "w1": [w1(a, y), w1(b, y)]},
+        )
+        (row,) = _differences(table, populations, {1.0: Population(y)}, ["wlm"], "w1", 60)
+        found.append(row["difference"])
+        wide.append(row["high"] - row["low"])
+    # An interval of four standard deviations, up to what predicted samples of half the size add.
+    assert 2.5 < np.mean(wide) / np.std(found) < 6.5
+
+
+def test_coverage_energy_and_composition_of_known_populations():
+    adata = moving_clouds(n=100, times=(0.0, 1.0, 2.0))
+    adata.obs["type"] = np.where(np.arange(adata.n_obs) % 4 == 0, "rare", "common")
+    adata.obsm["X_pca"][adata.obs["type"] == "rare"] += [0, 5]
+    metrics = ("energy", "coverage", "composition")
+    small = {"n_steps": 2, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    table = wlm.tl.evaluate(adata, "day", metrics=metrics, label_key="type", **small).set_index("model")
+    assert table.loc["previous", "composition"] == 0 and table.loc["ot_midpoint", "composition"] == 0
+    assert table.loc["previous", "energy"] > 5 * table.loc["floor", "energy"]
+    # All of the one dimension is outside, and 95 % of the other inside.
+    assert table.loc["previous", "coverage"] == pytest.approx(0.475, abs=0.03)
+    assert table.loc["ot_midpoint", "coverage"] == pytest.approx(0.95, abs=0.05)
+    adata.obs.loc[adata.obs["day"] == 1, "type"] = "rare"
+    table = wlm.tl.evaluate(adata, "day", metrics=("composition",), label_key="type", n_boot=0, **small)
+    assert table.set_index("model").loc["previous", "composition"] == pytest.approx(0.75)
+
+
+def test_an_interrupted_evaluation_goes_on_from_its_folds(cells, quick, tmp_path, monkeypatch):
+    call = options_of(quick, metrics=("w1",), seeds=2, n_boot=0, n_models=2)
+    expected = wlm.tl.evaluate(cells, "day", **call)
+    plain, fits = wlm.tl._evaluate.fit, []
+
+    def counted(*arguments, **options):
+        if len(fits) == 4:
+            raise KeyboardInterrupt
+        fits.append(options["holdout"])
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr("wlm.tl._evaluate.fit", counted)
+    with pytest.raises(KeyboardInterrupt):
+        wlm.tl.evaluate(cells, "day", cache=tmp_path / "folds", **call)
+    assert len(list((tmp_path / "folds").iterdir())) == 4
+    fits.clear()
+    table = wlm.tl.evaluate(cells, "day", cache=tmp_path / "folds", **call)
+    assert len(fits) == 2, "only the missing ones"
+    pd.testing.assert_frame_equal(table, expected)
+    # Whatever could change a prediction makes it another fit.
+    cells.obsm["X_pca"][0] += 0.1
+    wlm.tl.evaluate(cells, "day", cache=tmp_path / "folds", **{**call, "holdout": 1})
+    assert len(fits) == 4
+
+
+def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
+    import joblib
+    from distributed import Client, LocalCluster
+
+    call = options_of(quick, metrics=("w1",), holdout=[1, 2])
+    expected = wlm.tl.evaluate(cells, "day", **call)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        with joblib.parallel_config(backend="dask"):
+            table = wlm.tl.evaluate(cells, "day", **call)
+            models = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
+        workers = client.run(lambda: "wlm" in __import__("sys").modules)
+    assert len(workers) == 2 and all(workers.values()), "both workers have worked"
+    np.testing.assert_allclose(table["w1"], expected["w1"], rtol=1e-3)
+    assert np.isfinite(models.obs["wlm_spread"][models.obs["day"] < 4]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"metrics": ("composition",)}, "need each other"),
+        ({"label_key": "fate"}, "need each other"),
+        ({"metrics": ("coverage",)}, "put a distance first"),
+        ({"n_boot": -1}, "n_boot must be an integer of at least 0"),
+        ({"n_models": 0}, "n_models must be an integer of at least 1"),
+    ],
+    ids=str,
+)
+def test_metrics_that_do_not_go_together_are_refused(cells, call, message, monkeypatch):
+    monkeypatch.setattr("wlm.tl._evaluate.fit", None)
+    with pytest.raises(ValueError, match=message):
+        wlm.tl.evaluate(cells, "day", **call)

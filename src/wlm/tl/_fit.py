@@ -142,8 +142,8 @@ def fit(
     ``uns[K]["coverage"]`` : dict, with ``holdout``
         How many of the held-out cells lie where the fit predicts 95 % of them to be (``nominal``), in each dimension by
         itself, averaged over dimensions: ``measured`` (k,) at the held-out ``times`` (k,), which are ``lead`` (k,)
-        after the population that predicts them; ``horizon``, the longest lead of a time after the last training time up to
-        which at least 85 % did (NaN if no such time is held out).
+        after the population that predicts them; ``horizon``, the longest lead of a time after the last training time up
+        to which at least 85 % did (NaN if no such time is held out).
     ``uns[K]["ensemble"]`` : dict, with ``n_models``
         The other models, and ``friction`` or ``diffusion`` (n_models,) of all.
     ``obs["K_spread"]`` : float32, with ``n_models``

@@ -290,8 +290,8 @@ def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
     far = wanted[wanted - last > horizon * (1 + 1e-6)]
     if len(far):
         logger.warning(
-            "%g is beyond the forecast horizon of uns[%r]: at held-out times after the last training time, %g, bands held "
-            "the observed cells %s",
+            "%g is beyond the forecast horizon of uns[%r]: at held-out times after the last training time, %g, "
+            "bands held the observed cells %s",
             far[0],
             fit.key,
             last,
