@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
@@ -14,6 +14,15 @@ lint: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+
+# The full counts of what the tests do in small: malformed objects, damaged fits, kills, coverage, memory (about an hour).
+stress: .venv-test/ready
+	WLM_EXAMPLES=2000 .venv-test/bin/python -m pytest tests/test_malformed.py tests/test_persistence.py
+	.venv-test/bin/python benchmarks/reliability.py all
+
+sbom: .venv-test/ready
+	.venv-test/bin/python -m pip install --quiet cyclonedx-bom
+	.venv-test/bin/cyclonedx-py environment .venv-test --output-file sbom.json
 
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wlm needs Python 3.11 or newer; found " + sys.version)'

@@ -1,5 +1,7 @@
 """Objects with faults, drawn at random: a fit or a clear error, nothing else, and the object as it was."""
 
+import os
+
 import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +10,7 @@ from scipy import sparse
 
 import wlm
 
+EXAMPLES = int(os.environ.get("WLM_EXAMPLES", "220"))
 #: What the public functions raise, with a message of theirs.
 CLEAR = (KeyError, ValueError, TypeError)
 
@@ -114,7 +117,7 @@ def state(adata):
     return frames, {k: (v.dtype, v.shape, v.tobytes() if v.dtype != object else str(v)) for k, v in dense.items()}
 
 
-@settings(max_examples=220, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=3, unique=True), st.integers(0, 2**16))
 def test_a_malformed_object_gives_a_fit_or_a_clear_error(_malformed_base, faults, seed):
     adata, rng = _malformed_base.copy(), np.random.default_rng(seed)

@@ -67,11 +67,9 @@ def _at(tree, path):
 
 
 def _cut(value, rng):
-    return (
-        value[: rng.integers(len(value))]
-        if not isinstance(value, dict) and hasattr(value, "__len__") and len(value)
-        else None
-    )
+    """The value with its end missing."""
+    sized = isinstance(value, str) or np.ndim(value) > 0
+    return value[: rng.integers(len(value))] if sized and len(value) else None
 
 
 def _flip(value, rng):

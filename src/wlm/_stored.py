@@ -158,9 +158,9 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
     """The fit that ``uns``, stored or to be stored under ``key``, describes; see :func:`read_fit`."""
     again = f"restore uns[{key!r}] from the file that it was saved in, or run wlm.tl.fit again"
     try:
-        version = int(uns["format"])
+        version = 0 if np.ndim(uns["format"]) else int(uns["format"])
         if version < 1:
-            raise ValueError
+            raise ValueError  # found in damaged objects
     except (TypeError, ValueError):
         raise ValueError(f"uns[{key!r}] is damaged (format {uns['format']!r}); {again}") from None
     if version > FORMAT:
@@ -168,7 +168,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
             f"uns[{key!r}] has format {version}, written by wlm {uns.get('version', '?')}; "
             f"this is wlm {wlm.__version__}, which reads up to {FORMAT}: update wlm"
         )
-    if (version >= 2 or "checksum" in uns) and uns.get("checksum") != checksum(uns):
+    if (version >= 2 or "checksum" in uns) and str(uns.get("checksum")) != checksum(uns):
         raise ValueError(f"uns[{key!r}] is damaged: it is not what wlm.tl.fit wrote there; {again}")
     if version >= 2 and "weights" not in uns:
         raise ValueError(f"uns[{key!r}] was stored without its model; run wlm.tl.fit again with store_model=True")
