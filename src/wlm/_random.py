@@ -10,7 +10,7 @@ def as_seed(rng: RNG) -> int:
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(2**63))
     if isinstance(rng, np.random.SeedSequence):
-        return int(rng.generate_state(1, np.uint64)[0] >> 1)
+        return int(rng.generate_state(1, np.uint64)[0]) >> 1
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and 0 <= rng < 2**63:
         return int(rng)
     raise TypeError(f"rng must be a non-negative integer, a numpy Generator or a SeedSequence, found {rng!r}")
