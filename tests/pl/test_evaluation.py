@@ -36,7 +36,9 @@ def test_scores_baselines_floor_and_intervals_are_drawn(table):
     assert differences.lines[0].get_xdata().tolist() == [-2, 1]
     # The same method has the same colour on both sides.
     handle = scores.get_legend().legend_handles[names.index("wlm")]
-    assert np.allclose(own["wlm"][0][:3], plt.matplotlib.colors.to_rgb(differences.lines[0].get_color()))
+    assert np.allclose(
+        np.ravel(handle.get_edgecolor())[:3], plt.matplotlib.colors.to_rgb(differences.lines[0].get_color())
+    )
 
 
 def test_another_metric_and_given_axes(table):
