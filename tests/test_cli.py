@@ -361,3 +361,40 @@ def test_velocities_need_counts(source, out):
     adata.write_h5ad(source)
     assert failed(run("velocity", source, "-o", out), 2, "layers ['unspliced'] are missing")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [
+        # An object, the modality of a MuData (of which the command reads none), and what Python alone can hold.
+        ("fit", {"adata", "mod", "rng", "show_progress", "copy", "method_options"}),
+        ("evaluate", {"adata", "mod", "rng", "metrics", "method_options"}),
+        ("predict", {"adata", "mod", "rng"}),
+    ],
+)
+def test_every_argument_of_python_has_an_option_with_the_same_default(name, elsewhere):
+    import inspect
+
+    python = inspect.signature(getattr(wlm.tl, name)).parameters
+    command = inspect.signature(getattr(wlm.cli, name)).parameters
+    for argument in set(python) - elsewhere:
+        assert argument in command, argument
+        default = command[argument].default
+        if argument not in ("time_key", "times"):
+            assert default in (python[argument].default, None), argument
+
+
+def test_ensembles_checkpoints_and_folds(source, out, tmp_path):
+    small = [*OPTIONS, "--n-models", "2"]
+    assert (
+        run("fit", source, "--time-key", "day", "-o", out, "--checkpoint", tmp_path / "fit.npz", *small).exit_code == 0
+    )
+    adata = ad.read_h5ad(out)
+    assert len(adata.uns["wlm"]["ensemble"]["models"]) == 1 and not list(tmp_path.glob("*.npz"))
+    table = tmp_path / "scores.csv"
+    folds = ["--cache", tmp_path / "folds", "--holdout", "all", "--metric", "energy", "--metric", "composition"]
+    result = run("evaluate", source, "--time-key", "day", "-o", table, *folds, "--label-key", "fate", *small)
+    assert result.exit_code == 0, result.stderr
+    found = pd.read_csv(table)
+    assert {"energy", "composition"} <= set(found) and set(found["time"]) == {1, 2, 3, 4}
+    assert len(list((tmp_path / "folds").iterdir())) == 4 and "forecast: wlm" in result.stdout

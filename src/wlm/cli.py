@@ -59,6 +59,7 @@ Nan = Annotated[str, typer.Option(help="Cells without a time: raise, or drop to 
 WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights of the cells.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
+NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="Option of the method, such as n_steps=400; repeatable."),
@@ -135,7 +136,15 @@ def fit(
     condition_key: ConditionKey = None,
     nan: Nan = "raise",
     holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
+    n_models: NModels = 1,
     key_added: Annotated[str, typer.Option(help="Name under which the fit is stored.")] = "wlm",
+    store_model: Annotated[bool, typer.Option(help="Store what predictions need.")] = True,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to write the training to; the same call goes on from it after a crash.")
+    ] = None,
+    on_interrupt: Annotated[
+        str, typer.Option(help="What Ctrl-C does: raise, or keep the model so far and write it.")
+    ] = "raise",
     seed: Seed = 0,
     device: Device = "auto",
     option: Options = None,
@@ -163,7 +172,11 @@ def fit(
             condition_key=condition_key,
             nan=nan,
             holdout=holdout or None,
+            n_models=n_models,
             key_added=key_added,
+            store_model=store_model,
+            checkpoint=checkpoint,
+            on_interrupt=on_interrupt,
             rng=seed,
             device=device,
             show_progress=sys.stderr.isatty() and not quiet,
@@ -213,13 +226,25 @@ def evaluate(
     nan: Nan = "raise",
     holdout: Annotated[
         list[str] | None,
-        typer.Option(help="A time to hold out, each on its own; repeatable. [default: all inner ones]"),
+        typer.Option(
+            help="A time to hold out, each on its own; repeatable. Or: each (inner one), all (also the last). "
+            "[default: each]"
+        ),
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="w1, w2 or mmd; repeatable. [default: all]")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="w1, w2, mmd, energy, coverage or composition; repeatable. [default: w1, w2, mmd]"),
+    ] = None,
+    label_key: Annotated[str | None, typer.Option(help="Column of obs with labels, for composition.")] = None,
     baselines: Annotated[bool, typer.Option(help="Score the naive answers too.")] = True,
     seeds: Annotated[int, typer.Option(help="Fits per held-out time.")] = 1,
     n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
+    n_models: NModels = 1,
     max_cells: Annotated[int, typer.Option(help="Cells scored a side, at most.")] = 5000,
+    n_boot: Annotated[int, typer.Option(help="Samples for intervals of differences; 0 for none.")] = 100,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for finished fits; the same call makes only those that it lacks.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     option: Options = None,
@@ -241,7 +266,7 @@ def evaluate(
                 adata,
                 time_key,
                 method=method or "wlm",
-                holdout=holdout or "each",
+                holdout=holdout[0] if holdout in (["each"], ["all"]) else holdout or "each",
                 metrics=metric or ("w1", "w2", "mmd"),
                 baselines=baselines,
                 seeds=seeds,
@@ -253,9 +278,13 @@ def evaluate(
                 velocity_scale=_number(velocity_scale),
                 weight_key=weight_key,
                 condition_key=condition_key,
+                label_key=label_key,
                 nan=nan,
                 device=device,
+                n_models=n_models,
                 max_cells=max_cells,
+                n_boot=n_boot,
+                cache=cache,
                 **options,
             )
         write(table)
