@@ -21,6 +21,7 @@ from wlm._logging import logger
 from wlm._mudata import get_source, get_target, having
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
+from wlm.core.methods._base import drawing_from
 from wlm.core.populations import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
@@ -31,6 +32,8 @@ def conditions(uns: Any) -> dict[str, str]:
     """The key of the fit of each condition, if ``uns`` lists such fits; empty otherwise."""
     if not isinstance(uns, Mapping) or "condition_key" not in uns:
         return {}
+    if "checksum" in uns and str(uns["checksum"]) != checksum(uns):
+        raise ValueError("the list of fits by condition is damaged; restore it from its file, or run wlm.tl.fit again")
     try:
         values, keys = (np.asarray(uns[name], dtype=object).tolist() for name in ("conditions", "keys"))
         return dict(zip(map(str, values), map(str, keys), strict=True))
@@ -185,7 +188,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
         )
 
         def dynamics(weights: Mapping[str, Any]) -> Dynamics:
-            with torch.random.fork_rng(devices=[]):
+            with drawing_from():
                 model = method.build(spec)
             state = {name: torch.as_tensor(np.array(weights[name.replace(".", "_")])) for name in model.state_dict()}
             model.load_state_dict(state)

@@ -19,7 +19,16 @@ def table():
     ]
     out = pd.DataFrame(rows)
     out.attrs["differences"] = [
-        {"model": m, "baseline": "previous", "kind": "forecast", "metric": "w1", "difference": -1, "low": -2, "high": 1}
+        {
+            "model": m,
+            "baseline": "previous",
+            "kind": "forecast",
+            "metric": "w1",
+            "n_times": 2,
+            "difference": -1,
+            "low": -2,
+            "high": 1,
+        }
         for m in ("wlm", "ijkonet")
     ]
     return out
@@ -39,6 +48,12 @@ def test_scores_baselines_floor_and_intervals_are_drawn(table):
     assert np.allclose(
         np.ravel(handle.get_edgecolor())[:3], plt.matplotlib.colors.to_rgb(differences.lines[0].get_color())
     )
+
+
+def test_a_part_of_the_table_is_drawn_without_what_it_lacks(table):
+    scores, differences = wlm.pl.evaluation(table[table["model"] != "ijkonet"])
+    assert [t.get_text() for t in differences.get_yticklabels()] == ["wlm - previous time"]
+    assert not isinstance(wlm.pl.evaluation(table[table["time"] == 1]), np.ndarray), "differences are over other times"
 
 
 def test_another_metric_and_given_axes(table):

@@ -113,6 +113,21 @@ def test_models_trained_side_by_side_are_the_same(cells, quick):
     np.testing.assert_allclose(one.obsm["wlm_next"], two.obsm["wlm_next"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_other_backends_of_joblib(cells, quick, backend):
+    one = wlm.tl.fit(cells, "day", n_models=3, copy=True, **quick)
+    with joblib.parallel_config(backend=backend, n_jobs=3):
+        several = wlm.tl.fit(cells, "day", n_models=3, copy=True, **quick)
+        with pytest.raises(ValueError, match="needs trainings in this process"):
+            wlm.tl.fit(cells, "day", on_interrupt="keep", **quick)
+    np.testing.assert_allclose(one.obs["wlm_spread"], several.obs["wlm_spread"], rtol=1e-3)
+
+
+def test_one_cell_is_no_data_to_leave(fitted):
+    one = fitted[fitted.obs["day"] == 3][:1].copy()
+    assert not wlm.tl.predict(one, 3.5).obs["wlm_outside"].any()
+
+
 def test_cells_that_leave_the_data_are_flagged(fitted):
     plain = wlm.tl.predict(fitted, 2)
     assert plain.obs["wlm_outside"].mean() < 0.2

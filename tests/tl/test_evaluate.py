@@ -130,23 +130,32 @@ def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
     assert "interpolation: wlm" in table.attrs["verdict"] and "forecast: wlm" in table.attrs["verdict"]
 
 
-def test_intervals_cover_the_difference_between_samples_of_the_same_populations():
-    """Two copies of a population and a shifted one: what other samples give lies where the interval says."""
+@pytest.mark.parametrize(("n_observed", "n_predicted"), [(200, 200), (600, 100), (100, 600), (1500, 1500)])
+def test_intervals_are_as_wide_as_the_differences_of_other_samples_vary(n_observed, n_predicted):
     from wlm.tl._evaluate import Population, _differences
 
     rng = np.random.default_rng(0)
     found, wide = [], []
-    for _ in range(40):
-        y, a, b = (rng.normal(size=(200, 2)) + [shift, 0] for shift in (0, 0.5, 0.8))
+    for k in range(30):
+        y = rng.normal(size=(n_observed, 1))
+        a, b = (rng.normal(size=(n_predicted, 1)) + shift for shift in (0.5, 0.8))
         populations = {(1.0, "wlm", 0): Population(a), (1.0, "next", 0): Population(b)}
-        table = pd.DataFrame(
-            {"time": 1.0, "model": ["wlm", "next"], "seed": 0, "w1": [w1(a, y), w1(b, y)]},
-        )
-        (row,) = _differences(table, populations, {1.0: Population(y)}, ["wlm"], "w1", 60)
+        table = pd.DataFrame({"time": 1.0, "model": ["wlm", "next"], "seed": 0, "w1": [w1(a, y), w1(b, y)]})
+        (row,) = _differences(table, populations, {1.0: Population(y)}, ["wlm"], "w1", 40 if k < 6 else 0)
         found.append(row["difference"])
-        wide.append(row["high"] - row["low"])
-    # An interval of four standard deviations, up to what predicted samples of half the size add.
-    assert 2.5 < np.mean(wide) / np.std(found) < 6.5
+        if k < 6:
+            wide.append(row["high"] - row["low"])
+    # A 95 % interval is 3.9 standard deviations wide; that of 30 differences is known to about 13 %.
+    assert 2.6 < np.mean(wide) / np.std(found, ddof=1) < 5.6
+
+
+def test_models_are_scored_on_the_same_cells(cells, quick):
+    call = options_of(quick, metrics=("w1",), holdout=2, max_cells=20, n_boot=20)
+    table = wlm.tl.evaluate(cells, "day", **call).set_index("model")
+    x, day = cells.obsm["X_pca"], cells.obs["day"].to_numpy()
+    some = np.random.default_rng(0).permutation(60)[:20]
+    assert table.loc["previous", "w1"] == pytest.approx(w1(x[day == 1][some], x[day == 2][some]))
+    assert table.loc["previous", "n_observed"] == 20
 
 
 def test_coverage_energy_and_composition_of_known_populations():
@@ -217,6 +226,7 @@ def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
         ({"label_key": "fate"}, "need each other"),
         ({"metrics": ("coverage",)}, "put a distance first"),
         ({"n_boot": -1}, "n_boot must be an integer of at least 0"),
+        ({"n_boot": 1}, "n_boot must be 0 or at least 20"),
         ({"n_models": 0}, "n_models must be an integer of at least 1"),
     ],
     ids=str,

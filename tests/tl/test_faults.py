@@ -78,11 +78,15 @@ def test_ctrl_c_can_keep_the_model_so_far(cells, quick, monkeypatch):
     assert np.isfinite(wlm.tl.predict(cells, 2).obsm["X_pca"]).all()
 
 
-def test_ctrl_c_in_an_ensemble_keeps_the_models_that_there_are(cells, quick, monkeypatch):
-    interrupt_at(monkeypatch, 15 + 9)
+def test_ctrl_c_in_an_ensemble_keeps_the_models_that_are_complete(cells, quick, monkeypatch, tmp_path):
+    interrupt_at(monkeypatch, 15 + 15 + 9)
+    call = {"on_interrupt": "keep", "n_models": 4, "checkpoint": tmp_path / "fit.npz", **quick}
     with pytest.warns(UserWarning, match="interrupted after 8 of 15"):
-        wlm.tl.fit(cells, "day", on_interrupt="keep", n_models=4, **quick)
+        wlm.tl.fit(cells, "day", **call)
     assert cells.uns["wlm"]["params"]["n_models"] == 2 and len(cells.uns["wlm"]["ensemble"]["models"]) == 1
+    assert len(list(tmp_path.iterdir())) == 3, "the rest can be trained later"
+    wlm.tl.fit(cells, "day", **call)
+    assert cells.uns["wlm"]["params"]["n_models"] == 4 and not list(tmp_path.iterdir())
 
 
 def test_an_ensemble_goes_on_from_its_checkpoints_and_deletes_them(cells, quick, monkeypatch, tmp_path):

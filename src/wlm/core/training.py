@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wlm.core import checkpoint as checkpoints
 from wlm.core.dynamics import Dynamics
-from wlm.core.methods._base import DivergenceError, Method, Spec
+from wlm.core.methods._base import DivergenceError, Method, Spec, drawing_from
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
@@ -107,8 +107,7 @@ def train(
         n_times=len(populations.times),
         times=tuple(snapshots.times.tolist()),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU only: torch.manual_seed would reseed every device
+    with drawing_from(seed):
         model = method.build(spec).to(device)
     state = method.init(model, spec, snapshots, generator)
     average = [p.detach().clone() for p in model.parameters()]
@@ -135,8 +134,8 @@ def train(
         good = checkpoints.read(checkpoint)
         if not isinstance(good, dict) or good.get("run") != run:
             raise ValueError(
-                f"{str(checkpoint)!r} is the checkpoint of another fit (other cells, options or seed); delete it, "
-                "or name another file"
+                f"{str(checkpoint)!r} is the checkpoint of another fit (other cells, options, seed or device); delete "
+                "it, or name another file"
             )
         restore(good)
         if good["batch_size"]:

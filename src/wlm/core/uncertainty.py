@@ -68,6 +68,8 @@ def outside(x: Array, observed: Array, *, seed: int = 0) -> NDArray[np.bool_]:
 
     A perfect prediction has about 1 % of them. Distances are to the nearest of at most ``N_REFERENCE`` observed cells.
     """
+    if len(observed) < 2:
+        return np.zeros(len(x), dtype=bool)  # no distance to compare with
     order = np.random.default_rng(seed).permutation(len(observed))
     n = min(N_REFERENCE, (len(observed) + 1) // 2)
     usual = _to_nearest(observed[order[n : 2 * n]], observed[order[:n]])

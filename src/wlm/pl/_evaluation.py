@@ -48,9 +48,9 @@ def evaluation(
     Returns
     -------
     The figure, or the axes, or None if the figure was shown. On the left each point is a fit (a dot for each seed),
-    grey markers are the baselines, and a dashed line is the floor, which a perfect prediction would reach. On the
-    right, with intervals only: mean difference to each baseline with its 95 % interval; left of zero the model is
-    better.
+    grey markers are the baselines, and a dashed line is the floor, what a perfect prediction of half as many cells
+    would reach. On the right, with intervals only: mean difference to each baseline with its 95 % interval; left of
+    zero the model is better.
 
     Raises
     ------
@@ -69,12 +69,18 @@ def evaluation(
     metric = metrics[0] if metric is None else metric
     if metric not in metrics:
         raise KeyError(f"metric {metric!r} is not in the table, which has {metrics}")
+    models, n_times = set(table["model"]), table["time"].nunique()
     conditions = set(table["condition"]) if "condition" in table else {None}
     differences = [
         row
         for row in table.attrs.get("differences", [])
-        if row["metric"] == metric and "low" in row and row.get("condition") in conditions
+        if row["metric"] == metric
+        and "low" in row
+        and row.get("condition") in conditions
+        and {row["model"], row["baseline"]} <= models
     ]
+    if sum({row["kind"]: row["n_times"] for row in differences}.values()) != n_times:
+        differences = []  # the differences are over other times than those that are left in the table
     if ax is None and differences:
         figure, (ax, right) = plt.subplots(
             1, 2, figsize=(8.4, 3.6), layout="constrained", gridspec_kw={"width_ratios": (3, 2)}

@@ -211,6 +211,10 @@ def _plane(adata: Any, key: str, basis: str | None, components: tuple[int, int],
     cell_times = fit.times(cells)
     target: ad.AnnData = get_target(adata, mod)
     rows = target.obs_names.get_indexer(cells.obs_names)
+    wanted_keys = [f"{fit.group}_{name}" for name in ("potential", "velocity", "force")]
+    gone = [k for k in wanted_keys if k not in target.obs and k not in target.obsm]
+    if gone:
+        raise KeyError(f"{gone} are missing in obs or obsm; run wlm.tl.fit again")
     energy = target.obs[f"{fit.group}_potential"].to_numpy(dtype=float)[rows]
     vectors = {name: dense(target.obsm[f"{fit.group}_{name}"])[rows] for name in ("velocity", "force")}
     keep = np.isfinite(cell_times) & np.isfinite(energy) & np.isfinite(vectors["velocity"]).all(axis=1)

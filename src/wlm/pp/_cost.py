@@ -30,6 +30,7 @@ def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, de
 
     from wlm.core.divergences import sinkhorn_loss
     from wlm.core.methods import METHODS, Spec
+    from wlm.core.methods._base import drawing_from
     from wlm.core.populations import Populations, Snapshots, Units, median_distance
     from wlm.core.training import BLUR
 
@@ -44,7 +45,7 @@ def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, de
     generator = torch.Generator(device).manual_seed(0)
     snapshots = Snapshots.of(populations, Units.of(populations), torch.device(device))
     blur = BLUR * median_distance(snapshots.positions, generator)
-    with torch.random.fork_rng(devices=[]):
+    with drawing_from():
         model = config.build(Spec(x.shape[1], blur, has_velocity=False, n_times=len(first))).to(device)
 
     def seconds_of_pass(n_times: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +39,8 @@ BASELINES = ("previous", "next", "ot_midpoint")
 N_NEIGHBOURS = 15
 #: Most cells a side in the samples that intervals are taken from.
 N_SAMPLE = 500
+#: Fewest samples that 95 % intervals are taken from.
+MIN_BOOT = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Population:
         """The cells ``i`` (m,)."""
         w, labels = (None if a is None else a[i] for a in (self.w, self.labels))
         return Population(self.x[i], w, labels, self.limits)
+
+    def capped(self, n: int) -> Population:
+        """At most ``n`` of the cells, the same of all populations of this size."""
+        return self if len(self.x) <= n else self.some(np.random.default_rng(0).permutation(len(self.x))[:n])
 
     def shares(self, names: Sequence[str]) -> np.ndarray:
         """Share of each label (len(names),)."""
@@ -137,7 +144,8 @@ def evaluate(
         Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``ot_midpoint``
         (their linear optimal-transport interpolation at the right fraction of time) and ``floor``
         (one half of the held-out cells against the other: what a perfect prediction would score with
-        half the cells).
+        half the cells; distances between samples grow as these get smaller, so that one with more cells may score
+        lower).
     seeds
         Fits per held-out time.
     n_jobs
@@ -148,10 +156,12 @@ def evaluate(
     max_cells
         Score at most this many cells a side; exact transport takes seconds at 5000.
     n_boot
-        Random half samples of the cells (at most 500 a side) to take intervals of differences from; 0 for none.
+        Random samples of half of the cells (at most 500 a side) to take intervals of differences from, at least 20;
+        0 for none.
     cache
         Folder for finished fits: the same call, made again after it was interrupted, or with more methods, seeds or
-        times, makes only the fits that it lacks. It is made if need be; delete it when done.
+        times, makes only the fits that it lacks. Workers have to see it. It is made if need be; delete it when
+        done, and when wlm itself was changed.
 
     Returns
     -------
@@ -187,6 +197,8 @@ def evaluate(
     ):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+    if 0 < n_boot < MIN_BOOT:
+        raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
     methods = _methods(method, method_options, has_velocity=velocity_key is not None)
     get_device(device)
     velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
@@ -214,7 +226,7 @@ def evaluate(
         velocity_scale=velocity_scale,
         n_models=n_models,
         n_boot=n_boot,
-        cache=None if cache is None else Path(cache),
+        cache=None if cache is None else Path(cache).resolve(),
     )
     if condition_key is None:
         cells = read_cells(source, time_key, **keys)
@@ -320,14 +332,12 @@ def _table(
         for t in held:
             for name, population in _baselines(cells, labels, t, run_seeds[0]).items():
                 populations[t, name, run_seeds[0]] = population
-    observed = {t: _population(cells, t, labels) for t in held}
-    rows = [
-        _score(t, name, s, population, observed[t], metrics, max_cells)
-        for (t, name, s), population in populations.items()
-    ]
+    observed = {t: _population(cells, t, labels).capped(max_cells) for t in held}
+    populations = {name: population.capped(max_cells) for name, population in populations.items()}
+    rows = [_score(t, name, s, population, observed[t], metrics) for (t, name, s), population in populations.items()]
     if baselines:
         for t in held:
-            rows.append(_score(t, "floor", run_seeds[0], *_halves(observed[t], run_seeds[0]), metrics, max_cells))
+            rows.append(_score(t, "floor", run_seeds[0], *_halves(observed[t], run_seeds[0]), metrics))
     table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
     table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
     differences = _differences(table, populations, observed, list(methods), metrics[0], n_boot) if baselines else []
@@ -393,7 +403,10 @@ def _predict(
     if file is not None:
         arrays = {"x": found.x, "w": found.w, "limits": found.limits}
         tensors = {k: None if a is None else torch.as_tensor(a) for k, a in arrays.items()}
-        checkpoints.write(file, {**tensors, "seconds": seconds})
+        try:
+            checkpoints.write(file, {**tensors, "seconds": seconds})
+        except OSError as error:  # a full disk is no reason to lose the evaluation as well
+            warnings.warn(f"a finished fit could not be kept in cache: {error}", stacklevel=2)
     return found, seconds
 
 
@@ -403,7 +416,9 @@ def _name(
     """A name for a fit, different for whatever could change its prediction."""
     options, n_models = {k: v for k, v in options.items() if k != "n_models"}, options["n_models"]
     config = get_method(method, options).to_json()
+    threads = torch.get_num_threads() if get_device(device).type == "cpu" else 0
     settings = (
+        threads,
         wlm.__version__,
         torch.__version__,
         method,
@@ -446,12 +461,10 @@ def _score(
     predicted: Population,
     observed: Population,
     metrics: Sequence[str],
-    max_cells: int,
 ) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    p, o = (a.some(rng.permutation(len(a.x))[:max_cells]) for a in (predicted, observed))
-    values = {m: SCORES[m](p, o) for m in metrics}
-    return {"time": t, "model": model, "seed": seed, "n_observed": len(o.x), "n_predicted": len(p.x), **values}
+    values = {m: SCORES[m](predicted, observed) for m in metrics}
+    sizes = {"n_observed": len(observed.x), "n_predicted": len(predicted.x)}
+    return {"time": t, "model": model, "seed": seed, **sizes, **values}
 
 
 def _baselines(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[str, Population]:
@@ -484,23 +497,22 @@ def _differences(
 ) -> list[dict[str, Any]]:
     """Mean scores of the methods less those of the baselines (and of each other), with intervals.
 
-    The intervals are from samples without replacement of a share of the cells, the same observed ones for all
-    models; deviations are scaled to those of the whole sample (delete-d jackknife: Shao and Wu 1989).
+    The intervals are from samples without replacement of one share of all populations, the same observed cells for all
+    models and the same predicted ones for all seeds; deviations are scaled to those of the whole samples (delete-d
+    jackknife: Shao and Wu 1989).
     """
     means = table.groupby(["model", "time"])[metric].mean()
     models = list(dict.fromkeys(name for _, name, _ in populations))
     sampled = {(name, t): np.zeros(n_boot) for name in models for t in observed}
     scale = {}
     for t, there in observed.items():
-        m = min(N_SAMPLE, len(there.x) // 2)
-        scale[t] = np.sqrt(m / (len(there.x) - m))
         here = {(name, s): p for (time, name, s), p in populations.items() if time == t}
-        for k in range(n_boot if m > 0 else 0):
-            rng = np.random.default_rng(k)
-            part = there.some(rng.permutation(len(there.x))[:m])
+        share = min(0.5, N_SAMPLE / max(len(p.x) for p in (there, *here.values())))
+        scale[t] = np.sqrt(share / (1 - share))
+        for k in range(n_boot):
+            part = _share(there, share, k)
             for (name, _), p in here.items():
-                some = rng.permutation(len(p.x))[: min(m, max(1, len(p.x) // 2))]
-                score = SCORES[metric](p.some(some), part)
+                score = SCORES[metric](_share(p, share, k), part)
                 sampled[name, t][k] += score / sum(other == name for other, _ in here)
     rows = []
     pairs = [(a, b) for a in methods for b in models if b not in methods]
@@ -519,6 +531,12 @@ def _differences(
                 row |= {"low": difference - float(high), "high": difference - float(low)}
             rows.append(row)
     return rows
+
+
+def _share(population: Population, share: float, k: int) -> Population:
+    """The ``k``-th sample of a share of the cells, of the same rows of all populations of one size."""
+    n = len(population.x)
+    return population.some(np.random.default_rng((k, n)).permutation(n)[: max(1, round(share * n))])
 
 
 def _kinds(

@@ -113,7 +113,8 @@ def fit(
         beside it.
     on_interrupt
         What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged, ``"keep"`` writes the model as it is
-        by then (``uns[K]["params"]["stopped"]`` is the step).
+        by then (``uns[K]["params"]["stopped"]`` is the step), or of an ensemble the models that are complete.
+        Checkpoints are then kept.
     rng
         Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, on the CPU to
         the bit if the number of threads is the same as well (``torch.set_num_threads``): more of them add up in
@@ -232,17 +233,25 @@ def fit(
     jobs = [(condition, i) for condition in parts for i in range(n_models)]
     files = _checkpoint_files(checkpoint, len(jobs))
     models: dict[str, list[_Model]] = {condition: [] for condition in parts}
-    began = time.perf_counter()
+    began, interrupted = time.perf_counter(), False
     # Within joblib.parallel_config trainings run side by side, without bars.
-    parallel = Parallel(return_as="generator")
-    shown = show_progress and parallel.n_jobs == 1
+    one_by_one = Parallel().n_jobs == 1
+    if not one_by_one and on_interrupt == "keep":
+        raise ValueError(
+            "on_interrupt='keep' needs trainings in this process; leave joblib.parallel_config, or choose 'raise'"
+        )
+    parallel = Parallel(return_as="generator" if one_by_one else "list")
+    shown = show_progress and one_by_one
     calls = (
         delayed(_train)(parts[condition][1], config, seeds[i], seeds[0], where, condition, shown, file, on_interrupt)
         for (condition, i), file in zip(jobs, files, strict=True)
     )
     for (condition, _), model in zip(jobs, parallel(calls), strict=True):
         models[condition].append(model)
-        if model.fit.n_steps < config.n_steps:
+        interrupted = model.fit.n_steps < config.n_steps
+        if interrupted:
+            if len(models[condition]) > 1:
+                models[condition].pop()  # a model that is not trained would blur what the others say
             break  # interrupted: what there is by now is kept
     total = time.perf_counter() - began
 
@@ -277,9 +286,10 @@ def fit(
         written = write_fit(target, key_added, *fits[""][1:])
     else:
         written = write_conditions(target, key_added, condition_key, fits)
-    for file in files:
-        if file is not None:
-            file.unlink(missing_ok=True)
+    if not interrupted:
+        for file in files:
+            if file is not None:
+                file.unlink(missing_ok=True)
     logger.info(
         "fitted %s on %s in %.0f s (%s); added %s", method, where, total, "; ".join(rates) or "-", ", ".join(written)
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -14,6 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from wlm.core.populations import Snapshots
+
+#: torch draws initial weights from one generator for the whole process, so that threads have to wait for each other.
+_DRAWING = threading.RLock()
+
+
+@contextmanager
+def drawing_from(seed: int | None = None) -> Iterator[None]:
+    """Draw from torch's global generator, seeded if ``seed`` is given, and leave it as it was."""
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)  # of the CPU only: torch.manual_seed would reseed every device
+        yield
 
 
 class DivergenceError(RuntimeError):

@@ -11,6 +11,7 @@ observed and rises where the maps put them. The maps are thrown away after train
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from wlm.core.landscapes import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
-from wlm.core.methods._base import DivergenceError, Method, Spec, State
+from wlm.core.methods._base import DivergenceError, Method, Spec, State, drawing_from
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.methods.jkonet_star import pair_mean, warm_up
 from wlm.core.populations import Snapshots, sample_index
@@ -135,8 +136,7 @@ class IJKOnet(Method):
 
     def init(self, model: GradientFlow, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
         times = snapshots.times
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator.initial_seed())
+        with drawing_from(generator.initial_seed()):
             maps = Maps(spec.n_dims, self.map_width, times).to(times.device)
         if self.warm_start:
             warm_up(model, snapshots, generator)
@@ -253,7 +253,7 @@ class IJKOnet(Method):
         before = state.extra["misfit"]
         misfit = misfit if before is None else before + (misfit - before) / MEMORY
         state.extra["misfit"] = misfit
-        if not abs(objective) < LOST * max(bound, 0.1):
+        if math.isfinite(objective) and not abs(objective) < LOST * max(bound, 0.1):
             raise DivergenceError(
                 f"the game between energy and maps has diverged (misfit {misfit:.3g}, wanted between 0 and 1); "
                 f"try a smaller learning rate (lr={self._lr / 4:g}), more inner_steps, or gradient_bound=3"
