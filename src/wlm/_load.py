@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from wlm._stored import parse_fit
+from wlm._stored import read_fit
 from wlm.core.dynamics import Dynamics
 
 
@@ -62,11 +62,7 @@ def load(path: str | os.PathLike[str], *, key: str = "wlm", mod: str | None = No
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
     if uns is None:
         raise KeyError(f"{where!r} is missing in {str(path)!r}; write an object there that wlm.tl.fit has fitted")
-    if not isinstance(uns, Mapping) or "format" not in uns:
-        raise ValueError(f"{where!r} in {str(path)!r} was not written by wlm.tl.fit; choose the key_added of a fit")
-    if "condition_key" in uns:
-        raise ValueError(f"{where!r} stands for a fit of each condition; choose one: {list(uns['keys'])}")
-    return parse_fit(key, uns).dynamics
+    return read_fit(SimpleNamespace(uns={key: uns}), key).dynamics
 
 
 def _read(path: Path, kind: str, where: str) -> Any:

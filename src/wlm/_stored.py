@@ -23,6 +23,7 @@ from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.methods._base import drawing_from
 from wlm.core.populations import Units
+from wlm.core.prediction import Rollout
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
 FORMAT = 2
@@ -50,17 +51,10 @@ def group_of(uns: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Member:
-    """A further model of an ensemble, and how it moves cells of the first training time.
-
-    ``times`` (T,), the observed ones from then on; ``positions`` and ``velocities`` (T, n, d); ``mass`` (n,), weights
-    of the cells, or None.
-    """
+    """A further model of an ensemble, and the ``path`` of the same cells of the first training time with it."""
 
     dynamics: Dynamics
-    times: NDArray[np.float64]
-    positions: NDArray[np.float32]
-    velocities: NDArray[np.float32]
-    mass: NDArray[np.float64] | None
+    path: Rollout
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,11 @@ class StoredFit:
     def times(self, adata: ad.AnnData) -> NDArray[np.float64]:
         """Times of the cells (n_obs,), read as the fit read them: missing ones are refused, or NaN."""
         return read_times(adata, self.time_key, str(self.uns["params"].get("nan", "raise")))[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first model."""
+        return int(self.uns["params"]["seed"])
 
     @property
     def group(self) -> str:
@@ -200,7 +199,16 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
         mass = np.asarray(ensemble["mass"], dtype=np.float64) if "mass" in ensemble else None
         later = observed[observed >= training[0]]
         others = tuple(
-            Member(dynamics(m["weights"]), later, np.asarray(m["positions"]), np.asarray(m["velocities"]), mass)
+            Member(
+                dynamics(m["weights"]),
+                Rollout(
+                    later,
+                    np.asarray(m["positions"]),
+                    np.asarray(m["velocities"]),
+                    np.arange(m["positions"].shape[1]),
+                    mass,
+                ),
+            )
             for m in (ensemble["models"][str(i)] for i in range(1, len(ensemble.get("models", {})) + 1))
         )
         return StoredFit(

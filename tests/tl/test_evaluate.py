@@ -101,7 +101,7 @@ def test_object_is_not_changed(cells, quick):
     ids=str,
 )
 def test_impossible_calls_fail_before_any_fit(cells, call, error, message, monkeypatch):
-    monkeypatch.setattr("wlm.tl._evaluate.fit", None)
+    monkeypatch.setattr("wlm.tl._folds.fit", None)
     with pytest.raises(error, match=message):
         wlm.tl.evaluate(cells, **{"time_key": "day", **call})
 
@@ -132,16 +132,16 @@ def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
 
 @pytest.mark.parametrize(("n_observed", "n_predicted"), [(200, 200), (600, 100), (100, 600), (1500, 1500)])
 def test_intervals_are_as_wide_as_the_differences_of_other_samples_vary(n_observed, n_predicted):
-    from wlm.tl._evaluate import Population, _differences
+    from wlm.tl._scores import Population, differences
 
     rng = np.random.default_rng(0)
-    found, wide = [], []
+    found, wide, kinds = [], [], {"interpolation": [1.0]}
     for k in range(30):
         y = rng.normal(size=(n_observed, 1))
         a, b = (rng.normal(size=(n_predicted, 1)) + shift for shift in (0.5, 0.8))
         populations = {(1.0, "wlm", 0): Population(a), (1.0, "next", 0): Population(b)}
         table = pd.DataFrame({"time": 1.0, "model": ["wlm", "next"], "seed": 0, "w1": [w1(a, y), w1(b, y)]})
-        (row,) = _differences(table, populations, {1.0: Population(y)}, ["wlm"], "w1", 40 if k < 6 else 0)
+        (row,) = differences(table, populations, {1.0: Population(y)}, kinds, ["wlm"], "w1", 40 if k < 6 else 0)
         found.append(row["difference"])
         if k < 6:
             wide.append(row["high"] - row["low"])
@@ -178,15 +178,15 @@ def test_coverage_energy_and_composition_of_known_populations():
 def test_an_interrupted_evaluation_goes_on_from_its_folds(cells, quick, tmp_path, monkeypatch):
     call = options_of(quick, metrics=("w1",), seeds=2, n_boot=0, n_models=2)
     expected = wlm.tl.evaluate(cells, "day", **call)
-    plain, fits = wlm.tl._evaluate.fit, []
+    plain, fits = wlm.tl._folds.fit, []
 
     def counted(*arguments, **options):
         if len(fits) == 4:
             raise KeyboardInterrupt
-        fits.append(options["holdout"])
+        fits.append(arguments)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr("wlm.tl._evaluate.fit", counted)
+    monkeypatch.setattr("wlm.tl._folds.fit", counted)
     with pytest.raises(KeyboardInterrupt):
         wlm.tl.evaluate(cells, "day", cache=tmp_path / "folds", **call)
     assert len(list((tmp_path / "folds").iterdir())) == 4
@@ -232,6 +232,6 @@ def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
     ids=str,
 )
 def test_metrics_that_do_not_go_together_are_refused(cells, call, message, monkeypatch):
-    monkeypatch.setattr("wlm.tl._evaluate.fit", None)
+    monkeypatch.setattr("wlm.tl._folds.fit", None)
     with pytest.raises(ValueError, match=message):
         wlm.tl.evaluate(cells, "day", **call)

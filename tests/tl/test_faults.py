@@ -128,7 +128,7 @@ def test_a_killed_fit_goes_on_to_the_same_weights(cells, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_is_refused_before_the_fit(cells, tmp_path, monkeypatch):
-    monkeypatch.setattr("wlm.tl._fit.train", None)
+    monkeypatch.setattr("wlm.tl._models.train", None)
     for bad, message in ((tmp_path / "no" / "fit.npz", "no folder to write to"), (tmp_path, "is a folder")):
         with pytest.raises(ValueError, match=message):
             wlm.tl.fit(cells, "day", checkpoint=bad)

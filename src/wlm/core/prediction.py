@@ -106,24 +106,43 @@ def fields(
         wi = None if w is None else w[i]
         potential[i] = dynamics.energy(x[i], t, w=wi)
         out["force"][i] = dynamics.force(x[i], t, w=wi)
-        measured = v is not None and bool(np.isfinite(v[i]).all())
-        determined = dynamics.velocity(x[i], t, w=wi)
-        if determined is not None:
-            out["velocity"][i] = determined
-        elif measured and v is not None:
-            out["velocity"][i] = v[i]
-        elif t < path.times[0]:
-            continue  # a held-out time before the first training time: nothing starts there
-        elif t == path.times[0]:
-            out["velocity"][i] = dynamics.simulate(x[i], [t], seed=seed)[1][0]
-        else:
-            out["velocity"][i] = dynamics.carry_velocity(*path.at(t), x[i], a=path.weights, b=wi, seed=seed)
+        measured = v[i] if v is not None and bool(np.isfinite(v[i]).all()) else None
+        start = velocity_at(dynamics, x[i], measured, t, path, w=wi, seed=seed)
+        if start is None:
+            continue
+        out["velocity"][i] = start
         if k + 1 < len(observed):
-            start = out["velocity"][i]
-            if t > path.times[0] and not measured:
+            if t > path.times[0] and measured is None:
                 start = dynamics.start_velocity(start, seed=seed)
             out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)[0][-1]
     return {"potential": potential, **out}
+
+
+def velocity_at(
+    dynamics: Dynamics,
+    x: Array,
+    v: Array | None,
+    t: float,
+    path: Rollout,
+    *,
+    w: Array | None = None,
+    seed: int = 0,
+) -> Array | None:
+    """Velocities (n, d) of the cells ``x`` (n, d) observed at ``t``: of the dynamics alone, measured, or carried there.
+
+    ``v`` (n, d) are measured ones, or None. There are none, and None is returned, before ``path`` begins, since nothing
+    starts there.
+    """
+    determined = dynamics.velocity(x, t, w=w)
+    if determined is not None:
+        return determined
+    if v is not None:
+        return v
+    if t < path.times[0]:
+        return None
+    if t == path.times[0]:
+        return dynamics.simulate(x, [t], seed=seed)[1][0]
+    return dynamics.carry_velocity(*path.at(t), x, a=path.weights, b=w, seed=seed)
 
 
 def predict(

@@ -95,7 +95,7 @@ def doctor(
     """
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
-    from wlm.tl._fit import get_device  # wlm.tl needs wlm.pp
+    from wlm.tl._models import get_device  # wlm.tl needs wlm.pp
 
     where = get_device(device)
     findings: dict[str, Finding] = {}

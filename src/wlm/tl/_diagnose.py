@@ -17,7 +17,8 @@ from wlm._random import RNG, as_seed, as_seeds
 from wlm._stored import StoredFit, check_representation, open_fit
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
-from wlm.tl._evaluate import evaluate, refit, scale_argument, slim
+from wlm.tl._evaluate import evaluate
+from wlm.tl._folds import refit, scale_argument, slim
 
 
 def diagnose(

@@ -6,15 +6,12 @@ import logging
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from wlm._adata import Cells, read_cells
 from wlm._calibration import calibrate, resolve_velocity
@@ -22,13 +19,10 @@ from wlm._conditions import naming, read_conditions
 from wlm._logging import logger
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
-from wlm._stored import parse_fit, seal
 from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
-from wlm.core.methods import METHODS, Method
-from wlm.core.prediction import Rollout, fields, rollout
-from wlm.core.training import Fit, train
-from wlm.core.uncertainty import LEVEL, band, coverage, horizon, spread
-from wlm.tl._predict import simulate
+from wlm.core.uncertainty import spread
+from wlm.tl._models import Model, check_running, checkpoint_files, get_device, get_method, train_model
+from wlm.tl._simulation import measure_coverage
 
 
 def fit(
@@ -218,7 +212,9 @@ def fit(
         check_keys(target, key_added, [velocity_key, use_rep], list(parts))
     for _, cells in parts.values():
         config.check(has_velocity=cells.v is not None)
-    _check_running(n_models, checkpoint, on_interrupt, condition_key)
+    # Within joblib.parallel_config several trainings run side by side, without bars.
+    one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
+    check_running(n_models, checkpoint, on_interrupt, condition_key, one_by_one=one_by_one)
     seeds = as_seeds(rng, n_models)
     notes: dict[str, dict[str, Any]] = {}
     if velocity_key is not None:
@@ -231,22 +227,20 @@ def fit(
         show_progress = logger.isEnabledFor(logging.INFO)
 
     jobs = [(condition, i) for condition in parts for i in range(n_models)]
-    files = _checkpoint_files(checkpoint, len(jobs))
-    models: dict[str, list[_Model]] = {condition: [] for condition in parts}
+    files = checkpoint_files(checkpoint, len(jobs))
+    models: dict[str, list[Model]] = {condition: [] for condition in parts}
     began, interrupted = time.perf_counter(), False
-    # Within joblib.parallel_config trainings run side by side, without bars.
-    one_by_one = Parallel().n_jobs == 1
-    if not one_by_one and on_interrupt == "keep":
-        raise ValueError(
-            "on_interrupt='keep' needs trainings in this process; leave joblib.parallel_config, or choose 'raise'"
-        )
-    parallel = Parallel(return_as="generator" if one_by_one else "list")
     shown = show_progress and one_by_one
-    calls = (
-        delayed(_train)(parts[condition][1], config, seeds[i], seeds[0], where, condition, shown, file, on_interrupt)
+    calls = [
+        (parts[condition][1], config, seeds[i], seeds[0], where, condition, shown, file, on_interrupt)
         for (condition, i), file in zip(jobs, files, strict=True)
+    ]
+    results = (
+        (train_model(*call) for call in calls)
+        if one_by_one
+        else Parallel()(delayed(train_model)(*call) for call in calls)
     )
-    for (condition, _), model in zip(jobs, parallel(calls), strict=True):
+    for (condition, _), model in zip(jobs, results, strict=True):
         models[condition].append(model)
         interrupted = model.fit.n_steps < config.n_steps
         if interrupted:
@@ -272,7 +266,7 @@ def fit(
             annotation["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
         uns = describe_fit(part, cells, [(m.fit, m.path) for m in trained], params, note)
         if len(cells.training) < len(cells.observed):
-            uns["coverage"] = _coverage(cells, uns, annotation["velocity"], seeds[0])
+            uns["coverage"] = measure_coverage(cells, uns, annotation["velocity"], seeds[0])
         if not store_model:
             uns = {k: x for k, x in uns.items() if k not in ("weights", "ensemble", "rollout")}
         fits[condition] = rows, uns, annotation
@@ -294,134 +288,3 @@ def fit(
         "fitted %s on %s in %.0f s (%s); added %s", method, where, total, "; ".join(rates) or "-", ", ".join(written)
     )
     return out if copy else None
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A fit, the paths from the first time, the fields at the cells, and the seconds it took."""
-
-    fit: Fit
-    path: Rollout
-    fields: dict[str, Any]
-    seconds: float
-
-
-def _train(
-    cells: Cells,
-    config: Method,
-    seed: int,
-    shared_seed: int,
-    where: torch.device,
-    condition: str,
-    show_progress: bool,  # noqa: FBT001
-    checkpoint: Path | None,
-    on_interrupt: str,
-) -> _Model:
-    """A fit to ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models of an ensemble."""
-    began = time.perf_counter()
-    label = f"{condition}, {where}" if condition else str(where)
-    with (
-        naming(condition) if condition else nullcontext(),
-        tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar,
-    ):
-
-        def on_step(step: int, scalars: dict[str, float]) -> None:
-            bar.update(step - bar.n)
-            if step % max(1, config.n_steps // 50) == 0:
-                bar.set_postfix({k: f"{x:.3g}" for k, x in scalars.items() if k != "gradient_norm"})
-
-        result = train(
-            cells.populations(),
-            config,
-            seed=seed,
-            device=where,
-            on_step=on_step,
-            on_interrupt=on_interrupt,
-            checkpoint=checkpoint,
-        )
-
-        dynamics = result.dynamics
-        v = cells.v if dynamics.needs_velocity else None
-        start = cells.at(cells.training[0])
-        path = rollout(
-            dynamics,
-            cells.x[start],
-            None if v is None else v[start],
-            start,
-            cells.observed[cells.observed >= cells.training[0]],
-            w=None if cells.w is None else cells.w[start],
-            seed=shared_seed,
-        )
-        annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=shared_seed)
-    return _Model(result, path, annotation, time.perf_counter() - began)
-
-
-def _coverage(cells: Cells, uns: dict[str, Any], v: Any, seed: int) -> dict[str, Any]:
-    """How many of the held-out cells lie within the band that is predicted for them."""
-    stored = parse_fit("fit", seal(uns))
-    held = cells.observed[~np.isin(cells.observed, cells.training)]
-    held = held[held > cells.training[0]]
-    starts = np.array([cells.training[cells.training < t][-1] for t in held])
-    known = np.where(np.isfinite(cells.times), cells.times, -np.inf)  # cells without a time are not predicted from
-    parts = simulate(stored, cells.x, v, known, held, starts, cells.training, weights=cells.w, seed=seed)
-    parts.sort(key=lambda part: part.time)
-    measured = []
-    for part in parts:
-        there = cells.at(part.time)
-        w, start_w = (None if cells.w is None else cells.w[i] for i in (there, part.cells))
-        measured.append(coverage(cells.x[there], band(part.positions, start_w), w))
-    lead, free = held - starts, held > cells.training[-1]
-    return {
-        "times": held,
-        "lead": lead,
-        "measured": np.array(measured),
-        "nominal": LEVEL,
-        "horizon": horizon(lead[free], np.array(measured)[free]),
-    }
-
-
-def _check_running(n_models: Any, checkpoint: Any, on_interrupt: str, condition_key: str | None) -> None:
-    """Refuse what could not be done in the end."""
-    if isinstance(n_models, bool) or not isinstance(n_models, (int, np.integer)) or n_models < 1:
-        raise ValueError(f"n_models must be a positive integer, found {n_models!r}")
-    if on_interrupt not in ("raise", "keep"):
-        raise ValueError(f"on_interrupt must be 'raise' or 'keep', found {on_interrupt!r}")
-    if on_interrupt == "keep" and condition_key is not None:
-        raise ValueError(
-            "on_interrupt='keep' would leave conditions without a fit; fit them one by one, or choose 'raise'"
-        )
-    if checkpoint is not None:
-        folder = Path(checkpoint).resolve().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ValueError(
-                f"checkpoint {str(checkpoint)!r} cannot be written: {str(folder)!r} is no folder to write to"
-            )
-        if Path(checkpoint).is_dir():
-            raise ValueError(f"checkpoint {str(checkpoint)!r} is a folder; name a file")
-
-
-def _checkpoint_files(checkpoint: Any, n: int) -> list[Path | None]:
-    """A file for each of ``n`` trainings."""
-    if checkpoint is None:
-        return [None] * n
-    path = Path(checkpoint)
-    return [path] if n == 1 else [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(n)]
-
-
-def get_method(name: str, options: dict[str, Any]) -> Method:
-    """The configured method; wrong names are refused with the right ones."""
-    if name not in METHODS:
-        raise ValueError(f"method {name!r} does not exist; methods are {sorted(METHODS)}")
-    return METHODS[name].from_options(options)
-
-
-def get_device(device: str) -> torch.device:
-    """The device to run on; ``"auto"`` is CUDA or else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return where

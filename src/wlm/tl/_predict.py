@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
@@ -23,24 +22,9 @@ from wlm._conditions import naming
 from wlm._decoders import Decoder, get_decoder
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
-from wlm._stored import Member, StoredFit, check_representation, get_conditions, open_fit
-from wlm.core.prediction import predict as predict_cells
+from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
 from wlm.core.uncertainty import LEVEL, band, outside, spread
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A population at one predicted time: ``cells`` (n,), the indices of those that it started as.
-
-    ``positions`` (m, n, d) by each model of an ensemble; ``velocities`` (n, d) by the first.
-    """
-
-    time: float
-    start: float
-    bridged: bool
-    cells: NDArray[np.intp]
-    positions: NDArray[np.float32]
-    velocities: NDArray[np.float32]
+from wlm.tl._simulation import Predicted, choose, simulate
 
 
 def predict(
@@ -170,7 +154,7 @@ def predict(
     limits = [band(part.positions, None if weights is None else weights[part.cells]) for part in parts]
     if n_cells is not None:
         # The whole population moves, since every cell feels it; the choice is made afterwards.
-        parts = [_choose(part, n_cells, weights, seed) for part in parts]
+        parts = [choose(part, n_cells, weights, seed) for part in parts]
     predicted = _assemble(adata, fit, parts, decoder, seed)
     observed = x[np.isin(cell_times, fit.training)]
     predicted.obs[f"{key}_outside"] = outside(np.asarray(predicted.obsm[fit.use_rep]), observed)
@@ -186,100 +170,6 @@ def predict(
     if weights is not None and n_cells is None:
         predicted.obs[weight_key] = np.concatenate([weights[part.cells] for part in parts])
     return predicted
-
-
-def simulate(
-    fit: StoredFit,
-    x: NDArray[np.float32],
-    v: NDArray[np.float32],
-    cell_times: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    starts: NDArray[np.float64],
-    present: NDArray[np.float64],
-    *,
-    weights: NDArray[np.float64] | None,
-    seed: int,
-) -> list[Predicted]:
-    """Move whole populations, with all models, from the times ``starts`` (T,) to those that are ``wanted`` (T,).
-
-    ``x`` and ``v`` (n, d) are positions of the cells and velocities by the first model, ``present`` the training times
-    that have cells.
-    """
-    parts = []
-    for start in np.unique(starts):
-        cells = np.flatnonzero(cell_times == start)
-        unknown = ~np.isfinite(v[cells]).all(axis=1)
-        if unknown.any():
-            raise ValueError(
-                f"obsm['{fit.group}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
-            )
-        ask = wanted[starts == start]
-        w = None if weights is None else weights[cells]
-        later = present[present > start]
-        bridge: dict[str, Any] = {}
-        if len(later):
-            next_cells = cell_times == later[0]
-            bridge = {"target": x[next_cells], "target_time": float(later[0])}
-            bridge["target_w"] = None if weights is None else weights[next_cells]
-        positions, velocities = [], []
-        for member in (None, *fit.others):
-            own = v[cells] if member is None else _member_velocity(fit, member, start, x[cells], v[cells], w, seed)
-            dynamics = fit.dynamics if member is None else member.dynamics
-            if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
-                own = dynamics.start_velocity(own, seed=seed)
-            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, **bridge)
-            positions.append(moved[0])
-            velocities.append(moved[1])
-        parts += [
-            Predicted(
-                float(t),
-                float(start),
-                bool(len(later) and t < later[0]),
-                cells,
-                np.stack([p[k] for p in positions]),
-                velocities[0][k],
-            )
-            for k, t in enumerate(ask)
-        ]
-    return parts
-
-
-def _member_velocity(
-    fit: StoredFit,
-    member: Member,
-    start: float,
-    x: NDArray[np.float32],
-    v: NDArray[np.float32],
-    w: NDArray[np.float64] | None,
-    seed: int,
-) -> NDArray[np.float32]:
-    """Velocities (n, d) with which cells ``x`` (n, d) start by another model than the first, which has ``v`` (n, d)."""
-    determined = member.dynamics.velocity(x, start, w=w)
-    if determined is not None:
-        return determined
-    if start in fit.measured:
-        return v
-    if start == fit.training[0]:
-        return member.dynamics.simulate(x, [start], seed=seed)[1][0]
-    k = int(np.argmin(np.abs(member.times - start)))
-    return member.dynamics.carry_velocity(
-        member.positions[k], member.velocities[k], x, a=member.mass, b=w, seed=int(fit.uns["params"]["seed"])
-    )
-
-
-def _choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, seed: int) -> Predicted:
-    """``n_cells`` of a population at random, in proportion to their weights."""
-    n = len(part.cells)
-    p = None if weights is None else weights[part.cells] / weights[part.cells].sum()
-    chosen = np.random.default_rng(seed).choice(n, n_cells, replace=n_cells > n or p is not None, p=p)
-    return Predicted(
-        part.time,
-        part.start,
-        part.bridged,
-        part.cells[chosen],
-        part.positions[:, chosen],
-        part.velocities[chosen],
-    )
 
 
 def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:

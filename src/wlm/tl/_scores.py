@@ -1,0 +1,212 @@
+"""Scores of predicted populations, naive answers, and what their differences say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wlm._adata import Cells
+from wlm.core.metrics import METRICS
+from wlm.core.prediction import interpolate
+from wlm.core.uncertainty import band, coverage
+
+#: What a model is compared with: copying a neighbour, or interpolating between both.
+BASELINES = ("previous", "next", "ot_midpoint")
+
+#: Neighbours by which predicted cells get their labels.
+N_NEIGHBOURS = 15
+
+#: Most cells a side in the samples that intervals are taken from.
+N_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells: positions ``x`` (n, d), weights ``w`` (n,) or None, ``labels`` (n,) or None.
+
+    ``limits`` (2, d) are those within which a prediction says that cells are; by default the central 95 % of them.
+    """
+
+    x: np.ndarray
+    w: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    limits: np.ndarray | None = field(default=None, compare=False)
+
+    def some(self, i: np.ndarray) -> Population:
+        """The cells ``i`` (m,)."""
+        w, labels = (None if a is None else a[i] for a in (self.w, self.labels))
+        return Population(self.x[i], w, labels, self.limits)
+
+    def capped(self, n: int) -> Population:
+        """At most ``n`` of the cells, the same of all populations of this size."""
+        return self if len(self.x) <= n else self.some(np.random.default_rng(0).permutation(len(self.x))[:n])
+
+    def shares(self, names: Sequence[str]) -> np.ndarray:
+        """Share of each label (len(names),)."""
+        return np.array([np.average(self.labels == name, weights=self.w) for name in names])
+
+
+def _composition(predicted: Population, observed: Population) -> float:
+    names = sorted({*observed.labels, *predicted.labels})  # type: ignore[misc]
+    return float(np.abs(predicted.shares(names) - observed.shares(names)).sum() / 2)
+
+
+def _covered(predicted: Population, observed: Population) -> float:
+    limits = band(predicted.x[None], predicted.w) if predicted.limits is None else predicted.limits
+    return coverage(observed.x, limits, observed.w)
+
+
+#: Metrics by name, of two populations.
+SCORES: dict[str, Any] = {
+    **{name: lambda p, o, d=distance: d(p.x, o.x, p.w, o.w) for name, distance in METRICS.items()},
+    "coverage": _covered,
+    "composition": _composition,
+}
+
+
+def population_at(cells: Cells, t: float, labels: np.ndarray | None) -> Population:
+    """The observed cells of time ``t``."""
+    i = cells.at(t)
+    return Population(cells.x[i], None if cells.w is None else cells.w[i], None if labels is None else labels[i])
+
+
+def labelled(population: Population, cells: Cells, labels: np.ndarray | None, t: float) -> Population:
+    """The predicted cells with labels of their neighbours at other times than ``t``."""
+    if labels is None:
+        return population
+    from sklearn.neighbors import KNeighborsClassifier
+
+    others = np.isfinite(cells.times) & (cells.times != t)
+    neighbours = KNeighborsClassifier(min(N_NEIGHBOURS, int(others.sum())), weights="distance")
+    found = neighbours.fit(cells.x[others], labels[others]).predict(population.x)
+    return replace(population, labels=found)
+
+
+def score(
+    t: float,
+    model: str,
+    seed: int,
+    predicted: Population,
+    observed: Population,
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    """A row of the table."""
+    values = {m: SCORES[m](predicted, observed) for m in metrics}
+    sizes = {"n_observed": len(observed.x), "n_predicted": len(predicted.x)}
+    return {"time": t, "model": model, "seed": seed, **sizes, **values}
+
+
+def naive(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[str, Population]:
+    """The populations that a model is compared with."""
+    before, after = cells.observed[cells.observed < t][-1], cells.observed[cells.observed > t][:1]
+    previous = population_at(cells, before, labels)
+    populations = {"previous": previous}
+    if len(after):
+        following = population_at(cells, after[0], labels)
+        populations["next"] = following
+        share = (t - before) / (after[0] - before)
+        x = interpolate(previous.x, following.x, share, a=previous.w, b=following.w, seed=seed)
+        populations["ot_midpoint"] = labelled(Population(x, previous.w), cells, labels, t)
+    return populations
+
+
+def halves(observed: Population, seed: int) -> tuple[Population, Population]:
+    """Two halves of the cells, at random."""
+    half = np.random.default_rng(seed).permutation(len(observed.x))
+    n = len(half) // 2
+    return observed.some(half[:n]), observed.some(half[n : 2 * n])
+
+
+def differences(
+    table: pd.DataFrame,
+    populations: Mapping[tuple[float, str, int], Population],
+    observed: Mapping[float, Population],
+    kinds: Mapping[str, Sequence[float]],
+    methods: Sequence[str],
+    metric: str,
+    n_boot: int,
+) -> list[dict[str, Any]]:
+    """Mean scores of the methods less those of the baselines (and of each other), with intervals.
+
+    The intervals are from samples without replacement of one share of all populations, the same observed cells for all
+    models and the same predicted ones for all seeds; deviations are scaled to those of the whole samples (delete-d
+    jackknife: Shao and Wu 1989).
+    """
+    means = table.groupby(["model", "time"])[metric].mean()
+    models = list(dict.fromkeys(name for _, name, _ in populations))
+    sampled = {(name, t): np.zeros(n_boot) for name in models for t in observed}
+    scale = {}
+    for t, there in observed.items():
+        here = {(name, s): p for (time, name, s), p in populations.items() if time == t}
+        share = min(0.5, N_SAMPLE / max(len(p.x) for p in (there, *here.values())))
+        scale[t] = np.sqrt(share / (1 - share))
+        for k in range(n_boot):
+            part = _share(there, share, k)
+            for (name, _), p in here.items():
+                score = SCORES[metric](_share(p, share, k), part)
+                sampled[name, t][k] += score / sum(other == name for other, _ in here)
+    rows = []
+    pairs = [(a, b) for a in methods for b in models if b not in methods]
+    pairs += [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
+    for kind, times in kinds.items():
+        for a, b in pairs:
+            if any((name, t) not in means.index for name in (a, b) for t in times):
+                continue
+            difference = float(np.mean([means[a, t] - means[b, t] for t in times]))
+            row = {"model": a, "baseline": b, "kind": kind, "metric": metric, "n_times": len(times)}
+            row |= {"difference": difference}
+            if n_boot:
+                change = [(sampled[a, t] - sampled[b, t]) for t in times]
+                error = np.mean([scale[t] * (c - c.mean()) for t, c in zip(times, change, strict=True)], axis=0)
+                low, high = np.quantile(error, (0.025, 0.975))
+                row |= {"low": difference - float(high), "high": difference - float(low)}
+            rows.append(row)
+    return rows
+
+
+def _share(population: Population, share: float, k: int) -> Population:
+    """The ``k``-th sample of a share of the cells, of the same rows of all populations of one size."""
+    n = len(population.x)
+    return population.some(np.random.default_rng((k, n)).permutation(n)[: max(1, round(share * n))])
+
+
+def kinds_of(held: Iterable[float], cells: Cells) -> dict[str, list[float]]:
+    """Held-out times that lie between others, and those after all others, which are forecasts."""
+    held, last = list(held), cells.observed[-1]
+    kinds = {"interpolation": [t for t in held if t < last], "forecast": [t for t in held if t == last]}
+    return {kind: times for kind, times in kinds.items() if times}
+
+
+def verdict(
+    table: pd.DataFrame,
+    differences: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, Sequence[float]],
+    methods: Sequence[str],
+    metric: str,
+) -> str:
+    """The comparison in words, for the first metric, averaged over held-out times and seeds of a kind."""
+    lines = []
+    for kind, times in kinds.items():
+        part = table[table["time"].isin(times)]
+        means = part.groupby(["model", "time"])[metric].mean().groupby("model").mean()
+        best = min((b for b in BASELINES if b in means.index), key=lambda b: means[b])
+        for name in methods:
+            row = next(r for r in differences if (r["model"], r["baseline"], r["kind"]) == (name, best, kind))
+            change = abs(means[name] / means[best] - 1)
+            noise, interval = "", ""
+            if "low" in row:
+                noise = ", which is WITHIN THE SAMPLING ERROR" if row["low"] <= 0 <= row["high"] else ""
+                interval = f", 95 % interval {row['low']:.3g} to {row['high']:.3g}"
+            by_seed = part[part["model"] == name].groupby("seed")[metric].mean()
+            spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
+            lines.append(
+                f"{kind}: {name} {'BEATS' if means[name] < means[best] else 'LOSES TO'} the best baseline ({best}) by "
+                f"{change:.1%}{noise}: mean {metric} {means[name]:.4g}{spread} against {means[best]:.4g} (difference "
+                f"{row['difference']:.3g}{interval}; floor {means['floor']:.4g}), {part['time'].nunique()} held-out "
+                f"time(s), {len(by_seed)} seed(s)"
+            )
+    return "; ".join(lines)

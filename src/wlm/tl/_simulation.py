@@ -1,0 +1,124 @@
+"""Moving whole populations with the models of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wlm._adata import Cells
+from wlm._stored import StoredFit, parse_fit, seal
+from wlm.core.prediction import predict as predict_cells
+from wlm.core.prediction import velocity_at
+from wlm.core.uncertainty import LEVEL, band, coverage, horizon
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A population at one predicted time: ``cells`` (n,), the indices of those that it started as.
+
+    ``positions`` (m, n, d) by each model of an ensemble; ``velocities`` (n, d) by the first.
+    """
+
+    time: float
+    start: float
+    bridged: bool
+    cells: NDArray[np.intp]
+    positions: NDArray[np.float32]
+    velocities: NDArray[np.float32]
+
+
+def simulate(
+    fit: StoredFit,
+    x: NDArray[np.float32],
+    v: NDArray[np.float32],
+    cell_times: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    starts: NDArray[np.float64],
+    present: NDArray[np.float64],
+    *,
+    weights: NDArray[np.float64] | None,
+    seed: int,
+) -> list[Predicted]:
+    """Move whole populations, with all models, from the times ``starts`` (T,) to those that are ``wanted`` (T,).
+
+    ``x`` and ``v`` (n, d) are positions of the cells and velocities by the first model, ``present`` the training times
+    that have cells.
+    """
+    parts = []
+    for start in np.unique(starts):
+        cells = np.flatnonzero(cell_times == start)
+        unknown = ~np.isfinite(v[cells]).all(axis=1)
+        if unknown.any():
+            raise ValueError(
+                f"obsm['{fit.group}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
+            )
+        ask = wanted[starts == start]
+        w = None if weights is None else weights[cells]
+        later = present[present > start]
+        bridge: dict[str, Any] = {}
+        if len(later):
+            next_cells = cell_times == later[0]
+            bridge = {"target": x[next_cells], "target_time": float(later[0])}
+            bridge["target_w"] = None if weights is None else weights[next_cells]
+        measured = v[cells] if start in fit.measured else None
+        moving = [(fit.dynamics, v[cells])]
+        for other in fit.others:
+            own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=fit.seed)
+            assert own is not None  # the first model has velocities
+            moving.append((other.dynamics, own))
+        positions, velocities = [], []
+        for dynamics, own in moving:
+            if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
+                own = dynamics.start_velocity(own, seed=seed)
+            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, **bridge)
+            positions.append(moved[0])
+            velocities.append(moved[1])
+        parts += [
+            Predicted(
+                float(t),
+                float(start),
+                bool(len(later) and t < later[0]),
+                cells,
+                np.stack([p[k] for p in positions]),
+                velocities[0][k],
+            )
+            for k, t in enumerate(ask)
+        ]
+    return parts
+
+
+def choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, seed: int) -> Predicted:
+    """``n_cells`` of a population at random, in proportion to their weights."""
+    n = len(part.cells)
+    p = None if weights is None else weights[part.cells] / weights[part.cells].sum()
+    chosen = np.random.default_rng(seed).choice(n, n_cells, replace=n_cells > n or p is not None, p=p)
+    return replace(
+        part, cells=part.cells[chosen], positions=part.positions[:, chosen], velocities=part.velocities[chosen]
+    )
+
+
+def measure_coverage(cells: Cells, uns: dict[str, Any], v: Any, seed: int) -> dict[str, Any]:
+    """How many of the held-out cells lie within the band that is predicted for them."""
+    stored = parse_fit("fit", seal(uns))
+    held = cells.observed[~np.isin(cells.observed, cells.training)]
+    held = held[held > cells.training[0]]
+    starts = np.array([cells.training[cells.training < t][-1] for t in held])
+    known = np.where(np.isfinite(cells.times), cells.times, -np.inf)  # cells without a time are not predicted from
+    parts = simulate(stored, cells.x, v, known, held, starts, cells.training, weights=cells.w, seed=seed)
+    parts.sort(key=lambda part: part.time)
+    measured = []
+    for part in parts:
+        there = cells.at(part.time)
+        w, start_w = (None if cells.w is None else cells.w[i] for i in (there, part.cells))
+        measured.append(coverage(cells.x[there], band(part.positions, start_w), w))
+    lead, free = held - starts, held > cells.training[-1]
+    return {
+        "times": held,
+        "lead": lead,
+        "measured": np.array(measured),
+        "nominal": LEVEL,
+        "horizon": horizon(lead[free], np.array(measured)[free]),
+    }
