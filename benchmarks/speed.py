@@ -188,7 +188,7 @@ def our_fit(data: str, n_steps: int, seed: int = 0) -> tuple[float, int, float]:
     wlm.tl.fit(adata, "time", rng=seed, device="cpu", show_progress=False, **options)
     seconds = time.perf_counter() - begin
     predicted = wlm.tl.predict(adata, held, rng=seed)
-    at = [(a.obsm[rep][a.obs["time"] == t] for a in (predicted, adata)) for t in held]
+    at = [[a.obsm[rep][a.obs["time"] == t] for a in (predicted, adata)] for t in held]
     return seconds, n_steps, float(np.mean([w1(*pair) for pair in at]))
 
 

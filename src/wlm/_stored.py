@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import wlm
-from wlm._adata import read_times
+from wlm._adata import read_times, read_weights
 from wlm._conditions import select_condition
 from wlm._logging import logger
 from wlm._mudata import get_source, get_target, having
@@ -82,6 +82,11 @@ class StoredFit:
         """Times of the cells (n_obs,), read as the fit read them: missing ones are refused, or NaN."""
         return read_times(adata, self.time_key, str(self.uns["params"].get("nan", "raise")))[0]
 
+    def weights_of(self, adata: ad.AnnData) -> NDArray[np.float64] | None:
+        """Weights of the cells (n_obs,), or None if the fit has none."""
+        key = self.uns["params"].get("weight_key")
+        return None if key is None else read_weights(adata, str(key), self.times(adata))
+
     @property
     def seed(self) -> int:
         """The seed of the first model."""
@@ -93,8 +98,10 @@ class StoredFit:
         return self.key if self.condition is None else str(self.condition["group"])
 
 
-def open_fit(adata: Any, key: str, mod: str | None) -> tuple[ad.AnnData, StoredFit]:
+def open_fit(adata: Any, key: str, mod: str | None, *, columns: Sequence[str] = ()) -> tuple[ad.AnnData, StoredFit]:
     """A stored fit, and the cells that it is about, to read from: of its modality, and of its condition.
+
+    ``columns`` of ``obs`` are wanted besides those of the fit.
 
     Raises
     ------
@@ -102,14 +109,14 @@ def open_fit(adata: Any, key: str, mod: str | None) -> tuple[ad.AnnData, StoredF
         If there is no fit, it is damaged, or what it was made on is missing.
     """
     fit = get_fit(adata, key, mod)
-    columns = [fit.time_key, fit.uns["params"].get("weight_key")]
+    wanted = [fit.time_key, fit.uns["params"].get("weight_key"), *columns]
     velocity_key = fit.uns["params"].get("velocity_key")
     if fit.condition is not None:
-        columns.append(str(fit.condition["key"]))
+        wanted.append(str(fit.condition["key"]))
     source = get_source(
         adata,
         mod,
-        columns=columns,
+        columns=wanted,
         arrays=[fit.use_rep, velocity_key if velocity_key in get_target(adata, mod).obsm else None],
     )
     return select_condition(source, fit.condition), fit

@@ -45,7 +45,7 @@ def test_contours_follow_the_energy_and_arrows_the_force(known):
 
 def test_a_surface_and_its_axes(known):
     figure = wlm.pl.potential(known, projection="3d", return_fig=True)
-    assert figure.axes[0].get_zlabel() == "energy (PC²/time²)"
+    assert figure.axes[-1].get_ylabel() == "energy (PC²/time²)"
     with pytest.raises(ValueError, match="three-dimensional axes"):
         wlm.pl.potential(known, projection="3d", ax=plt.subplots()[1])
     with pytest.raises(ValueError, match="must be '2d' or '3d'"):
@@ -94,3 +94,18 @@ def test_nothing_is_written_and_files_stay_small(known, tmp_path):
         assert (tmp_path / f"{name}.pdf").stat().st_size < 5e6
         getattr(wlm.pl, name)(known)
     assert list(known.obs) == list(before.obs) and sorted(known.uns) == sorted(before.uns)
+
+
+def test_uncertainty_is_the_spread_of_energies_over_the_models(cells, quick):
+    wlm.tl.fit(cells, "day", **quick)
+    with pytest.raises(ValueError, match="holds one model.*n_models"):
+        wlm.pl.potential(cells, uncertainty=True)
+    wlm.tl.fit(cells, "day", n_models=2, **quick)
+    figure = wlm.pl.potential(cells, uncertainty=True, times=[3], forces=False, return_fig=True)
+    assert "sd over 2 models" in figure.axes[-1].get_ylabel()
+    here = cells[cells.obs["day"] == 3]
+    fit = wlm._stored.read_fit(cells, "wlm")
+    one, two = (d.energy(here.obsm["X_pca"], 3.0) for d in (fit.dynamics, fit.others[0].dynamics))
+    difference = (one - one.mean()) - (two - two.mean())
+    low, high = figure.axes[-1].get_ylim()
+    assert 0 <= low < high <= np.abs(difference).max() / np.sqrt(2) * 1.3

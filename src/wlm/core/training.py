@@ -154,9 +154,10 @@ def train(
             if bad:
                 found = f"{bad[0]} became {scalars[bad[0]]} at step {step + 1} of {method.n_steps}"
                 if restarts == MAX_RESTARTS:
-                    lower = (getattr(method, "lr", None) or 1e-3) * SLOWER**MAX_RESTARTS
+                    lr = getattr(method, "lr", None)  # None where the method chooses
+                    lower = "lr" if lr is None else f"lr={lr * SLOWER**MAX_RESTARTS:g}"
                     raise TrainingError(
-                        f"{found}, for the {restarts + 1}th time; try a smaller learning rate (lr={lower:g})"
+                        f"{found}, for the {restarts + 1}th time; try a smaller learning rate ({lower})"
                     )
                 failures = restarts + 1
                 restore(good)

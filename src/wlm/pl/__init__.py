@@ -1,10 +1,25 @@
 """Plots. None of them writes to the object it draws."""
 
+from wlm.pl._animate import animate
+from wlm.pl._composition import composition
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
+from wlm.pl._fates import fates
 from wlm.pl._fields import potential, velocity
 from wlm.pl._genes import genes
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
 
-__all__ = ["energy", "evaluation", "friction", "genes", "potential", "rollout", "training", "velocity"]
+__all__ = [
+    "animate",
+    "composition",
+    "energy",
+    "evaluation",
+    "fates",
+    "friction",
+    "genes",
+    "potential",
+    "rollout",
+    "training",
+    "velocity",
+]

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata import dense
+from wlm._adata import dense, read_column
 from wlm._stored import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
 OBSERVED, PREDICTED, PATH = "#9a9a9a", "#0072B2", "#D55E00"
+
+#: The same, for up to eight labels without colours of their own.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+
+#: Labels in a column of a legend.
+LABEL_ROWS = 14
 
 #: From coordinates of the fitted representation (n, d) to the two that are drawn (n, 2).
 Projection = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -60,6 +71,84 @@ def embedding(
     return shown, project, labels
 
 
+def label_colors(adata: Any, column: str, uns: Mapping[str, Any]) -> dict[str, Any]:
+    """The colour of each label in a column of ``obs``: those of ``uns["<column>_colors"]``, as scanpy keeps them.
+
+    Without them, colours that are told apart with every kind of colour vision for up to eight labels.
+    """
+    series = adata.obs[column]
+    categorical = isinstance(series.dtype, pd.CategoricalDtype)
+    names = [str(c) for c in (series.cat.categories if categorical else sorted(series.dropna().unique(), key=str))]
+    own = [str(c) for c in np.ravel(uns.get(f"{column}_colors", []))]
+    if categorical and len(own) >= len(names):
+        return dict(zip(names, own, strict=False))
+    many = [plt.get_cmap("turbo")(v) for v in np.linspace(0.05, 0.95, max(len(names), 1))]
+    return dict(zip(names, COLORS if len(names) <= len(COLORS) else many, strict=False))
+
+
+def read_obs_labels(adata: Any, column: str) -> NDArray[Any]:
+    """Labels of the cells (n_obs,) as text; numbers, and missing ones, are refused."""
+    values = read_column(adata, column)
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        raise ValueError(
+            f"obs[{column!r}] holds numbers; a column of labels is wanted, such as cell types. "
+            f"If they are clusters, run adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')"
+        )
+    if values.isna().any():
+        raise ValueError(
+            f"obs[{column!r}] has {int(values.isna().sum())} missing labels; name them, for example 'unknown', "
+            "or leave these cells out"
+        )
+    return values.astype(str).to_numpy()
+
+
+@dataclass(frozen=True)
+class Coloring:
+    """Colours of cells by a column of ``obs``: its ``values`` (n_obs,), and those of labels, or None for numbers."""
+
+    column: str
+    values: NDArray[Any]
+    labels: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, adata: Any, column: str, uns: Mapping[str, Any]) -> Coloring:
+        series = read_column(adata, column)
+        if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+            values = series.to_numpy(dtype=float)
+            if not np.isfinite(values).all():
+                raise ValueError(f"obs[{column!r}] has numbers that are missing or infinite; leave these cells out")
+            return cls(column, values, None)
+        return cls(column, read_obs_labels(adata, column), label_colors(adata, column, uns))
+
+    @property
+    def _scale(self) -> ScalarMappable:
+        """From numbers to colours, between their 1 and 99 % quantiles."""
+        low, high = np.quantile(self.values, (0.01, 0.99))
+        return ScalarMappable(Normalize(low, high), "viridis")
+
+    def rgba(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Colours (n, 4) of ``values`` (n,)."""
+        if self.labels is None:
+            return self._scale.to_rgba(values)
+        return np.array([to_rgba(self.labels[v]) for v in values]).reshape(-1, 4)
+
+    def explain(self, figure: Figure, axes: Any) -> None:
+        """A legend, or a colour bar, to the right of ``axes``."""
+        if self.labels is None:
+            figure.colorbar(self._scale, ax=list(axes), label=self.column, shrink=0.8)
+            return
+        there = set(self.values)
+        handles = [Patch(color=c, label=name) for name, c in self.labels.items() if name in there]
+        figure.legend(
+            handles=handles,
+            title=self.column,
+            loc="outside right upper",
+            frameon=False,
+            fontsize="small",
+            ncols=-(-len(handles) // LABEL_ROWS),
+        )
+
+
 def finish(figure: Figure, axes: Any, show: bool | None, return_fig: bool) -> Any:  # noqa: FBT001
     """Return the figure, or show it and return nothing, or return the axes, as scanpy's plots do."""
     if return_fig:
@@ -77,6 +166,11 @@ def new_axes(ax: Axes | None, figsize: tuple[float, float] = (4.5, 3.5)) -> Axes
     if ax is not None:
         return ax
     return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def time_label(fit: StoredFit) -> str:
+    """The key of the times with their unit, for an axis."""
+    return f"{fit.time_key} ({fit.unit})" if fit.unit not in ("", fit.time_key) else fit.time_key
 
 
 def bare(ax: Axes, labels: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ class _Plane:
     velocity: NDArray[np.float64]
     force: NDArray[np.float64]
     times: NDArray[np.float64]
+    rows: NDArray[np.intp]
 
 
 def potential(
@@ -47,6 +48,7 @@ def potential(
     components: tuple[int, int] = (0, 1),
     times: Any = None,
     forces: bool = True,
+    uncertainty: bool = False,
     projection: str = "2d",
     max_cells: int = 4000,
     ax: Axes | None = None,
@@ -74,6 +76,9 @@ def potential(
         Observed times whose cells are drawn; all by default.
     forces
         Draw arrows along ``obsm["K_force"]``, averaged in the same way; their length is relative.
+    uncertainty
+        Draw in place of the energy how much the models of an ensemble (``n_models`` of :func:`wlm.tl.fit`) differ in
+        it: the standard deviation over them, each less its mean over the cells drawn, as constants mean nothing.
     projection
         ``"2d"``, or ``"3d"`` for the landscape as a surface, without arrows.
     max_cells
@@ -95,11 +100,14 @@ def potential(
         raise ValueError(f"projection must be '2d' or '3d', found {projection!r}")
     plane = _plane(adata, key, basis, components, times, mod)
     fit, grid = plane.fit, _Grid.over(plane.points, N_GRID)
-    values = grid.average(plane.points, plane.potential[:, None])[..., 0]
+    energy = _disagreement(adata, plane, key, mod) if uncertainty else plane.potential
+    values = grid.average(plane.points, energy[:, None])[..., 0]
     name = fit.use_rep.removeprefix("X_").replace("pca", "PC")
     unit = fit.unit or "time"
     order = "²" if fit.dynamics.model.order == 2 else ""
     label = f"energy ({name}²/{unit}{order})"
+    if uncertainty:
+        label = f"sd over {1 + len(fit.others)} models of the {label}"
     if projection == "3d":
         return finish(*_surface(ax, grid, values, plane.labels, label), show, return_fig)
     ax = new_axes(ax, (5.2, 4))
@@ -196,9 +204,10 @@ def _surface(
         ax = plt.figure(figsize=(5.6, 4.4), layout="constrained").add_subplot(projection="3d")
     if not hasattr(ax, "plot_surface"):
         raise ValueError("projection='3d' needs three-dimensional axes: plt.subplots(subplot_kw={'projection': '3d'})")
-    ax.plot_surface(*grid.mesh, np.ma.masked_invalid(values), cmap="viridis", lw=0, antialiased=True, rasterized=True)
-    ax.set(xlabel=labels[0], ylabel=labels[1], zlabel=label, xticks=[], yticks=[])
-    ax.set_box_aspect(None, zoom=0.85)  # or the label of z is cut off
+    height = np.ma.masked_invalid(values)
+    drawn = ax.plot_surface(*grid.mesh, height, cmap="viridis", lw=0, antialiased=True, rasterized=True)
+    ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.6, pad=0.02)
+    ax.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[], zticks=[])
     return ax.get_figure(root=True), ax
 
 
@@ -243,7 +252,24 @@ def _plane(adata: Any, key: str, basis: str | None, components: tuple[int, int],
         flat(vectors["velocity"][keep]),
         flat(vectors["force"][keep]),
         cell_times[keep],
+        np.flatnonzero(keep),
     )
+
+
+def _disagreement(adata: Any, plane: _Plane, key: str, mod: str | None) -> NDArray[np.float64]:
+    """Standard deviation (n,) over the models of the energy of each cell in the plane."""
+    cells, fit = open_fit(adata, key, mod)
+    if not fit.others:
+        raise ValueError(f"uns[{key!r}] holds one model; run wlm.tl.fit with n_models=5 for example, for uncertainty")
+    x, cell_times, w = read_rep(cells, fit.use_rep, fit.n_dims), fit.times(cells), fit.weights_of(cells)
+    energies = [plane.potential]
+    for other in fit.others:
+        energy = np.full(len(x), np.nan)
+        for t in np.unique(plane.times):
+            here = np.flatnonzero(cell_times == t)
+            energy[here] = other.dynamics.energy(x[here], t, w=None if w is None else w[here])
+        energies.append(energy[plane.rows])
+    return np.std([e - e.mean() for e in energies], axis=0, ddof=1)
 
 
 @dataclass(frozen=True)

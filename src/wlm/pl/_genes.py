@@ -22,7 +22,7 @@ from wlm._genes import Receipt, decode, explains, get_matrix, read_receipt
 from wlm._random import RNG, as_seed
 from wlm._stored import StoredFit, open_fit
 from wlm.core.uncertainty import quantiles
-from wlm.pl._basis import OBSERVED, PREDICTED, finish
+from wlm.pl._basis import OBSERVED, PREDICTED, finish, time_label
 from wlm.pl._trend import Floats, trend
 from wlm.tl import predict
 
@@ -122,7 +122,7 @@ def genes(
         _draw_observed(panel, cells, fit, observed[:, k], np.random.default_rng(seed))
         r2 = float(receipt.r2[index[k]])
         panel.set_title(f"{names[k]}\nR² {r2:.2f}" + (": poorly decoded" if r2 < _POOR else ""), fontsize="medium")
-        panel.set_xlabel(f"{fit.time_key} ({fit.unit})" if fit.unit not in ("", fit.time_key) else fit.time_key)
+        panel.set_xlabel(time_label(fit))
         if k % columns == 0:
             panel.set_ylabel(f"expression ({layer})")
         panel.spines[["top", "right"]].set_visible(False)

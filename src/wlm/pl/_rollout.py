@@ -14,9 +14,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from wlm._adata import read_labels, read_rep
+from wlm._labels import from_neighbours
+from wlm._mudata import get_target
 from wlm._random import RNG, as_seed
 from wlm._stored import check_representation, open_fit
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding, finish
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding, finish
 from wlm.tl import predict
 
 
@@ -26,6 +28,7 @@ def rollout(
     key: str = "wlm",
     times: Any = None,
     basis: str | None = None,
+    color: str | None = None,
     components: tuple[int, int] = (0, 1),
     n_paths: int = 60,
     max_cells: int = 2000,
@@ -50,6 +53,9 @@ def rollout(
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation. Predicted
         cells are placed in other embeddings by their nearest observed cells.
+    color
+        Column of ``obs`` to colour the first population and the predicted ones by, labels or numbers: a predicted cell
+        has those of its 15 nearest cells of the training times. Labels have the colours of ``uns["<color>_colors"]``.
     components
         The two dimensions to draw.
     n_paths
@@ -71,7 +77,7 @@ def rollout(
     -------
     The figure, or the axes (n_panels,), or None if the figure was shown.
     """
-    cells, fit = open_fit(adata, key, mod)
+    cells, fit = open_fit(adata, key, mod, columns=[] if color is None else [color])
     x = read_rep(cells, fit.use_rep, fit.n_dims)
     check_representation(cells, fit, x)
     cell_times = fit.times(cells)
@@ -81,6 +87,8 @@ def rollout(
     wanted = np.unique(wanted[wanted > first])
     if len(wanted) == 0:
         raise ValueError(f"times must hold one after the first training time {first:g}, found {times!r}")
+    coloring = None if color is None else Coloring.of(cells, color, get_target(adata, mod).uns)
+    known = np.isin(cell_times, fit.training)
     seed = as_seed(rng)
     predicted = predict(adata, wanted, key=key, rng=seed, mod=mod)
     positions = np.asarray(predicted.obsm[fit.use_rep])
@@ -114,12 +122,16 @@ def rollout(
     unit = f" ({fit.unit})" if fit.unit else ""
     for panel, t in zip(axes, [first, *wanted], strict=False):
         panel.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
-        seen = shown[cell_times == t]
-        panel.scatter(*_some(seen, max_cells, generator).T, s=6, color=OBSERVED, linewidths=0, rasterized=True)
-        here = positions[predicted.obs[fit.time_key].to_numpy() == t]
+        seen = np.flatnonzero(cell_times == t)
+        some = _some(seen, max_cells, generator)
+        own = OBSERVED if coloring is None or t != first else coloring.rgba(coloring.values[some])
+        panel.scatter(*shown[some].T, s=6, c=own, linewidths=0, rasterized=True)
+        here = _some(positions[predicted.obs[fit.time_key].to_numpy() == t], max_cells, generator)
         if len(here):
-            drawn = project(_some(here, max_cells, generator))
-            panel.scatter(*drawn.T, s=4, color=PREDICTED, alpha=0.6, linewidths=0, rasterized=True)
+            near: Any = PREDICTED
+            if coloring is not None:
+                near = coloring.rgba(from_neighbours(x[known], coloring.values[known], here))
+            panel.scatter(*project(here).T, s=4, c=near, alpha=0.6, linewidths=0, rasterized=True)
         state = (
             "start"
             if t == first
@@ -151,6 +163,9 @@ def rollout(
             )
         ]
         handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
+        if coloring is not None:
+            del handles[2]
+            coloring.explain(figure, axes)
         figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     return finish(figure, axes, show, return_fig)
 

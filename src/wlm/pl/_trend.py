@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm._adata import read_rep, read_weights
+from wlm._adata import read_rep
 from wlm._stored import StoredFit, check_representation
 
 Floats = NDArray[np.float64]
@@ -20,12 +20,16 @@ _INSIDE, _IN_ALL = 6, 40
 
 @dataclass(frozen=True)
 class Population:
-    """Cells at one time, observed or predicted: positions ``x`` (n, d), weights ``w`` (n,) or None if all are equal."""
+    """Cells at one time: positions ``x`` (n, d), weights ``w`` (n,) or None if all are equal.
+
+    ``rows`` (n,) are the places of observed cells in the object, None for predicted ones.
+    """
 
     time: float
     observed: bool
     x: NDArray[np.float32]
     w: Floats | None
+    rows: NDArray[np.intp] | None = None
 
 
 def trend(
@@ -39,8 +43,7 @@ def trend(
     x = read_rep(adata, fit.use_rep, fit.n_dims)
     check_representation(adata, fit, x)
     cell_times = fit.times(adata)
-    weight_key = fit.uns["params"].get("weight_key")
-    weights = None if weight_key is None else read_weights(adata, weight_key, cell_times)
+    weight_key, weights = fit.uns["params"].get("weight_key"), fit.weights_of(adata)
     starts = fit.training[np.isin(fit.training, cell_times)]
     if len(starts) == 0:
         raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")
@@ -53,8 +56,8 @@ def trend(
     later = np.setdiff1d(np.concatenate([wanted, *grid]), starts)
     populations = []
     for t in starts:
-        here = cell_times == t
-        populations.append(Population(t, True, x[here], None if weights is None else weights[here]))
+        here = np.flatnonzero(cell_times == t)
+        populations.append(Population(t, True, x[here], None if weights is None else weights[here], here))
     if len(later):
         predicted = predict(later)
         for t in later:

@@ -16,7 +16,6 @@ from wlm._adata import (
     is_lazy,
     read_labels,
     read_rep,
-    read_weights,
 )
 from wlm._conditions import naming
 from wlm._decoders import Decoder, get_decoder
@@ -138,8 +137,7 @@ def predict(
     if genes is True and is_lazy(adata) and "mean" not in fit.uns["representation"]:
         raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
     cell_times = fit.times(adata)
-    weight_key = fit.uns["params"].get("weight_key")
-    weights = None if weight_key is None else read_weights(adata, weight_key, cell_times)
+    weight_key, weights = fit.uns["params"].get("weight_key"), fit.weights_of(adata)
     wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))

@@ -10,15 +10,13 @@ import numpy as np
 import pandas as pd
 
 from wlm._adata import Cells
+from wlm._labels import from_neighbours
 from wlm.core.metrics import METRICS
 from wlm.core.prediction import interpolate
 from wlm.core.uncertainty import band, coverage
 
 #: What a model is compared with: copying a neighbour, or interpolating between both.
 BASELINES = ("previous", "next", "ot_midpoint")
-
-#: Neighbours by which predicted cells get their labels.
-N_NEIGHBOURS = 15
 
 #: Most cells a side in the samples that intervals are taken from.
 N_SAMPLE = 500
@@ -78,12 +76,8 @@ def labelled(population: Population, cells: Cells, labels: np.ndarray | None, t:
     """The predicted cells with labels of their neighbours at other times than ``t``."""
     if labels is None:
         return population
-    from sklearn.neighbors import KNeighborsClassifier
-
     others = np.isfinite(cells.times) & (cells.times != t)
-    neighbours = KNeighborsClassifier(min(N_NEIGHBOURS, int(others.sum())), weights="distance")
-    found = neighbours.fit(cells.x[others], labels[others]).predict(population.x)
-    return replace(population, labels=found)
+    return replace(population, labels=from_neighbours(cells.x[others], labels[others], population.x))
 
 
 def score(

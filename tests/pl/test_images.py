@@ -1,0 +1,105 @@
+"""Each plot as a picture, beside the one that was looked at when it was made (with ``--mpl``).
+
+After a change that is meant to be seen, run ``pytest tests/pl/test_images.py --mpl-generate-path=tests/pl/baseline``,
+look at every picture that git says has changed, and commit it.
+"""
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import wlm
+
+# The root mean square difference of pixels (0 to 255) that other processors and their last digits may make.
+picture = partial(
+    pytest.mark.mpl_image_compare, baseline_dir="baseline", style="default", savefig_kwargs={"dpi": 55}, tolerance=8
+)
+
+PLOTS = {
+    "rollout": lambda a: wlm.pl.rollout(a, return_fig=True),
+    "rollout_color": lambda a: wlm.pl.rollout(a, color="type", times=[2, 5], return_fig=True),
+    "potential": lambda a: wlm.pl.potential(a, return_fig=True),
+    "potential_3d": lambda a: wlm.pl.potential(a, projection="3d", return_fig=True),
+    "velocity_stream": lambda a: wlm.pl.velocity(a, return_fig=True),
+    "velocity_quiver": lambda a: wlm.pl.velocity(a, kind="quiver", return_fig=True),
+    "friction": lambda a: wlm.pl.friction(a, return_fig=True),
+    "energy": lambda a: wlm.pl.energy(a, return_fig=True),
+    "training": lambda a: wlm.pl.training(a, return_fig=True),
+    "composition": lambda a: wlm.pl.composition(a, "type", times=[5], return_fig=True),
+    "fates": lambda a: wlm.pl.fates(a, "type", times=[0, 3, 4], return_fig=True),
+    "genes": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), times=[5], return_fig=True),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(_fitted):
+    adata = _fitted.copy()
+    x = adata.obsm["X_pca"][:, 0]
+    adata.obs["type"] = pd.Categorical(
+        np.array(["early", "middle", "late"])[np.digitize(x, np.quantile(x, [0.3, 0.6]))]
+    )
+    wlm.tl.diagnose(adata)
+    return adata
+
+
+def pictures(test):
+    """One test for each plot, since pytest-mpl names pictures after tests."""
+    for name, draw in PLOTS.items():
+
+        def one(drawn, draw=draw):
+            return draw(drawn)
+
+        one.__name__ = f"test_picture_of_{name}"
+        globals()[one.__name__] = picture(filename=f"{name}.png")(one)
+    return test
+
+
+@pictures
+def test_every_plot_has_a_picture():
+    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "animate"}
+    assert set(wlm.pl.__all__) == drawn_here
+
+
+@picture(filename="animate.png")
+def test_picture_of_a_film(drawn):
+    film = wlm.pl.animate(drawn, n_frames=10)
+    film._func(6)
+    film._draw_was_started = True  # it is looked at here, and not played
+    return film._fig
+
+
+@picture(filename="evaluation.png")
+def test_picture_of_an_evaluation():
+    rows = []
+    for model, score in {"wlm": 0.7, "previous": 1.2, "next": 1.1, "ot_midpoint": 0.8, "floor": 0.5}.items():
+        rows += [
+            {"time": t, "model": model, "seed": 0, "n_observed": 9, "n_predicted": 9, "w1": score + 0.05 * t}
+            for t in (1.0, 2.0)
+        ]
+    table = pd.DataFrame(rows)
+    table.attrs["differences"] = [
+        {"model": "wlm", "baseline": b, "kind": "interpolation", "metric": "w1", "n_times": 2}
+        | {"difference": d, "low": d - 0.06, "high": d + 0.06}
+        for b, d in (("previous", -0.5), ("next", -0.4), ("ot_midpoint", -0.1))
+    ]
+    return wlm.pl.evaluation(table, return_fig=True)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_plots_take_space_for_their_legends(drawn, name):
+    """No legend lies over an axes that it is not part of, or beyond the figure."""
+    figure = PLOTS[name](drawn)
+    figure.canvas.draw()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1
+        assert not any(a.get_visible() and box.overlaps(a.get_window_extent()) for a in figure.axes)
+    for ax in figure.axes:
+        texts = [t for t in (ax.title, ax.xaxis.label, ax.yaxis.label) if t.get_text() and ax.get_visible()]
+        for text in texts:
+            box = text.get_window_extent()
+            assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text.get_text()
+    plt.close(figure)
