@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint stress sbom clean
+.PHONY: demo test lint docs site stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
@@ -12,8 +12,17 @@ test: .venv-test/ready
 
 lint: .venv-test/ready
 	.venv-test/bin/ruff check .
+	.venv-test/bin/nbstripout --verify tutorials/*.ipynb
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+
+# The documentation site, with the tutorials and the gallery executed.
+docs: .venv-test/ready
+	.venv-test/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# The same in a browser (Chromium has to be there): broken links, pictures and formulas, at two widths.
+site: docs
+	.venv-test/bin/python scripts/check_site.py
 
 # The full counts of what the tests do in small: malformed objects, damaged fits, kills, coverage, memory (about an hour).
 stress: .venv-test/ready
@@ -39,4 +48,4 @@ sbom: .venv-test/ready
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test demo_output build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-demo .venv-test demo_output docs/_build docs/generated docs/tutorials build dist .pytest_cache .mypy_cache .ruff_cache

@@ -77,6 +77,8 @@ def diagnose(
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without,
         relative to without; and ``velocity_gain_sd`` over seeds.
 
+    ``attrs["verdict"]`` says it in words.
+
     Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), and the
     energies along the rollout (``times``, ``kinetic_path``, ``potential_path``, ``dissipated_path``), which
     :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw.
@@ -157,7 +159,8 @@ def diagnose(
         "potential_path": energy.potential,
         "dissipated_path": energy.dissipated,
     }
-    logger.info("%s; added uns[%r]", _verdict(report), f"{key}_diagnosis")
+    report.attrs["verdict"] = _verdict(report)
+    logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
     return report
 
 

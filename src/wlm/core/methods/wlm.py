@@ -51,7 +51,7 @@ class WLM(Method):
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
         potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
-        :func:`~wlm.core.methods._start.dice_loss`) or ``"auto"``: data if velocities are given, else learned.
+        ``dice_loss`` of ``wlm.core.methods._start``) or ``"auto"``: data if velocities are given, else learned.
     gradient
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
         ``"truncated"`` treats the points where the force is evaluated as constants.

@@ -1,0 +1,82 @@
+"""The documentation site: ``make docs`` writes it to docs/_build/html."""
+
+import os
+import shutil
+from pathlib import Path
+
+import wlm
+
+HERE = Path(__file__).parent
+
+# The tutorials live beside the package; Sphinx reads what is under this folder.
+shutil.rmtree(HERE / "tutorials", ignore_errors=True)
+shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=shutil.ignore_patterns(".*"))
+# Real cells of a checkout that has them beside it are used without a download.
+beside = HERE.parents[1] / "shared" / "data"
+if beside.exists():
+    os.environ.setdefault("WLM_DATA_DIR", str(beside))
+os.environ.setdefault("WLM_DOCS", "1")
+# Notebooks run one thread each way round: numba, in scanpy, would change the number of threads of torch.
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+project = "wlm"
+author = "wlm developers"
+copyright = "wlm developers, BSD-3-Clause"
+version = release = wlm.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+nitpicky = True
+
+# Links into other projects need their inventories, and with them a network: for published builds.
+intersphinx_mapping = {}
+if os.environ.get("WLM_DOCS_ONLINE"):
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/pandas-docs/stable/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }
+# Whatever is not ours; names of wlm have to resolve.
+nitpick_ignore_regex = [("py:.*", r"(?!wlm\b).*")]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say it in words, with shapes
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+# "Returns" is prose and a list of what is written where, not the type of one value.
+napoleon_custom_sections = ["Returns"]
+
+html_theme = "sphinx_book_theme"
+html_title = "wlm"
+html_static_path = ["_static"]
+html_css_files = ["wlm.css"]
+html_theme_options = {
+    "repository_url": "https://github.com/scverse/wlm",
+    "repository_branch": "main",
+    "path_to_docs": "docs",
+    "use_repository_button": True,
+    "use_issues_button": True,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the search field is in the sidebar
+}
