@@ -5,7 +5,7 @@ import ot
 import pytest
 import torch
 
-from wlm.core.methods import WLM
+from wlm.core.methods import WLM, IJKOnet
 from wlm.core.metrics import METRICS, coupling, mmd, w1, w2
 from wlm.core.populations import Populations
 from wlm.core.prediction import _partners, interpolate, predict, rollout
@@ -136,3 +136,35 @@ def test_weights_decide_who_partners_whom():
     assert np.allclose(stay, x)
     move = interpolate(x, x, 1.0, b=heavy)
     assert (move[200:, 0] < 5).mean() == pytest.approx(0.8, abs=0.08) and np.allclose(move[:200], x[:200])
+
+
+def test_large_populations_move_in_parts_that_stand_for_the_whole():
+    """Exactly where cells do not feel each other; else nearly, and the nearer the larger the parts."""
+    rng = np.random.default_rng(1)
+    clouds = tuple((rng.normal(size=(400, 2)) + [t, 0]).astype(np.float32) for t in (0.0, 1.0))
+    x = rng.normal(size=(3000, 2)).astype(np.float32)
+    alone = train(Populations(np.array([0.0, 1.0]), clouds), IJKOnet(n_steps=30, width=16, map_width=16)).dynamics
+    whole, parts = (alone.simulate(x, [0.0, 0.5, 1.0], chunk_size=size)[0] for size in (3000, 700))
+    assert np.allclose(whole, parts, atol=1e-4) and np.allclose(whole[0], x, atol=1e-5)
+
+    together = train(
+        Populations(np.array([0.0, 1.0]), clouds), WLM(n_steps=40, width=16, heads=2, hidden=16, n_inducing=4)
+    ).dynamics
+    w = rng.uniform(0.5, 2, size=3000)
+    for weights in (None, w):
+        whole = together.simulate(x, [0.0, 1.0], w=weights, chunk_size=3000)[0][-1]
+        moved = np.sqrt(np.square(whole - x).sum(1).mean())
+        errors = []
+        for size in (100, 1000):
+            parts = together.simulate(x, [0.0, 1.0], w=weights, chunk_size=size)[0][-1]
+            errors.append(np.sqrt(np.square(parts - whole).sum(1).mean()) / moved)
+        assert 0 < errors[1] < errors[0] and errors[1] < 0.03
+
+
+def test_fields_of_large_populations_are_those_of_their_parts(monkeypatch):
+    dynamics, x, _ = free(n=300)
+    energy, force = dynamics.energy(x, 0.0), dynamics.force(x, 0.0)
+    monkeypatch.setattr("wlm.core.dynamics._parts", lambda n, size=0: np.array_split(np.arange(n), 3))
+    assert np.allclose(dynamics.energy(x, 0.0), energy, atol=1e-5)
+    assert np.allclose(dynamics.force(x, 0.0), force, atol=1e-5)
+    assert dynamics.velocity(x, 0.0) is None

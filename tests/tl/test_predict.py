@@ -57,6 +57,19 @@ def test_from_time_and_n_cells(fitted):
     assert (wlm.tl.predict(fitted, 3.5, from_time=2).obs["from_time"] == 2).all()
 
 
+def test_of_a_large_population_a_sample_moves(fitted):
+    """If fewer cells are wanted than there are, at most chunk_size of them are moved."""
+    few = wlm.tl.predict(fitted, 3, n_cells=10, chunk_size=20)
+    assert few.n_obs == 10 and set(few.obs["origin"]) <= set(fitted.obs_names[fitted.obs["day"] == 1])
+    parts = wlm.tl.predict(fitted, 3, chunk_size=20)
+    whole = wlm.tl.predict(fitted, 3)
+    assert list(parts.obs["origin"]) == list(whole.obs["origin"])
+    distance = np.linalg.norm(parts.obsm["X_pca"] - whole.obsm["X_pca"], axis=1).mean()
+    assert 0 < distance < 0.2 * np.linalg.norm(whole.obsm["X_pca"], axis=1).mean()
+    with pytest.raises(ValueError, match="chunk_size must be a positive integer"):
+        wlm.tl.predict(fitted, 3, chunk_size=0)
+
+
 def test_weights_are_carried_along(cells, quick):
     rng = np.random.default_rng(0)
     cells.obs["w"] = rng.uniform(0.1, 3, cells.n_obs)

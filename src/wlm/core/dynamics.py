@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from wlm.core.methods._base import Method, Model, Spec
 from wlm.core.populations import Array, Units
 
 Float32 = NDArray[np.float32]
+
+#: Most cells that move together: enough that the field of a random part is that of the whole population.
+CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Dynamics:
         v: Array | None = None,
         w: Array | None = None,
         seed: int = 0,
+        chunk_size: int = CHUNK,
     ) -> tuple[Float32, Float32]:
         """Move cells through ``times``.
 
@@ -56,23 +61,29 @@ class Dynamics:
             Weights of the cells, shape (n,), positive; all equal by default.
         seed
             Seeds stochastic models.
+        chunk_size
+            Most cells that move together. More than these move in random parts of equal size, each of which stands for
+            the whole population, so that time grows linearly with n and memory beyond the result not at all.
 
         Returns
         -------
         positions, velocities
             Shape (T, n, d), the start included.
         """
-        xs = self._tensor(self.units.standard_position(x))
-        v_start = self.model.initial_velocity(xs) if v is None else self._tensor(np.asarray(v) / self.units.velocity)
-        if v_start is None:
-            raise ValueError("these dynamics need the velocities of the cells they start from")
+        positions, velocities = (np.empty((len(times), *np.shape(x)), dtype=np.float32) for _ in range(2))
         generator = torch.Generator(self.device).manual_seed(seed)
-        with torch.no_grad():
-            positions, velocities = self.model.rollout(xs, v_start, self._time(times), generator, self._weights(w))
-        return (
-            self.units.data_position(positions.cpu().numpy()).astype(np.float32),
-            (velocities.cpu().numpy() * self.units.velocity).astype(np.float32),
-        )
+        for i in _parts(len(x), chunk_size):
+            xs = self._position(x[i])
+            start = (
+                self.model.initial_velocity(xs) if v is None else self._tensor(np.asarray(v[i]) / self.units.velocity)
+            )
+            if start is None:
+                raise ValueError("these dynamics need the velocities of the cells they start from")
+            with torch.no_grad():
+                moved = self.model.rollout(xs, start, self._time(times), generator, self._weights(w, i))
+            positions[:, i] = self.units.data_position(moved[0].cpu().numpy())
+            velocities[:, i] = moved[1].cpu().numpy() * self.units.velocity
+        return positions, velocities
 
     def start_velocity(self, v: Array, *, seed: int = 0) -> Float32:
         """Velocities (n, d) with which observed cells start, given those carried to them or measured."""
@@ -88,24 +99,37 @@ class Dynamics:
     def energy(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
         """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``.
 
-        In length**2 / time**2, or length**2 / time for first-order dynamics.
+        In length**2 / time**2, or length**2 / time for first-order dynamics. Of large populations in parts, as
+        :meth:`simulate`.
         """
-        with torch.no_grad():
-            energy = self.model.energy(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
-        return (energy.cpu().numpy() * self.units.length**2 / self.units.time**self.model.order).astype(np.float32)
+        out = np.empty(len(x), dtype=np.float32)
+        for i in _parts(len(x)):
+            with torch.no_grad():
+                energy = self.model.energy(self._position(x[i]), self._time(t), self._weights(w, i))
+            out[i] = energy.cpu().numpy() * self.units.length**2 / self.units.time**self.model.order
+        return out
 
     def force(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
         """What the energy does to each cell (n, d), friction not included.
 
-        An acceleration, in length / time**2, or for first-order dynamics a velocity, in length / time.
+        An acceleration, in length / time**2, or for first-order dynamics a velocity, in length / time. Of large
+        populations in parts, as :meth:`simulate`.
         """
-        force = self.model.force(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
-        return (force.detach().cpu().numpy() * self.units.length / self.units.time**self.model.order).astype(np.float32)
+        out = np.empty(np.shape(x), dtype=np.float32)
+        for i in _parts(len(x)):
+            force = self.model.force(self._position(x[i]), self._time(t), self._weights(w, i))
+            out[i] = force.detach().cpu().numpy() * self.units.length / self.units.time**self.model.order
+        return out
 
     def velocity(self, x: Array, t: float, *, w: Array | None = None) -> Float32 | None:
         """Velocity (n, d) of each cell at time ``t``, where position and time determine it; else None."""
-        velocity = self.model.velocity(self._tensor(self.units.standard_position(x)), self._time(t), self._weights(w))
-        return None if velocity is None else (velocity.cpu().numpy() * self.units.velocity).astype(np.float32)
+        out = np.empty(np.shape(x), dtype=np.float32)
+        for i in _parts(len(x)):
+            velocity = self.model.velocity(self._position(x[i]), self._time(t), self._weights(w, i))
+            if velocity is None:
+                return None
+            out[i] = velocity.cpu().numpy() * self.units.velocity
+        return out
 
     def carry_velocity(
         self,
@@ -162,11 +186,21 @@ class Dynamics:
     def _tensor(self, a: Array) -> torch.Tensor:
         return torch.as_tensor(np.array(a, dtype=np.float32), device=self.device)
 
-    def _weights(self, w: Array | None) -> torch.Tensor | None:
-        return None if w is None else self._tensor(w / np.mean(w))
+    def _position(self, x: Array) -> torch.Tensor:
+        return self._tensor(self.units.standard_position(x))
+
+    def _weights(self, w: Array | None, i: Any = slice(None)) -> torch.Tensor | None:
+        return None if w is None else self._tensor(w[i] / np.mean(w[i]))
 
     def _time(self, t: Sequence[float] | Array | float) -> torch.Tensor:
         return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))
+
+
+def _parts(n: int, size: int = CHUNK) -> list[Any]:
+    """Indices of ``n`` cells in random parts of at most ``size``; one part is in the order of the cells."""
+    if n <= size:
+        return [slice(None)]
+    return np.array_split(np.random.default_rng(0).permutation(n), -(-n // size))
 
 
 #: Blur of the plan that carries velocities, relative to the training blur: coarse enough to average over

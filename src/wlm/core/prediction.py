@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm.core.dynamics import Dynamics, Float32
+from wlm.core.dynamics import CHUNK, Dynamics, Float32
 from wlm.core.metrics import coupling
 from wlm.core.populations import Array
 
@@ -158,6 +158,7 @@ def predict(
     target_w: Array | None = None,
     steady: float | None = None,
     seed: int = 0,
+    chunk_size: int = CHUNK,
 ) -> tuple[Float32, Float32]:
     r"""Predict where observed cells are at later times.
 
@@ -187,6 +188,8 @@ def predict(
         measured, else half.
     seed
         Seeds the choice of partners and of steady cells, and stochastic models.
+    chunk_size
+        Most cells that move together, see :meth:`~wlm.core.dynamics.Dynamics.simulate`.
 
     Returns
     -------
@@ -195,7 +198,7 @@ def predict(
     """
     wanted = np.asarray(times, dtype=np.float64)
     grid, back = np.unique(np.append(wanted, [] if target_time is None else target_time), return_inverse=True)
-    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed)
+    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed, chunk_size=chunk_size)
     positions, velocities = positions[1:][back], velocities[1:][back]
     if target is None or target_time is None:
         return positions, velocities
@@ -231,13 +234,17 @@ def _partners(
     rng: np.random.Generator,
     a: Array | None = None,
     b: Array | None = None,
-    size: int = 4000,
+    size: int | None = None,
 ) -> Array:
     """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a`` and ``b``.
 
-    Populations of more than ``size`` cells are coupled in random parts of about that size.
+    Large populations are coupled in random parts of at most ``size`` cells: 4000, or 1000 where there would be many,
+    since the time of a part grows faster than with the square of its size.
     """
-    parts = int(np.ceil(max(len(x), len(y)) / size))
+    largest = max(len(x), len(y))
+    if size is None:
+        size = 4000 if largest <= 2 * CHUNK else 1000
+    parts = int(np.ceil(largest / size))
     out = np.empty_like(x)
     for i, j in zip(np.array_split(rng.permutation(len(x)), parts), _parts(len(y), parts, rng), strict=True):
         rows, columns, mass = coupling(x[i], y[j], None if a is None else a[i], None if b is None else b[j])

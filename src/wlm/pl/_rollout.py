@@ -90,7 +90,8 @@ def rollout(
     coloring = None if color is None else Coloring.of(cells, color, get_target(adata, mod).uns)
     known = np.isin(cell_times, fit.training)
     seed = as_seed(rng)
-    predicted = predict(adata, wanted, key=key, rng=seed, mod=mod)
+    n_cells = None if cells.n_obs <= 10 * max_cells else max_cells  # of many cells a sample is drawn
+    predicted = predict(adata, wanted, key=key, n_cells=n_cells, rng=seed, mod=mod)
     positions = np.asarray(predicted.obsm[fit.use_rep])
     generator = np.random.default_rng(seed)
 

@@ -22,6 +22,7 @@ from wlm._decoders import Decoder, get_decoder
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
+from wlm.core.dynamics import CHUNK
 from wlm.core.uncertainty import LEVEL, band, outside, spread
 from wlm.tl._simulation import Predicted, choose, simulate
 
@@ -34,6 +35,7 @@ def predict(
     from_time: Any = None,
     n_cells: int | None = None,
     genes: bool | Callable[[NDArray[np.float32]], Any] = False,
+    chunk_size: int = CHUNK,
     rng: RNG = 0,
     mod: str | None = None,
 ) -> ad.AnnData:
@@ -57,12 +59,17 @@ def predict(
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
         Cells to return for each time: a random choice (with replacement if there are fewer). By default
-        all. The whole starting population is simulated either way. If the fit has weights, cells are drawn
-        with replacement in proportion to them and then count the same.
+        all. The whole starting population is simulated either way, or ``chunk_size`` of its cells if it is larger.
+        If the fit has weights, cells are drawn with replacement in proportion to them and then count the same.
     genes
         True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``. A function
         decodes them itself, for any representation: it takes positions (n, d), float32, in ``use_rep`` units,
         and returns expression, an array (n, n_vars) or a DataFrame (n, n_genes) with gene names as columns.
+    chunk_size
+        Most cells that move together. Larger populations move in random parts of equal size, each of which stands for
+        the whole: time grows linearly with the number of cells, and memory with that of the result only. Cells of a
+        part of 10,000 are where they would be in a population of all but for about 1 % of their spread
+        (``benchmarks/scaling.py``).
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -125,7 +132,8 @@ def predict(
     """
     several = get_conditions(adata, key, mod)
     if several:
-        asked = {"from_time": from_time, "n_cells": n_cells, "genes": genes, "rng": as_seed(rng), "mod": mod}
+        asked = {"from_time": from_time, "n_cells": n_cells, "genes": genes, "chunk_size": chunk_size}
+        asked |= {"rng": as_seed(rng), "mod": mod}
         return _predict_conditions(adata, times, key, several, asked)
     adata, fit = open_fit(adata, key, mod)
     x = read_rep(adata, fit.use_rep, fit.n_dims)
@@ -141,13 +149,27 @@ def predict(
     wanted = read_labels(times, fit.unit)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
-    if n_cells is not None and (isinstance(n_cells, bool) or not isinstance(n_cells, (int, np.integer)) or n_cells < 1):
-        raise ValueError(f"n_cells must be a positive integer, found {n_cells!r}")
+    for name, value in (("n_cells", n_cells), ("chunk_size", chunk_size)):
+        given = value is not None or name == "chunk_size"
+        if given and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{name} must be a positive integer, found {value!r}")
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
     _warn_beyond_horizon(fit, wanted)
-    parts = simulate(fit, x, v, cell_times, wanted, starts, present, weights=weights, seed=seed)
+    parts = simulate(
+        fit,
+        x,
+        v,
+        cell_times,
+        wanted,
+        starts,
+        present,
+        weights=weights,
+        seed=seed,
+        chunk_size=chunk_size,
+        n_cells=n_cells,
+    )
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part.time)[0]))
     limits = [band(part.positions, None if weights is None else weights[part.cells]) for part in parts]
     if n_cells is not None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wlm._adata import Cells
 from wlm._stored import StoredFit, parse_fit, seal
+from wlm.core.dynamics import CHUNK
 from wlm.core.prediction import predict as predict_cells
 from wlm.core.prediction import velocity_at
 from wlm.core.uncertainty import LEVEL, band, coverage, horizon
@@ -41,15 +42,18 @@ def simulate(
     *,
     weights: NDArray[np.float64] | None,
     seed: int,
+    chunk_size: int = CHUNK,
+    n_cells: int | None = None,
 ) -> list[Predicted]:
     """Move whole populations, with all models, from the times ``starts`` (T,) to those that are ``wanted`` (T,).
 
     ``x`` and ``v`` (n, d) are positions of the cells and velocities by the first model, ``present`` the training times
-    that have cells.
+    that have cells. If only ``n_cells`` of each population are wanted, no more than these or ``chunk_size`` are moved.
     """
+    most = None if n_cells is None else max(n_cells, chunk_size)
     parts = []
     for start in np.unique(starts):
-        cells = np.flatnonzero(cell_times == start)
+        cells = _some(np.flatnonzero(cell_times == start), most, seed)
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
             raise ValueError(
@@ -60,7 +64,7 @@ def simulate(
         later = present[present > start]
         bridge: dict[str, Any] = {}
         if len(later):
-            next_cells = cell_times == later[0]
+            next_cells = _some(np.flatnonzero(cell_times == later[0]), most, seed)
             bridge = {"target": x[next_cells], "target_time": float(later[0])}
             bridge["target_w"] = None if weights is None else weights[next_cells]
         measured = v[cells] if start in fit.measured else None
@@ -73,7 +77,7 @@ def simulate(
         for dynamics, own in moving:
             if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
                 own = dynamics.start_velocity(own, seed=seed)
-            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, **bridge)
+            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, chunk_size=chunk_size, **bridge)
             positions.append(moved[0])
             velocities.append(moved[1])
         parts += [
@@ -88,6 +92,13 @@ def simulate(
             for k, t in enumerate(ask)
         ]
     return parts
+
+
+def _some(cells: NDArray[np.intp], most: int | None, seed: int) -> NDArray[np.intp]:
+    """At most so many of the cells, at random, in their order."""
+    if most is None or len(cells) <= most:
+        return cells
+    return np.sort(np.random.default_rng(seed).permutation(cells)[:most])
 
 
 def choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, seed: int) -> Predicted:

@@ -1,0 +1,101 @@
+"""Time and memory against the number of cells.
+
+inference        cells of 50 dimensions rolled over ten steps by an untrained WLM of the default size: seconds, peak
+                 memory of a process, and the exponent of time; and how far cells that move in parts are from where
+                 they are in the whole population, for a model that was trained a little
+
+Every size runs in a process of its own, one after the other, on all threads.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _report import RESULTS, machine, parser, peak_memory
+
+from wlm.core.dynamics import CHUNK, Dynamics
+from wlm.core.methods import WLM
+from wlm.core.populations import Populations
+from wlm.core.training import train
+
+SIZES, DIM, STEPS = (10_000, 100_000, 1_000_000), 50, 10
+
+
+def dynamics(dim: int, n_steps: int, n_steps_inside: int) -> Dynamics:
+    """A model of the default size after a few steps of training, with so many steps of its integrator per interval."""
+    rng = np.random.default_rng(0)
+    clouds = tuple((rng.normal(size=(500, dim)) + 0.5 * k).astype(np.float32) for k in range(3))
+    return train(Populations(np.arange(3.0), clouds), WLM(n_steps=n_steps, max_step=1 / n_steps_inside)).dynamics
+
+
+def inference(n: int, dim: int) -> dict[str, Any]:
+    """One size, in this process."""
+    model = dynamics(dim, 2, STEPS)
+    before = peak_memory()
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((n, dim), dtype=np.float32)
+    begin = time.perf_counter()
+    moved, _ = model.simulate(x, [0.0, 1.0], v=np.zeros_like(x))
+    seconds = time.perf_counter() - begin
+    assert np.isfinite(moved).all()
+    return {"cells": n, "s": seconds, "us per cell and step": 1e6 * seconds / n / STEPS, "peak GB": peak_memory()} | {
+        "GB before": before
+    }
+
+
+def agreement(n: int, dim: int, n_steps: int) -> pd.DataFrame:
+    """Distance of cells that moved in parts from where they are in the whole population, relative to their way."""
+    model = dynamics(dim, n_steps, 4)
+    x = np.random.default_rng(1).standard_normal((n, dim), dtype=np.float32)
+    whole = model.simulate(x, [0.0, 2.0], chunk_size=n)[0][-1]
+    moved = np.sqrt(np.square(whole - x).sum(1).mean())
+    rows = []
+    for size in (n // 100, n // 25, n // 5, n // 2):
+        parts = model.simulate(x, [0.0, 2.0], chunk_size=size)[0][-1]
+        error = np.sqrt(np.square(parts - whole).sum(1).mean())
+        rows.append(
+            {"cells together": size, "error / displacement": error / moved, "error / spread": error / whole.std()}
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    p = parser(__doc__)
+    p.add_argument("what", choices=["inference"])
+    p.add_argument("--one", type=int, help="only this number of cells, in this process")
+    arguments = p.parse_args()
+    sizes, dim = ((1_000, 20_000), 10) if arguments.quick else (SIZES, DIM)
+    if arguments.one:
+        print(json.dumps(inference(arguments.one, dim)))
+        return
+    print(f"{machine()}, {torch.get_num_threads()} threads; {dim} dimensions, {STEPS} steps, parts of {CHUNK}")
+    rows = []
+    for n in sizes:
+        call = [sys.executable, __file__, "inference", "--one", str(n), *(["--quick"] if arguments.quick else [])]
+        rows.append(
+            json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        )
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    exponent = np.polyfit(np.log(table["cells"]), np.log(table["s"]), 1)[0]
+    print(f"exponent of time against cells: {exponent:.2f}")
+    n, n_steps = (5_000, 10) if arguments.quick else (50_000, 200)
+    close = agreement(n, 5, n_steps)
+    print(f"\nagreement with the whole population of {n} cells, 5 dimensions, after {n_steps} training steps")
+    print(close.to_string(index=False, float_format=lambda x: f"{x:.2g}"))
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"scaling-inference{'-quick' if arguments.quick else ''}.json"
+    result = {"machine": machine(), "inference": rows, "exponent": exponent, "agreement": close.to_dict("records")}
+    path.write_text(json.dumps(result, indent=1))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
