@@ -162,6 +162,7 @@ def main() -> None:
     p = parser(__doc__, seeds=5)
     p.add_argument("experiment", choices=[*EXPERIMENTS, "all"])
     p.add_argument("--fresh", action="store_true", help="do not use runs that are there already")
+    p.add_argument("--case", action="append", help="only this case; repeatable")
     arguments = p.parse_args()
     prepare()
     extra = options(arguments.option)
@@ -169,7 +170,13 @@ def main() -> None:
         extra, arguments.seeds = {"n_steps": 10, "width": 16, "hidden": 16, **extra}, 1
     path = RESULTS / ("paper-quick.json" if arguments.quick else "paper.json")
     names = list(EXPERIMENTS) if arguments.experiment == "all" else [arguments.experiment]
-    cases = [(e, case, seed) for e in names for seed in range(arguments.seeds) for case in EXPERIMENTS[e][1]]
+    cases = [
+        (e, case, seed)
+        for e in names
+        for seed in range(arguments.seeds)
+        for case in EXPERIMENTS[e][1]
+        if arguments.case is None or case in arguments.case
+    ]
     jobs = [(*case, extra, arguments.quick) for case in cases]
     done = run_missing(path, jobs, run, arguments.jobs, fresh=arguments.fresh or arguments.quick)
     rows = [r for job in jobs for r in done[key(job)]]

@@ -97,6 +97,18 @@ def test_fates_are_those_of_the_predicted_cells(typed):
     assert sorted(texts) == sorted(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.015)
 
 
+def test_of_many_cells_a_sample_is_drawn(typed, monkeypatch):
+    whole = [t.get_text() for t in wlm.pl.fates(typed, "type").texts]
+    monkeypatch.setattr("wlm.pl._fates.CHUNK", 40)
+    ax = wlm.pl.fates(typed, "type")
+    some = [t.get_text() for t in ax.texts]
+    assert len(some) >= len(whole) - 1 and some != whole
+    bars = [p for p in ax.patches if hasattr(p, "get_width") and round(p.get_x() + p.get_width() / 2) == 0]
+    start = typed.obs["type"][typed.obs["day"] == 0].value_counts(normalize=True)
+    found = sorted(p.get_height() for p in bars)
+    assert np.allclose(np.array(found) / sum(found), np.sort(start[start > 0]), atol=0.1)
+
+
 @pytest.mark.parametrize("plot", [wlm.pl.composition, wlm.pl.fates])
 @pytest.mark.parametrize(
     ("column", "error", "message"),

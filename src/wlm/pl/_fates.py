@@ -18,6 +18,7 @@ from wlm._labels import from_neighbours
 from wlm._mudata import get_target
 from wlm._random import RNG, as_seed
 from wlm._stored import check_representation, open_fit
+from wlm.core.dynamics import CHUNK
 from wlm.pl._basis import finish, label_colors, read_obs_labels, time_label
 from wlm.tl import predict
 
@@ -91,15 +92,17 @@ def fates(
     start = find_observed(float(wanted[0]), fit.observed, "the first of times")
     cell_times = fit.times(cells)
     known = np.isin(cell_times, fit.training)
-    here = np.flatnonzero(cell_times == start)
-    predicted = predict(adata, wanted[1:], key=key, from_time=start, rng=as_seed(rng), mod=mod)
+    n_cells = None if (cell_times == start).sum() <= CHUNK else CHUNK  # of many cells a sample is drawn
+    predicted = predict(adata, wanted[1:], key=key, from_time=start, n_cells=n_cells, rng=as_seed(rng), mod=mod)
     at = predicted.obs[fit.time_key].to_numpy()
-    stages = [labels[here]]
+    origin = cells.obs_names.get_indexer(predicted.obs["origin"][at == wanted[1]])
+    stages = [labels[origin]]
     for t in wanted[1:]:
         positions = np.asarray(predicted.obsm[fit.use_rep])[at == t]
         stages.append(from_neighbours(x[known], labels[known], positions))
     weights = fit.weights_of(cells)
-    mass = np.ones(len(here)) if weights is None else weights[here]
+    # Cells of a sample were drawn in proportion to their weights, and count the same.
+    mass = np.ones(len(origin)) if weights is None or n_cells is not None else weights[origin]
     present = {name for stage in stages for name in stage}
     names = [name for name in colors if name in present]
     if ax is None:
