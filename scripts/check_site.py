@@ -22,7 +22,7 @@ SITE = Path(__file__).parents[1] / "docs" / "_build" / "html"
 SHOTS = SITE.parent / "screenshots"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 #: Pages of which a picture is kept, to be looked at.
-SHOWN = ("index", "gallery", "theory/mechanics", "generated/wlm.tl.fit", "tutorials/first_fit", "peers", "benchmarks")
+SHOWN = ("index", "gallery", "theory/mechanics", "generated/wlm.tl.fit", "peers", "benchmarks")
 
 #: Pages that Sphinx makes by itself and the theme does not link to.
 UNLINKED = {"genindex.html", "py-modindex.html", "search.html"}
@@ -33,6 +33,10 @@ STATE = """() => ({
     pictures: [...document.images].filter(i => i.complete && !i.naturalWidth && i.offsetParent).map(i => i.src),
     formulas: [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length,
     errors: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(m => m.textContent.slice(0, 80)),
+    unseen: [...document.querySelectorAll('div.cell')].filter(c =>
+        /(wlm|sc)\\.pl\\./.test(c.querySelector('.cell_input')?.textContent || '')
+        && !c.querySelector('.cell_output img, .cell_output .animation')
+    ).map(c => c.textContent.trim().slice(0, 80)),
     wide: document.documentElement.scrollWidth - window.innerWidth,
 })"""
 
@@ -77,14 +81,15 @@ def check(base: str, chromium: str) -> tuple[list[str], int]:
                 state = visit(page, address, found)
                 name = address.removeprefix(base).removesuffix(".html")
                 ids[address] = set(state["ids"])
-                for kind in ("pictures", "errors"):
+                for kind in ("pictures", "errors", "unseen"):
                     found += [f"{size} {name}: {kind} {text}" for text in state.get(kind, [])]
                 if state.get("formulas"):
                     found.append(f"{size} {name}: {state['formulas']} formulas are not set")
                 if state.get("wide", 0) > 1:
                     found.append(f"{size} {name}: {state['wide']} pixels wider than the screen")
-                if name in SHOWN:
-                    page.screenshot(path=SHOTS / f"{size}_{name.replace('/', '_')}.png", full_page=size == "phone")
+                if name in SHOWN or name.startswith("tutorials/"):
+                    whole = size == "phone" or name.startswith(("tutorials/", "gallery"))
+                    page.screenshot(path=SHOTS / f"{size}_{name.replace('/', '_')}.png", full_page=whole)
                 for link in state["links"]:
                     target, anchor = urldefrag(urljoin(address, link))
                     if not target.startswith(base):

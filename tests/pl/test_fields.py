@@ -48,7 +48,7 @@ def test_a_surface_and_its_axes(known):
     assert figure.axes[-1].get_ylabel() == "energy (PC²/time²)"
     with pytest.raises(ValueError, match="three-dimensional axes"):
         wlm.pl.potential(known, projection="3d", ax=plt.subplots()[1])
-    with pytest.raises(ValueError, match="must be '2d' or '3d'"):
+    with pytest.raises(ValueError, match="must be '1d', '2d' or '3d'"):
         wlm.pl.potential(known, projection="4d")
 
 
@@ -109,3 +109,15 @@ def test_uncertainty_is_the_spread_of_energies_over_the_models(cells, quick):
     difference = (one - one.mean()) - (two - two.mean())
     low, high = figure.axes[-1].get_ylim()
     assert 0 <= low < high <= np.abs(difference).max() / np.sqrt(2) * 1.3
+    ax = wlm.pl.potential(cells, projection="1d")
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["sd, 2 models", "mean over cells", "cells"]
+
+
+def test_a_slice_is_the_mean_energy_along_a_component(known):
+    known.obs["wlm_potential"] = 3 * known.obsm["X_pca"][:, 0]
+    ax = wlm.pl.potential(known, projection="1d")
+    at, energy = ax.lines[0].get_data()
+    inner = slice(10, 50)
+    slope = np.polyfit(at[inner], energy[inner], 1)[0]
+    assert slope == pytest.approx(3, rel=0.15) and ax.get_xlabel() == "PC1"
+    assert wlm.pl.potential(known, projection="1d", components=(1, 0)).get_xlabel() == "PC2"

@@ -15,13 +15,14 @@ import wlm
 
 # The root mean square difference of pixels (0 to 255) that other processors and their last digits may make.
 picture = partial(
-    pytest.mark.mpl_image_compare, baseline_dir="baseline", style="default", savefig_kwargs={"dpi": 55}, tolerance=8
+    pytest.mark.mpl_image_compare, baseline_dir="baseline", style="default", savefig_kwargs={"dpi": 55}, tolerance=3
 )
 
 PLOTS = {
     "rollout": lambda a: wlm.pl.rollout(a, return_fig=True),
     "rollout_color": lambda a: wlm.pl.rollout(a, color="type", times=[2, 5], return_fig=True),
     "potential": lambda a: wlm.pl.potential(a, return_fig=True),
+    "potential_1d": lambda a: wlm.pl.potential(a, projection="1d", return_fig=True),
     "potential_3d": lambda a: wlm.pl.potential(a, projection="3d", return_fig=True),
     "velocity_stream": lambda a: wlm.pl.velocity(a, return_fig=True),
     "velocity_quiver": lambda a: wlm.pl.velocity(a, kind="quiver", return_fig=True),
@@ -93,7 +94,8 @@ def test_plots_take_space_for_their_legends(drawn, name):
     """No legend lies over an axes that it is not part of, or beyond the figure."""
     figure = PLOTS[name](drawn)
     figure.canvas.draw()
-    for legend in figure.legends:
+    own = [legend for ax in figure.axes if (legend := ax.get_legend()) is not None]
+    for legend in [*figure.legends, *own]:
         box = legend.get_window_extent()
         assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1
         assert not any(a.get_visible() and box.overlaps(a.get_window_extent()) for a in figure.axes)

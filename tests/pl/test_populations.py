@@ -205,3 +205,41 @@ def test_plots_of_populations_write_nothing(typed):
     wlm.pl.rollout(typed, color="type")
     pd.testing.assert_frame_equal(typed.obs, before.obs)
     assert set(typed.uns) == set(before.uns) and set(typed.obsm) == set(before.obsm)
+
+
+def test_conditions_have_the_same_colours(cells, quick):
+    """Also where one of them has not all of the labels."""
+    cells.obs["treatment"] = np.where(np.arange(cells.n_obs) % 2, "a", "b")
+    cells.obs["type"] = pd.Categorical(np.where(cells.obs["treatment"] == "a", "B", "A"), categories=["A", "B", "C"])
+    cells.obs.loc[cells.obs_names[::3], "type"] = "C"
+    cells.uns["type_colors"] = np.array(["#ff0000", "#00ff00", "#0000ff"], dtype=object)
+    wlm.tl.fit(cells, "day", condition_key="treatment", **{**quick, "n_steps": 3})
+    for condition, kept in (("a", {"B": "#00ff00", "C": "#0000ff"}), ("b", {"A": "#ff0000", "C": "#0000ff"})):
+        legend = wlm.pl.composition(cells, "type", key=f"wlm_{condition}").get_legend()
+        colors = [to_hex(h.get_facecolor()) for h in legend.legend_handles]
+        assert dict(zip([t.get_text() for t in legend.get_texts()], colors, strict=True)) == kept
+
+
+def test_every_label_of_a_sankey_has_a_name_or_a_place_in_the_legend(fitted):
+    x = fitted.obsm["X_pca"][:, 0]
+    fitted.obs["many"] = [f"type {k:02d}" for k in np.argsort(np.argsort(x)) * 25 // len(x)]
+    ax = wlm.pl.fates(fitted, "many", times=[0, 1, 3, 4])
+    beside = {t.get_text().rsplit(" ", 1)[0] for t in ax.texts if "%" in t.get_text()}
+    listed = set() if ax.get_legend() is None else {t.get_text() for t in ax.get_legend().get_texts()}
+    colors = {to_hex(p.get_facecolor()) for p in ax.patches if hasattr(p, "get_width")}
+    assert len(beside | listed) == len(colors) and not beside & listed
+
+
+def test_velocity_potential_and_film_are_coloured_by_labels(typed):
+    for figure in (
+        wlm.pl.velocity(typed, color="type", return_fig=True),
+        wlm.pl.potential(typed, color="type", return_fig=True),
+        wlm.pl.animate(typed, color="type", n_frames=2)._fig,
+    ):
+        assert {t.get_text() for t in figure.legends[0].get_texts()} >= {"a", "b", "c"}
+    film = wlm.pl.animate(typed, color="type", n_frames=2, max_cells=20)
+    film._func(1)
+    colors = dict(zip("abc", typed.uns["type_colors"], strict=True))
+    origin = typed.uns["wlm"]["rollout"]["origin"][:20]
+    expected = [to_rgba(colors[typed.obs.loc[name, "type"]]) for name in origin]
+    assert np.allclose(film._fig.axes[0].collections[-1].get_facecolors(), expected)

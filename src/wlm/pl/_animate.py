@@ -14,8 +14,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from wlm._adata import read_rep
+from wlm._mudata import get_target
 from wlm._stored import check_representation, open_fit
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, bare, embedding
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding
 
 #: Frames that a tail is long.
 _TAIL = 6
@@ -35,6 +36,7 @@ def animate(
     *,
     key: str = "wlm",
     basis: str | None = None,
+    color: str | None = None,
     components: tuple[int, int] = (0, 1),
     file: str | os.PathLike[str] | None = None,
     n_frames: int = 80,
@@ -58,6 +60,8 @@ def animate(
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation. Moving cells are placed in
         other embeddings by their nearest observed cells.
+    color
+        Column of ``obs`` with labels or numbers: moving cells have the colour of the cell that they started as.
     components
         The two dimensions to draw.
     file
@@ -87,7 +91,7 @@ def animate(
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
     writer = None if file is None else _writer(file, fps)
-    cells, fit = open_fit(adata, key, mod)
+    cells, fit = open_fit(adata, key, mod, columns=[] if color is None else [color])
     check_representation(cells, fit, read_rep(cells, fit.use_rep, fit.n_dims))
     cell_times = fit.times(cells)
     shown, project, labels = embedding(cells, fit, basis, components)
@@ -107,7 +111,13 @@ def animate(
     ax.scatter(shown[some, 0], shown[some, 1], s=3, color="#e6e6e6", linewidths=0)
     behind = ax.scatter([], [], s=7, color=OBSERVED, linewidths=0)
     tails = ax.add_collection(LineCollection([], colors=PATH, linewidths=0.4, alpha=0.3))
-    front = ax.scatter([], [], s=9, color=PREDICTED, linewidths=0, zorder=3)
+    own: Any = PREDICTED
+    if color is not None:
+        coloring = Coloring.of(cells, color, get_target(adata, mod))
+        origin = cells.obs_names.get_indexer(np.asarray(stored["origin"], dtype=object)[:max_cells])
+        own = coloring.rgba(coloring.values[origin])
+        coloring.explain(figure, [ax])
+    front = ax.scatter(moving[0, :, 0], moving[0, :, 1], s=9, c=own, linewidths=0, zorder=3)
     title = ax.set_title(" ", fontsize="medium")
     everything = np.concatenate([shown[some], moving.reshape(-1, 2)])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -116,7 +126,7 @@ def animate(
     bare(ax, labels)
     handles = [
         Line2D([], [], marker="o", ls="", ms=4, color=c, label=text)
-        for c, text in ((OBSERVED, "observed, nearest time"), (PREDICTED, "predicted"))
+        for c, text in ((OBSERVED, "observed, nearest time"), (PREDICTED, "predicted"))[: 2 if color is None else 1]
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     unit = f" {fit.unit}" if fit.unit and fit.unit != fit.time_key else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import Normalize, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -71,19 +71,22 @@ def embedding(
     return shown, project, labels
 
 
-def label_colors(adata: Any, column: str, uns: Mapping[str, Any]) -> dict[str, Any]:
+def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
     """The colour of each label in a column of ``obs``: those of ``uns["<column>_colors"]``, as scanpy keeps them.
 
-    Without them, colours that are told apart with every kind of colour vision for up to eight labels.
+    Without them, colours that are told apart with every kind of colour vision for up to eight labels, which more cannot
+    be. Labels are those of the ``whole`` object, so that the cells of each condition have the same colours.
     """
-    series = adata.obs[column]
+    uns, series = whole.uns, read_column(whole if column in whole.obs else cells, column)
     categorical = isinstance(series.dtype, pd.CategoricalDtype)
     names = [str(c) for c in (series.cat.categories if categorical else sorted(series.dropna().unique(), key=str))]
     own = [str(c) for c in np.ravel(uns.get(f"{column}_colors", []))]
     if categorical and len(own) >= len(names):
         return dict(zip(names, own, strict=False))
     many = [plt.get_cmap("turbo")(v) for v in np.linspace(0.05, 0.95, max(len(names), 1))]
-    return dict(zip(names, COLORS if len(names) <= len(COLORS) else many, strict=False))
+    twenty = [to_hex(c) for c in plt.get_cmap("tab20").colors]  # type: ignore[attr-defined]
+    chosen = COLORS if len(names) <= len(COLORS) else twenty if len(names) <= len(twenty) else many
+    return dict(zip(names, chosen, strict=False))
 
 
 def read_obs_labels(adata: Any, column: str) -> NDArray[Any]:
@@ -111,14 +114,15 @@ class Coloring:
     labels: dict[str, Any] | None
 
     @classmethod
-    def of(cls, adata: Any, column: str, uns: Mapping[str, Any]) -> Coloring:
+    def of(cls, adata: Any, column: str, whole: Any) -> Coloring:
+        """Of the cells ``adata``, which are some of the ``whole`` object."""
         series = read_column(adata, column)
         if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
             values = series.to_numpy(dtype=float)
             if not np.isfinite(values).all():
                 raise ValueError(f"obs[{column!r}] has numbers that are missing or infinite; leave these cells out")
             return cls(column, values, None)
-        return cls(column, read_obs_labels(adata, column), label_colors(adata, column, uns))
+        return cls(column, read_obs_labels(adata, column), label_colors(adata, column, whole))
 
     @property
     def _scale(self) -> ScalarMappable:
@@ -132,7 +136,7 @@ class Coloring:
             return self._scale.to_rgba(values)
         return np.array([to_rgba(self.labels[v]) for v in values]).reshape(-1, 4)
 
-    def explain(self, figure: Figure, axes: Any) -> None:
+    def explain(self, figure: Any, axes: Any) -> None:
         """A legend, or a colour bar, to the right of ``axes``."""
         if self.labels is None:
             figure.colorbar(self._scale, ax=list(axes), label=self.column, shrink=0.8)
@@ -166,6 +170,12 @@ def new_axes(ax: Axes | None, figsize: tuple[float, float] = (4.5, 3.5)) -> Axes
     if ax is not None:
         return ax
     return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def legend_beside(ax: Axes, *, alone: bool) -> None:
+    """A legend to the right of axes that are ``alone`` in their figure; within those of somebody else."""
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if alone else {"loc": "best"}
+    ax.legend(frameon=False, fontsize="small", **place)
 
 
 def time_label(fit: StoredFit) -> str:

@@ -57,7 +57,7 @@ def composition(
     rng
         Seed of the prediction.
     ax
-        Axes to draw on.
+        Axes to draw on; the legend is to their right, for which ``layout="constrained"`` makes room.
     show
         Show the figure; by default in interactive mode only.
     return_fig
@@ -75,7 +75,7 @@ def composition(
         If the column holds numbers or missing labels, or a time cannot be predicted.
     """
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
-    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod).uns)
+    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
     wanted = np.empty(0) if times is None else read_labels(times, fit.unit)
     ask = partial(predict, adata, key=key, n_cells=n_cells, rng=as_seed(rng), mod=mod)
     populations = trend(cells, fit, wanted, ask)

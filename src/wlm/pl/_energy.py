@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from wlm._mudata import get_target
 from wlm._stored import StoredFit, get_fit
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, new_axes
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, legend_beside, new_axes, time_label
 
 
 def energy(
@@ -44,7 +44,7 @@ def energy(
     The figure, or the axes, or None if the figure was shown.
     """
     fit, found = _diagnosis(adata, key, mod)
-    ax = new_axes(ax)
+    alone, ax = ax is None, new_axes(ax)
     times = np.asarray(found["times"])
     parts = {name: np.asarray(found[f"{name}_path"]) for name in ("kinetic", "potential", "dissipated")}
     for (name, values), color in zip(parts.items(), (PREDICTED, "#009E73", PATH), strict=True):
@@ -52,10 +52,10 @@ def energy(
     ax.plot(times, sum(parts.values()), color="black", lw=1, ls="--", label="sum")
     for t in fit.observed[fit.observed >= times[0]]:
         ax.axvline(t, color=OBSERVED, lw=0.6, ls=":", zorder=0)
-    ax.set_xlabel(f"{fit.time_key} ({fit.unit})" if fit.unit else fit.time_key)
+    ax.set_xlabel(time_label(fit))
     ax.set_ylabel(f"energy per cell ({_length(fit)}²/{fit.unit or 'time'}²)")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax, alone=alone)
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
 
 
@@ -93,7 +93,7 @@ def friction(
     history = fit.uns["history"]
     if "friction" not in history:
         raise ValueError(f"uns[{key!r}] has no friction; draw a fit of method='wlm'")
-    ax = new_axes(ax)
+    alone, ax = ax is None, new_axes(ax)
     step, scale = np.asarray(history["step"], dtype=float), 1 / fit.dynamics.units.time
     values = np.asarray(history["friction"], dtype=float) * scale
     ax.plot(step, values, color=PATH, lw=1.8, label="while training")
@@ -108,7 +108,7 @@ def friction(
     ax.set_xlabel("training step")
     ax.set_ylabel(f"friction (1/{fit.unit or 'time unit'})")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax, alone=alone)
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
@@ -83,7 +83,7 @@ def fates(
         If the column holds numbers or missing labels, or ``times`` are not an observed one and later ones.
     """
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
-    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod).uns)
+    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
     x = read_rep(cells, fit.use_rep, fit.n_dims)
     check_representation(cells, fit, x)
     wanted = np.array([fit.training[0], fit.observed[-1]]) if times is None else np.sort(read_labels(times, fit.unit))
@@ -108,7 +108,10 @@ def fates(
     if ax is None:
         height = max(3.2, 0.28 * len(names) + 1)
         ax = plt.subplots(figsize=(2.4 + 2.2 * len(wanted), height), layout="constrained")[1]
-    _sankey(ax, stages, mass / mass.sum(), names, colors)
+    named = _sankey(ax, stages, mass / mass.sum(), names, colors)
+    handles = [Patch(color=colors[name], label=name) for name in names if name not in named]
+    if handles:  # of labels that have no name beside a bar
+        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     unit = time_label(fit)
     for k, t in enumerate(wanted):
         state = "observed" if k == 0 else "predicted"
@@ -120,8 +123,9 @@ def fates(
 
 def _sankey(
     ax: Axes, stages: Sequence[NDArray[Any]], mass: NDArray[np.float64], names: Sequence[str], colors: dict[str, Any]
-) -> None:
-    """Bars of labels at each stage, from the top down, and the bands of cells between them."""
+) -> set[str]:
+    """Bars of labels at each stage, from the top down, and the bands of cells between them; the labels with a name."""
+    named = set()
     scale = 1 - _GAP * (len(names) - 1)
     tops: list[dict[str, float]] = []
     for k, stage in enumerate(stages):
@@ -134,6 +138,7 @@ def _sankey(
                 ax.add_patch(Rectangle((k - _BAR / 2, top - height), _BAR, height, color=colors[name], lw=0, zorder=3))
                 if share >= _NAMED and k in (0, len(stages) - 1):
                     side = -1 if k == 0 else 1
+                    named.add(name)
                     ax.text(
                         k + side * _BAR,
                         top - height / 2,
@@ -154,6 +159,7 @@ def _sankey(
                     _band(ax, k, begin[a], end[b], height, colors[a])
                     begin[a] -= height
                     end[b] -= height
+    return named
 
 
 def _band(ax: Axes, k: int, left: float, right: float, height: float, color: Any) -> None:

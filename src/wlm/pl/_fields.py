@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from wlm._adata import dense, find_observed, read_labels, read_rep
 from wlm._mudata import get_target
 from wlm._stored import StoredFit, check_representation, open_fit
-from wlm.pl._basis import bare, embedding, finish, new_axes
+from wlm.pl._basis import OBSERVED, PREDICTED, Coloring, bare, embedding, finish, new_axes, time_label
 
 #: Points of the grid along each axis, and of that of the arrows.
 N_GRID, N_ARROWS = 60, 22
-#: Cells that the value at a point of the grid is averaged over.
-N_NEAR = 60
-#: Smallest number of cells, weighted by closeness, that a point needs to be drawn.
-MASS = 1.0
+#: Cells that the value at a point of the grid is averaged over, at least, and as a share of all.
+N_NEAR, NEAR = 60, 0.01
+#: Smallest number of cells, weighted by closeness, that a point needs to be drawn, at least, and as a share of all.
+MASS, SHARE = 1.0, 1e-4
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class _Plane:
     times: NDArray[np.float64]
     rows: NDArray[np.intp]
 
+    def coloring(self, adata: Any, key: str, color: str | None, mod: str | None) -> Coloring | None:
+        """Colours by a column of ``obs``, of all cells of the fit, of which ``rows`` are in the plane."""
+        if color is None:
+            return None
+        return Coloring.of(open_fit(adata, key, mod, columns=[color])[0], color, get_target(adata, mod))
+
 
 def potential(
     adata: Any,
@@ -47,6 +53,7 @@ def potential(
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
+    color: str | None = None,
     forces: bool = True,
     uncertainty: bool = False,
     projection: str = "2d",
@@ -60,7 +67,9 @@ def potential(
 
     The landscape has as many dimensions as the representation. What is drawn at a point of the plane is the mean
     over the cells near it of their energies in their own populations (``obs["K_potential"]``), so nothing is drawn
-    where there are no cells.
+    where there are no cells. Of a gradient flow without interaction, forces point down this landscape. Of
+    ``method="wlm"`` the contours are each cell's share of the energy of its population, and a force is the slope of the
+    whole: arrows need not point downhill. Draw one of the ``times`` to see one population.
 
     Parameters
     ----------
@@ -74,15 +83,19 @@ def potential(
         The two dimensions to draw.
     times
         Observed times whose cells are drawn; all by default.
+    color
+        Column of ``obs`` with labels or numbers to colour the cells by; black by default.
     forces
         Draw arrows along ``obsm["K_force"]``, averaged in the same way; their length is relative.
     uncertainty
         Draw in place of the energy how much the models of an ensemble (``n_models`` of :func:`wlm.tl.fit`) differ in
         it: the standard deviation over them, each less its mean over the cells drawn, as constants mean nothing.
     projection
-        ``"2d"``, or ``"3d"`` for the landscape as a surface, without arrows.
+        ``"2d"``; ``"3d"`` for the landscape as a surface, without arrows; ``"1d"`` for a slice along the first of
+        ``components``: the mean energy of the cells that are near in it, of an ensemble with the standard deviation
+        over its models, and below how many cells there are.
     max_cells
-        Points drawn at most; the averages are over all cells.
+        Points drawn at most; averages are over the nearest of all cells.
     ax
         Axes to draw on; three-dimensional ones for ``projection="3d"``.
     show
@@ -96,16 +109,22 @@ def potential(
     -------
     The figure, or the axes, or None if the figure was shown.
     """
-    if projection not in ("2d", "3d"):
-        raise ValueError(f"projection must be '2d' or '3d', found {projection!r}")
+    if projection not in ("1d", "2d", "3d"):
+        raise ValueError(f"projection must be '1d', '2d' or '3d', found {projection!r}")
     plane = _plane(adata, key, basis, components, times, mod)
+    if uncertainty and not plane.fit.others:
+        raise ValueError(f"uns[{key!r}] holds one model; run wlm.tl.fit with n_models=5 for example, for uncertainty")
     fit, grid = plane.fit, _Grid.over(plane.points, N_GRID)
-    energy = _disagreement(adata, plane, key, mod) if uncertainty else plane.potential
+    energies = _energies(adata, plane, key, mod) if uncertainty or projection == "1d" else None
+    energy = energies.std(axis=0, ddof=1) if uncertainty and energies is not None else plane.potential
     values = grid.average(plane.points, energy[:, None])[..., 0]
     name = fit.use_rep.removeprefix("X_").replace("pca", "PC")
     unit = fit.unit or "time"
     order = "²" if fit.dynamics.model.order == 2 else ""
     label = f"energy ({name}²/{unit}{order})"
+    if projection == "1d" and energies is not None:
+        ax = _slice(new_axes(ax), plane, energies, label)
+        return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
     if uncertainty:
         label = f"sd over {1 + len(fit.others)} models of the {label}"
     if projection == "3d":
@@ -116,10 +135,14 @@ def potential(
     ax.contour(*grid.mesh, values, levels=levels, colors="white", linewidths=0.3)
     some = np.random.default_rng(0).permutation(len(plane.points))[:max_cells]
     x, y = plane.points[some].T
-    ax.scatter(x, y, s=2, color="black", alpha=0.35, linewidths=0, rasterized=True)
+    coloring = plane.coloring(adata, key, color, mod)
+    own = "black" if coloring is None else coloring.rgba(coloring.values[plane.rows[some]])
+    ax.scatter(x, y, s=2 if color is None else 5, c=own, alpha=0.35 if color is None else 0.8, lw=0, rasterized=True)
+    if coloring is not None:
+        coloring.explain(ax.get_figure(root=True), [ax])
     if forces:
         arrows = _Grid.over(plane.points, N_ARROWS)
-        _arrows(ax, arrows, arrows.average(plane.points, plane.force), "white")
+        _arrows(ax, arrows, arrows.average(plane.points, plane.force), "white", "black")
     ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
     bare(ax, plane.labels)
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
@@ -132,6 +155,7 @@ def velocity(
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
+    color: str | None = None,
     kind: str = "stream",
     max_cells: int = 4000,
     ax: Axes | None = None,
@@ -155,10 +179,13 @@ def velocity(
     times
         Observed times whose cells are drawn; all by default. Cells that pass the same place at different times with
         different velocities are averaged: draw them time by time to tell them apart.
+    color
+        Column of ``obs`` with labels or numbers to colour the cells by; their times by default.
     kind
-        ``"stream"`` lines, or ``"quiver"`` arrows on a grid.
+        ``"stream"`` lines, which are wider where cells are faster, or ``"quiver"`` arrows on a grid, whose lengths are
+        relative to the longest.
     max_cells
-        Points drawn at most; the averages are over all cells.
+        Points drawn at most; averages are over the nearest of all cells.
     ax
         Axes to draw on.
     show
@@ -178,7 +205,9 @@ def velocity(
     ax = new_axes(ax, (5.2, 4))
     some = np.random.default_rng(0).permutation(len(plane.points))[:max_cells]
     x, y = plane.points[some].T
-    drawn = ax.scatter(x, y, c=plane.times[some], s=6, cmap="viridis", alpha=0.5, linewidths=0, rasterized=True)
+    coloring = plane.coloring(adata, key, color, mod)
+    own: Any = plane.times[some] if coloring is None else coloring.rgba(coloring.values[plane.rows[some]])
+    drawn = ax.scatter(x, y, c=own, s=6, cmap="viridis", alpha=0.5, linewidths=0, rasterized=True)
     if kind == "stream":
         grid = _Grid.over(plane.points, N_GRID)
         field = grid.average(plane.points, plane.velocity)
@@ -189,9 +218,11 @@ def velocity(
     else:
         grid = _Grid.over(plane.points, N_ARROWS)
         _arrows(ax, grid, grid.average(plane.points, plane.velocity), "black")
-    unit = f" ({plane.fit.unit})" if plane.fit.unit else ""
-    bar = ax.figure.colorbar(drawn, ax=ax, label=f"{plane.fit.time_key}{unit}", shrink=0.8)
-    bar.solids.set_alpha(1)  # type: ignore[union-attr]
+    if coloring is None:
+        bar = ax.figure.colorbar(drawn, ax=ax, label=time_label(plane.fit), shrink=0.8)
+        bar.solids.set_alpha(1)  # type: ignore[union-attr]
+    else:
+        coloring.explain(ax.get_figure(root=True), [ax])
     bare(ax, plane.labels)
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
 
@@ -256,11 +287,9 @@ def _plane(adata: Any, key: str, basis: str | None, components: tuple[int, int],
     )
 
 
-def _disagreement(adata: Any, plane: _Plane, key: str, mod: str | None) -> NDArray[np.float64]:
-    """Standard deviation (n,) over the models of the energy of each cell in the plane."""
+def _energies(adata: Any, plane: _Plane, key: str, mod: str | None) -> NDArray[np.float64]:
+    """Energies (m, n) of each cell in the plane by each model, whose mean is 0, as constants mean nothing."""
     cells, fit = open_fit(adata, key, mod)
-    if not fit.others:
-        raise ValueError(f"uns[{key!r}] holds one model; run wlm.tl.fit with n_models=5 for example, for uncertainty")
     x, cell_times, w = read_rep(cells, fit.use_rep, fit.n_dims), fit.times(cells), fit.weights_of(cells)
     energies = [plane.potential]
     for other in fit.others:
@@ -269,7 +298,29 @@ def _disagreement(adata: Any, plane: _Plane, key: str, mod: str | None) -> NDArr
             here = np.flatnonzero(cell_times == t)
             energy[here] = other.dynamics.energy(x[here], t, w=None if w is None else w[here])
         energies.append(energy[plane.rows])
-    return np.std([e - e.mean() for e in energies], axis=0, ddof=1)
+    return np.stack([e - e.mean() for e in energies])
+
+
+def _slice(ax: Axes, plane: _Plane, energies: NDArray[np.float64], label: str) -> Axes:
+    """Mean energy along the first of the two dimensions, with its standard deviation over the models."""
+    x = plane.points[:, 0]
+    first, last = np.quantile(x, (0.005, 0.995))
+    at = np.linspace(first, last, N_GRID)
+    weight = np.exp(-0.5 * ((at[:, None] - x) / (np.ptp(at) / 25)) ** 2)
+    each = weight @ energies.T / weight.sum(axis=1, keepdims=True)
+    mean = each.mean(axis=1)
+    if len(energies) > 1:
+        sd = each.std(axis=1, ddof=1)
+        ax.fill_between(at, mean - sd, mean + sd, color=PREDICTED, alpha=0.3, lw=0, label=f"sd, {len(energies)} models")
+    ax.plot(at, mean, color=PREDICTED, lw=1.8, label="mean over cells")
+    low, high = ax.get_ylim()
+    count, edges = np.histogram(x, bins=40, range=(at[0], at[-1]))
+    height = 0.18 * (high - low) * count / count.max()
+    ax.bar(edges[:-1], height, np.diff(edges), low - 0.2 * (high - low), align="edge", color=OBSERVED, label="cells")
+    ax.set(xlabel=plane.labels[0], ylabel=f"{label}, less its mean")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    return ax
 
 
 @dataclass(frozen=True)
@@ -298,7 +349,7 @@ class _Grid:
         scale = np.maximum(np.ptp(points, axis=0), 1e-12)
         tree = cKDTree(points / scale)
         mesh = np.stack(self.mesh, axis=-1).reshape(-1, 2) / scale
-        distance, index = tree.query(mesh, k=min(N_NEAR, tree.n), workers=-1)
+        distance, index = tree.query(mesh, k=min(max(N_NEAR, int(NEAR * tree.n)), tree.n), workers=-1)
         distance, index = distance.reshape(len(mesh), -1), index.reshape(len(mesh), -1)
         # As wide as the typical distance to the tenth neighbour of a cell, but no narrower than a cell of the grid.
         tenth = tree.query(tree.data[:: max(1, tree.n // 1000)], k=min(10, tree.n))[0].reshape(-1, min(10, tree.n))
@@ -306,15 +357,28 @@ class _Grid:
         weight = np.exp(-0.5 * (distance / width) ** 2)
         mass = weight.sum(axis=1, keepdims=True)
         mean = (weight[..., None] * values[index]).sum(axis=1) / np.maximum(mass, 1e-12)
-        mean[mass[:, 0] < MASS] = np.nan
+        mean[mass[:, 0] < max(MASS, SHARE * tree.n)] = np.nan
         return mean.reshape(len(self.axes[1]), len(self.axes[0]), -1)
 
 
-def _arrows(ax: Axes, grid: _Grid, field: NDArray[np.float64], color: str) -> None:
+def _arrows(ax: Axes, grid: _Grid, field: NDArray[np.float64], color: str, edge: str | None = None) -> None:
     """Arrows whose longest are about as long as the distance between them."""
     length = np.linalg.norm(field, axis=-1)
     step = min(float(np.diff(axis)[0]) for axis in grid.axes)
     factor = 1.3 * step / max(float(np.nanquantile(length, 0.95)), 1e-12)
     there = np.isfinite(length)
     (x, y), (u, v) = (m[there] for m in grid.mesh), (field[there] * factor).T
-    ax.quiver(x, y, u, v, angles="xy", scale_units="xy", scale=1, color=color, width=0.0032, zorder=3)
+    ax.quiver(
+        x,
+        y,
+        u,
+        v,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        color=color,
+        width=0.0032,
+        ec=edge,
+        lw=0.3 if edge else 0,
+        zorder=3,
+    )

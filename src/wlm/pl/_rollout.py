@@ -18,7 +18,7 @@ from wlm._labels import from_neighbours
 from wlm._mudata import get_target
 from wlm._random import RNG, as_seed
 from wlm._stored import check_representation, open_fit
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding, finish
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding, finish, time_label
 from wlm.tl import predict
 
 
@@ -39,6 +39,9 @@ def rollout(
     mod: str | None = None,
 ) -> Any:
     """Draw observed and predicted populations, a panel for each time, and paths of cells in the last panel.
+
+    The predicted cells of each panel are those of :func:`wlm.tl.predict`: they start from the observed cells of the
+    training time before, so that errors do not add up. The paths of the last panel run freely from the first time.
 
     Parameters
     ----------
@@ -87,7 +90,7 @@ def rollout(
     wanted = np.unique(wanted[wanted > first])
     if len(wanted) == 0:
         raise ValueError(f"times must hold one after the first training time {first:g}, found {times!r}")
-    coloring = None if color is None else Coloring.of(cells, color, get_target(adata, mod).uns)
+    coloring = None if color is None else Coloring.of(cells, color, get_target(adata, mod))
     known = np.isin(cell_times, fit.training)
     seed = as_seed(rng)
     n_cells = None if cells.n_obs <= 10 * max_cells else max_cells  # of many cells a sample is drawn
@@ -120,7 +123,6 @@ def rollout(
             )
         figure = axes[0].figure
 
-    unit = f" ({fit.unit})" if fit.unit else ""
     for panel, t in zip(axes, [first, *wanted], strict=False):
         panel.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
         seen = np.flatnonzero(cell_times == t)
@@ -151,7 +153,7 @@ def rollout(
     lines = _some(lines, n_paths, generator)
     paths.add_collection(LineCollection(list(lines), colors=PATH, linewidths=0.7, alpha=0.7))
     paths.scatter(*lines[:, 0].T, s=8, color="black", linewidths=0, zorder=3)
-    paths.set_title(_fill(f"paths from {fit.time_key} {first:.4g}{unit}"), fontsize="medium")
+    paths.set_title(_fill(f"paths from {time_label(fit)} {first:.4g}"), fontsize="medium")
     bare(paths, labels)
     if ax is None:
         handles = [
@@ -159,13 +161,13 @@ def rollout(
             for c, text in (
                 ("#e6e6e6", "all cells"),
                 (OBSERVED, "observed at that time"),
-                (PREDICTED, "predicted"),
+                (PREDICTED, "predicted from the time before"),
                 ("black", "start of a path"),
             )
         ]
         handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
         if coloring is not None:
-            del handles[2]
+            handles[2] = Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec="black", label="coloured: predicted")
             coloring.explain(figure, axes)
         figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     return finish(figure, axes, show, return_fig)
