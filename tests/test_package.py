@@ -62,7 +62,13 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
             assert re.search(line, doc, re.MULTILINE), f"{name}: {parameter} is not documented"
     if "adata" in parameters:
         positional = [p for p, q in parameters.items() if q.kind is q.POSITIONAL_OR_KEYWORD]
-        assert positional in (["adata"], ["adata", "time_key"], ["adata", "times"], ["adata", "genes"])
+        assert positional in (
+            ["adata"],
+            ["adata", "time_key"],
+            ["adata", "times"],
+            ["adata", "genes"],
+            ["adata", "groupby"],
+        )
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))

@@ -195,6 +195,7 @@ def predict(
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
     genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
+    chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -205,7 +206,9 @@ def predict(
     Example: wlm predict fitted.h5ad 2 2.5 -o predicted.h5ad
     """
     with writing(output, force=force) as write:
-        write(wlm.tl.predict(read(source), times, key=key, from_time=from_time, n_cells=n_cells, genes=genes, rng=seed))
+        adata = read(source)
+        options = {"key": key, "from_time": from_time, "n_cells": n_cells, "genes": genes, "chunk_size": chunk_size}
+        write(wlm.tl.predict(adata, times, **options, rng=seed))
 
 
 @app.command()

@@ -87,7 +87,7 @@ def _scale(kernel: Tensor, a: Tensor, b: Tensor, tol: float | None, n_iter: int)
 
 
 def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Tensor, Tensor]:
-    """As :func:`plan` for a cloud against itself: one potential, averaged updates (Feydy et al. 2019)."""
+    """As ``plan`` for a cloud against itself: one potential, averaged updates (Feydy et al. 2019)."""
     scaled = c / eps
     log_a = a.clamp_min(_TINY).log()
     if float(scaled.max()) > _KERNEL_RANGE:
@@ -153,12 +153,12 @@ def sinkhorn_loss(
     blur
         Length below which differences are smoothed away, in the units of ``x``.
     tol, max_iter
-        See :func:`plan`.
+        See ``plan``.
 
     Returns
     -------
     loss
-        Shape (...,). Add :func:`self_term` of ``y`` for the full divergence.
+        Shape (...,). Add ``self_term`` of ``y`` for the full divergence.
     plan
         Entropic plan, shape (..., n, m); carries no gradient.
     """

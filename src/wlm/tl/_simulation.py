@@ -71,8 +71,7 @@ def simulate(
         moving = [(fit.dynamics, v[cells])]
         for other in fit.others:
             own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=fit.seed)
-            assert own is not None  # the first model has velocities
-            moving.append((other.dynamics, own))
+            moving.append((other.dynamics, v[cells] if own is None else own))
         positions, velocities = [], []
         for dynamics, own in moving:
             if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
