@@ -23,8 +23,12 @@ from wlm.core.populations import Snapshots
 
 #: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
-#: Steps in a row that may pass without a finite loss and gradient; then training stops with an error.
+#: Steps in a row that may pass without a usable loss and gradient; then training goes back and on more slowly.
 MAX_SKIPPED = 10
+#: A rollout that ends this many standard deviations of the data away teaches nothing.
+TOO_FAR = 10.0
+#: Largest gradient with respect to the state of a cell, in medians over the cells.
+MAX_ADJOINT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +222,9 @@ class WLM(Method):
         fine, at = _refine(times[first : last + 1], substeps)
 
         def push(x: Tensor, t: Tensor) -> Tensor:
-            return force(model.potential, x, t, w, through_positions=self.gradient == "full")
+            # Where dynamics are chaotic the gradients of a few cells grow along the path and drown all others.
+            x = _bounded(x, w)
+            return _bounded(force(model.potential, x, t, w, through_positions=self.gradient == "full"), w)
 
         states = [(x, v), *leapfrog(push, x, v, fine, model.friction, [1] * (len(fine) - 1))]
         # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
@@ -241,16 +247,18 @@ class WLM(Method):
         state.optimizer.zero_grad(set_to_none=True)
         (loss + penalty * acceleration).backward()
         norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
-        # A long rollout of chaotic dynamics can leave all numbers, or have a gradient that does: such a step is
-        # skipped, but not for ever.
-        usable = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
-        state.skipped = 0 if usable else state.skipped + 1
+        # A long rollout of chaotic dynamics can leave the data or all numbers, or have a gradient that does: such a
+        # step is skipped, but not for ever.
         value, size = loss.item(), norm.item()
+        usable = math.isfinite(size) and value < TOO_FAR**self.p / self.p
+        state.skipped = 0 if usable else state.skipped + 1
         if usable:
             state.optimizer.step()
             extra["loss"] = value
         elif state.skipped < MAX_SKIPPED:
             value, size = extra.get("loss", value), 0.0
+        else:
+            value = math.inf if math.isfinite(value) else value  # training goes back
         extra["schedule"].step()
 
         if first == 0 and usable:
@@ -300,6 +308,24 @@ def _refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
     ]
     at = [sum(substeps[: k + 1]) for k in range(len(substeps))]
     return torch.stack([times[0], *steps]), at
+
+
+def _bounded(x: Tensor, w: Tensor | None) -> Tensor:
+    """``x`` (n, d), whose gradient with respect to each cell is cut to ``MAX_ADJOINT`` times the median over cells.
+
+    Of weighted cells the gradient is compared per unit of weight ``w`` (n,).
+    """
+
+    def cut(g: Tensor) -> Tensor:
+        size = g.norm(dim=-1, keepdim=True)
+        size = size if w is None else size / w.unsqueeze(-1)
+        median = size.median(dim=-2, keepdim=True).values
+        factor = (MAX_ADJOINT * median / size.clamp_min(1e-30)).clamp_max(1.0)
+        return g * torch.where(median > 0, factor, 1.0)
+
+    if x.requires_grad:
+        x.register_hook(cut)
+    return x
 
 
 def _draw(generator: torch.Generator) -> float:
