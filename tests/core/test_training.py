@@ -87,20 +87,46 @@ def test_a_step_without_a_usable_gradient_is_skipped_but_not_for_ever(monkeypatc
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(lambda n: n == 40, False), (lambda n: n > 40, True)])
-def test_a_rollout_that_leaves_all_numbers_is_skipped_but_not_for_ever(monkeypatch, bad, stops):
+@pytest.mark.parametrize(("added", "became"), [(torch.nan, "nan"), (1e4, "inf")])
+def test_a_rollout_that_leaves_all_numbers_or_the_data_is_skipped_but_not_for_ever(
+    monkeypatch, bad, stops, added, became
+):
     p, calls, plain = oscillators(20), [], wlm_method.force
 
     def sometimes(energy, x, t, w=None, **options):
         calls.append(1)
-        return plain(energy, x, t, w, **options) * (torch.nan if bad(len(calls)) else 1)
+        return plain(energy, x, t, w, **options) + (added if bad(len(calls)) else 0)
 
     monkeypatch.setattr(wlm_method, "force", sometimes)
     if stops:
-        with pytest.raises(TrainingError, match="became nan at step"):
+        with pytest.raises(TrainingError, match=f"became {became} at step"):
             train(p, WLM(n_steps=60, **SMALL))
     else:
         history = train(p, WLM(n_steps=12, **SMALL)).history
         assert np.isfinite(history["loss"]).all() and (history["gradient_norm"] == 0).sum() == 1
+
+
+def test_the_gradient_of_single_cells_is_bounded_by_that_of_the_others():
+    """Along a path it cannot drown them; per unit of weight, and nowhere else."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=generator, requires_grad=True)
+    slope = torch.randn(50, 3, generator=generator)
+    slope[7] *= 1e6
+    w = torch.rand(50, generator=generator) + 0.01
+    w[3] *= 100  # a heavy cell is no outlier
+    for weights in (None, w):
+        own = torch.ones(50) if weights is None else weights
+        x.grad = None
+        (wlm_method._bounded(x * 1, weights) * slope * own[:, None]).sum().backward()
+        per_weight = x.grad / own[:, None]
+        others = torch.arange(50) != 7
+        torch.testing.assert_close(per_weight[others], slope[others])
+        limit = wlm_method.MAX_ADJOINT * slope.norm(dim=1).median()
+        assert per_weight[7].norm() == pytest.approx(limit.item(), rel=1e-4)
+        assert torch.cosine_similarity(per_weight[7], slope[7], dim=0) > 0.9999
+    x.grad = None  # most cells have none: nothing to compare with
+    (wlm_method._bounded(x * 1, None)[:10] * slope[:10]).sum().backward()
+    torch.testing.assert_close(x.grad[:10], slope[:10])
 
 
 @pytest.mark.parametrize(

@@ -257,8 +257,8 @@ class WLM(Method):
             extra["loss"] = value
         elif state.skipped < MAX_SKIPPED:
             value, size = extra.get("loss", value), 0.0
-        else:
-            value = math.inf if math.isfinite(value) else value  # training goes back
+        elif math.isfinite(size) and math.isfinite(value):
+            value = math.inf  # far from the data for too long: training goes back
         extra["schedule"].step()
 
         if first == 0 and usable:
