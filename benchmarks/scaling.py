@@ -1,10 +1,14 @@
-"""Time and memory against the number of cells.
+"""Time and memory against the number of cells, scores against the number of dimensions.
 
 inference        cells of 50 dimensions rolled over ten steps by an untrained WLM of the default size: seconds, peak
                  memory of a process, and the exponent of time; and how far cells that move in parts are from where
                  they are in the whole population, for a model that was trained a little
+training         twenty steps of WLM with its defaults on populations of 50 dimensions at five times: seconds of the
+                 first step with all that goes before it, seconds of a step, peak memory of a process
+dimensions       W1 on the held-out middle day of the simulated bifurcation in 5, 20, 50 and 100 PCs with the defaults,
+                 beside the naive answers
 
-Every size runs in a process of its own, one after the other, on all threads.
+Every size of the first two runs in a process of its own, one after the other, on all threads.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scanpy as sc
 import torch
-from _report import RESULTS, machine, parser, peak_memory
+from _report import RESULTS, machine, options, parser, peak_memory, prepare
 
+import wlm
 from wlm.core.dynamics import CHUNK, Dynamics
 from wlm.core.methods import WLM
 from wlm.core.populations import Populations
@@ -50,6 +56,59 @@ def inference(n: int, dim: int) -> dict[str, Any]:
     }
 
 
+def training(n: int, dim: int, n_steps: int) -> dict[str, Any]:
+    """One size, in this process: ``n`` cells in all."""
+    rng = np.random.default_rng(1)
+    clouds = tuple(rng.standard_normal((n // 5, dim), dtype=np.float32) + np.float32(0.5 * k) for k in range(5))
+    before, at = peak_memory(), [time.perf_counter()]
+    train(
+        Populations(np.arange(5.0), clouds),
+        WLM(n_steps=n_steps),
+        on_step=lambda *_: at.append(time.perf_counter()),
+    )
+    steps = np.diff(at)
+    return {
+        "cells": n,
+        "s before and with the first step": steps[0],
+        "s per step": float(np.median(steps[1:])),
+        "GB of the cells": sum(x.nbytes for x in clouds) / 1e9,
+        "peak GB": peak_memory(),
+    } | {"GB before": before}
+
+
+def dimensions(arguments: Any) -> None:
+    """Held-out scores against the number of dimensions."""
+    prepare()
+    adata = wlm.datasets.bifurcation(100 if arguments.quick else 400)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    wanted = (5, 20) if arguments.quick else (5, 20, 50, 100)
+    sc.pp.pca(adata, n_comps=wanted[-1])
+    extra = {"n_steps": 5} if arguments.quick else options(arguments.option)
+    rows = {}
+    for d in wanted:
+        table = wlm.tl.evaluate(
+            adata, "day", n_dims=d, holdout=[2], metrics="w1", seeds=arguments.seeds, device="cpu", n_boot=0, **extra
+        )
+        rows[d] = table.groupby("model")["w1"].mean()
+    frame = pd.DataFrame(rows).T
+    print(f"{machine()}; {arguments.seeds} seeds, {adata.n_obs} cells\n{frame.to_string(float_format='%.3f')}")
+    path = RESULTS / f"scaling-dimensions{'-quick' if arguments.quick else ''}.json"
+    path.write_text(json.dumps({"machine": machine(), "w1": json.loads(frame.to_json(orient="index"))}, indent=1))
+    print(f"wrote {path}")
+
+
+def each_size(what: str, sizes: tuple[int, ...], quick: bool) -> pd.DataFrame:  # noqa: FBT001
+    """The rows of all sizes, each from a process of its own."""
+    rows = []
+    for n in sizes:
+        call = [sys.executable, __file__, what, "--one", str(n), *(["--quick"] if quick else [])]
+        rows.append(
+            json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        )
+    return pd.DataFrame(rows)
+
+
 def agreement(n: int, dim: int, n_steps: int) -> pd.DataFrame:
     """Distance of cells that moved in parts from where they are in the whole population, relative to their way."""
     model = dynamics(dim, n_steps, 4)
@@ -68,30 +127,33 @@ def agreement(n: int, dim: int, n_steps: int) -> pd.DataFrame:
 
 def main() -> None:
     p = parser(__doc__)
-    p.add_argument("what", choices=["inference"])
+    p.add_argument("what", choices=["inference", "training", "dimensions"])
     p.add_argument("--one", type=int, help="only this number of cells, in this process")
     arguments = p.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    if arguments.what == "dimensions":
+        dimensions(arguments)
+        return
     sizes, dim = ((1_000, 20_000), 10) if arguments.quick else (SIZES, DIM)
     if arguments.one:
-        print(json.dumps(inference(arguments.one, dim)))
+        one = training(arguments.one, dim, 3 if arguments.quick else 20) if arguments.what == "training" else None
+        print(json.dumps(one or inference(arguments.one, dim)))
         return
     print(f"{machine()}, {torch.get_num_threads()} threads; {dim} dimensions, {STEPS} steps, parts of {CHUNK}")
-    rows = []
-    for n in sizes:
-        call = [sys.executable, __file__, "inference", "--one", str(n), *(["--quick"] if arguments.quick else [])]
-        rows.append(
-            json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        )
-    table = pd.DataFrame(rows)
+    table = each_size(arguments.what, sizes, arguments.quick)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    path = RESULTS / f"scaling-{arguments.what}{'-quick' if arguments.quick else ''}.json"
+    if arguments.what == "training":
+        path.write_text(json.dumps({"machine": machine(), "training": table.to_dict("records")}, indent=1))
+        print(f"wrote {path}")
+        return
     exponent = np.polyfit(np.log(table["cells"]), np.log(table["s"]), 1)[0]
     print(f"exponent of time against cells: {exponent:.2f}")
     n, n_steps = (5_000, 10) if arguments.quick else (50_000, 200)
     close = agreement(n, 5, n_steps)
     print(f"\nagreement with the whole population of {n} cells, 5 dimensions, after {n_steps} training steps")
     print(close.to_string(index=False, float_format=lambda x: f"{x:.2g}"))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"scaling-inference{'-quick' if arguments.quick else ''}.json"
+    rows = table.to_dict("records")
     result = {"machine": machine(), "inference": rows, "exponent": exponent, "agreement": close.to_dict("records")}
     path.write_text(json.dumps(result, indent=1))
     print(f"wrote {path}")
