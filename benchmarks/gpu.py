@@ -1,0 +1,198 @@
+"""Training on each device of this machine: time of a step, share of what the device can do, agreement, time to a score.
+
+Needs ``wlm.core`` alone (torch and numpy; W1 of equally many cells by scipy). For the processor and, where there is
+one, the GPU, with and without TF32:
+
+steps      seconds of a training step of WLM and iJKOnet at several shapes; arithmetic of the step as torch counts it
+           (products of matrices and attention), and the share of the time that it would take at the rate of a large
+           product of matrices measured in the same run (1 is the floor)
+agreement  largest difference between the devices of a rollout, energies and forces of one model
+score      seconds until the W1 of a held-out population is below 1.05 times that of a long training on the processor
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from wlm.core.dynamics import Dynamics
+from wlm.core.methods import WLM, IJKOnet
+from wlm.core.populations import Populations
+from wlm.core.training import train
+
+#: Cells of a batch, dimensions, intervals.
+SHAPES = ((111, 2, 4), (256, 5, 4), (1024, 5, 4), (1024, 50, 4), (4096, 50, 4))
+
+
+def populations(n: int, dim: int, intervals: int, seed: int = 0) -> Populations:
+    """Cells in two groups that part while they turn: nothing but numpy is needed to make them."""
+    rng = np.random.default_rng(seed)
+    side = np.sign(rng.normal(size=(n, 1)))
+    x0 = rng.normal(size=(n, dim))
+    times = np.arange(intervals + 1.0)
+    along = np.eye(dim)[0]
+    return Populations(times, tuple(x0 * (1 + 0.05 * t) + side * along * 0.3 * t**2 for t in times))
+
+
+def devices() -> list[tuple[str, str]]:
+    """Each device with its precision of products: TF32 is tried where there is a GPU."""
+    found = [("cpu", "highest")]
+    if torch.cuda.is_available():
+        found += [("cuda", "highest"), ("cuda", "high")]
+    return found
+
+
+def now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def ceiling(device: str, seconds: float) -> float:
+    """Operations per second of a large product of matrices."""
+    n = 8192 if device == "cuda" else 1024
+    a = torch.randn(n, n, device=device)
+    a @ a
+    count, begin = 0, now(device)
+    while now(device) - begin < seconds:
+        a @ a
+        count += 1
+    return 2 * n**3 * count / (now(device) - begin)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the arithmetic of products of matrices and attention (``FlopCounterMode`` fails on inner gradients)."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def step_time(method: Any, cells: Populations, device: str, n_steps: int) -> tuple[float, float]:
+    """Seconds and counted operations of the training step of median duration."""
+    at = [now(device)]
+    train(cells, method(n_steps=n_steps), device=device, on_step=lambda *_: at.append(now(device)))
+    # Horizons are drawn, so that steps differ: the median step in time, and its operations.
+    counted = [0]
+    with Operations() as operations:
+        train(cells, method(n_steps=n_steps), device=device, on_step=lambda *_: counted.append(operations.total))
+    seconds, each = np.diff(at)[1:], np.diff(counted)[1:]
+    typical = np.argsort(seconds)[len(seconds) // 2]
+    return float(seconds[typical]), float(each[typical])
+
+
+def steps(*, quick: bool) -> list[dict[str, Any]]:
+    rows = []
+    for device, precision in devices():
+        torch.set_float32_matmul_precision(precision)
+        peak = ceiling(device, 0.2 if quick else 2.0)
+        print(f"{device} ({precision}): {peak / 1e9:.0f} GFLOP/s in a product of matrices")
+        for n, dim, intervals in SHAPES[:2] if quick else SHAPES:
+            cells = populations(2 * n, dim, intervals)
+            for method in (WLM, IJKOnet):
+                seconds, operations = step_time(
+                    lambda n_steps, method=method, n=n: method(n_steps=n_steps, batch_size=n),
+                    cells,
+                    device,
+                    4 if quick else 20,
+                )
+                rows.append(
+                    {
+                        "device": device,
+                        "precision": precision,
+                        "method": method.name,
+                        "cells": n,
+                        "dimensions": dim,
+                        "intervals": intervals,
+                        "ms": 1e3 * seconds,
+                        "GFLOP": operations / 1e9,
+                        "floor / time": operations / peak / seconds,
+                    }
+                )
+                print(" ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
+    return rows
+
+
+def agreement() -> dict[str, float]:
+    """The same model on both devices."""
+    cells = populations(500, 5, 4)
+    gpu = train(cells, WLM(n_steps=30), device="cuda").dynamics
+    cpu = Dynamics(copy.deepcopy(gpu.model).cpu(), gpu.method, gpu.spec, gpu.units)
+    x = cells.positions[0]
+    pairs = {
+        "rollout": (cpu.simulate(x, [0.0, 4.0])[0], gpu.simulate(x, [0.0, 4.0])[0]),
+        "energy": (cpu.energy(x, 1.0), gpu.energy(x, 1.0)),
+        "force": (cpu.force(x, 1.0), gpu.force(x, 1.0)),
+    }
+    return {name: float(np.abs(a - b).max()) for name, (a, b) in pairs.items()}
+
+
+def w1(x: np.ndarray, y: np.ndarray) -> float:
+    cost = cdist(x, y)
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def to_a_score(*, quick: bool) -> dict[str, Any]:
+    """Seconds until a held-out population is met, by trainings of more and more steps."""
+    cells = populations(300, 5, 4)
+    seen = Populations(cells.times[[0, 1, 3, 4]], tuple(cells.positions[i] for i in (0, 1, 3, 4)))
+
+    def score(n_steps: int, device: str) -> tuple[float, float]:
+        begin = now(device)
+        dynamics = train(seen, WLM(n_steps=n_steps), device=device).dynamics
+        seconds = now(device) - begin
+        return w1(dynamics.simulate(cells.positions[0], [0.0, 2.0])[0][-1], cells.positions[2]), seconds
+
+    budgets = (5, 10) if quick else (25, 50, 100, 200, 400, 800)
+    goal = 1.05 * score(budgets[-1], "cpu")[0]
+    out: dict[str, Any] = {"goal": goal}
+    for device, precision in devices():
+        torch.set_float32_matmul_precision(precision)
+        for n_steps in budgets:
+            reached, seconds = score(n_steps, device)
+            if reached <= goal:
+                out[f"{device} ({precision})"] = {"s": seconds, "steps": n_steps, "w1": reached}
+                break
+    return out
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
+    quick = p.parse_args().quick
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = f"{os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} threads"
+    machine = f"{cores}, {gpu}; torch {torch.__version__}"
+    print(machine)
+    result: dict[str, Any] = {"machine": machine, "steps": steps(quick=quick)}
+    if torch.cuda.is_available():
+        result["agreement"] = agreement()
+        print("largest differences between the devices:", result["agreement"])
+    result["score"] = to_a_score(quick=quick)
+    print("time to a score:", json.dumps(result["score"]))
+    path = Path(__file__).parent / "results" / f"gpu{'-quick' if quick else ''}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
