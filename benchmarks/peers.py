@@ -1,0 +1,292 @@
+"""Leave one out with wlm, other tools and the naive answers: the same cells, folds, score and time, in one run.
+
+Each tool predicts a held-out time from the other times, in a process of its own, on one thread. WLM with its
+defaults runs first; trainings of other tools last as long as its fit and prediction did on that fold. Settings are
+those of the tools' own examples:
+
+ot-cfm   torchcfm's single-cell example: minibatch OT, sigma 0.1, an MLP of width 64 in space and time, batches of
+         256, Adam with 1e-4; integrated from the time before
+otp-fm   otpfm's settings for embryoid bodies in 5 dimensions (``W2Inf``, strength 500, width 0.15, 4 layers of 256,
+         Adam with 5e-4), on the vortex those for the Gulf of Mexico (strength 800, box, width 0.2, 10 layers of 128,
+         1e-3, squared loss); its curriculum over the time given; from the first time through all, 50 steps for each
+         interval
+moscot   ``TemporalProblem`` with its defaults between the neighbours; a partner for each cell, drawn from the plan,
+         and the point between both
+
+The environment ``.venv-peers`` is made on the first run from benchmarks/peers.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parent / ".venv-peers" / "bin" / "python"
+#: Held-out times of each data set.
+FOLDS = {"eb": (1.0, 2.0, 3.0), "emt": (1.0, 2.0), "bifurcation": (1.0, 2.0, 3.0), "vortex": (2.0, 4.0, 6.0)}
+#: Trainings that are given the time of the first one; the others take what they take.
+TIMED = ("ot-cfm", "otp-fm")
+NAIVE = ("floor", "ot_midpoint", "previous", "next")
+TOOLS = ("wlm", "ijkonet", *TIMED, "moscot")
+
+Cells = dict[float, np.ndarray]
+
+
+def data(name: str) -> tuple[Any, str, str]:
+    """An object, its column of times and its representation."""
+    import scanpy as sc
+
+    import wlm
+
+    if name == "bifurcation":
+        adata = wlm.datasets.bifurcation(400)
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
+        sc.pp.pca(adata, n_comps=10)
+        return adata, "day", "X_pca"
+    if name == "vortex":
+        return wlm.datasets.vortex(), "time", "X_position"
+    return (wlm.datasets.embryoid_body(), "time", "X_pca") if name == "eb" else (wlm.datasets.emt(), "time", "X_latent")
+
+
+def ours(method: str, adata: Any, time_key: str, use_rep: str, held: float, seed: int, extra: dict[str, Any]) -> Any:
+    import wlm
+
+    velocity = "velocity" if method == "wlm, velocities" else None
+    method = method.split(",")[0]
+    options = {"use_rep": use_rep, "velocity_key": velocity, "method": method, "rng": seed, "device": "cpu", **extra}
+    wlm.tl.fit(adata, time_key, holdout=held, show_progress=False, **options)
+    return wlm.tl.predict(adata, held, rng=seed).obsm[use_rep]
+
+
+def ot_cfm(cells: Cells, held: float, budget: float) -> np.ndarray:
+    import torch
+    from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
+    from torchcfm.models import MLP
+    from torchdiffeq import odeint
+
+    times = sorted(cells)
+    tensors = [torch.tensor(cells[t], dtype=torch.float32) for t in times]
+    mean, scale = torch.cat(tensors).mean(0), torch.cat(tensors).std()
+    tensors = [(x - mean) / scale for x in tensors]
+    model = MLP(dim=tensors[0].shape[1], time_varying=True, w=64)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.1)
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < budget:
+        parts = []
+        for k, (a, b) in enumerate(zip(tensors[:-1], tensors[1:], strict=True)):
+            n = min(256, len(a), len(b))
+            t, x, u = matcher.sample_location_and_conditional_flow(
+                a[torch.randint(len(a), (n,))], b[torch.randint(len(b), (n,))]
+            )
+            span = times[k + 1] - times[k]
+            parts.append((x, times[k] + t * span, u / span))
+        x, t, u = (torch.cat(part) for part in zip(*parts, strict=True))
+        loss = (model(torch.cat([x, t[:, None]], 1)) - u).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    before = max(k for k, t in enumerate(times) if t < held)
+
+    def speed(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return model(torch.cat([x, t.expand(len(x), 1)], 1))
+
+    with torch.no_grad():
+        at = torch.tensor([times[before], held], dtype=torch.float32)
+        moved = odeint(speed, tensors[before], at, atol=1e-4, rtol=1e-4)[-1]
+    return (moved * scale + mean).numpy()
+
+
+def otp_fm(cells: Cells, held: float, budget: float, *, vortex: bool) -> np.ndarray:
+    from collections import OrderedDict
+
+    import torch
+    from otpfm import OTPFM, Curriculum
+    from otpfm.potentials import W2InfPotential
+
+    times = sorted(cells)
+    tensors = [torch.tensor(cells[t], dtype=torch.float32) for t in times]
+    mean, scale = torch.cat(tensors).mean(0), torch.cat(tensors).std(0)
+    tensors = [(x - mean) / scale for x in tensors]
+    unit = [float((t - times[0]) / (times[-1] - times[0])) for t in times]
+    settings = (
+        {"strength": 800.0, "lambda_type": "box", "width": 0.2}
+        if vortex
+        else {"strength": 500.0, "lambda_type": "gaussian", "width": 0.15}
+    )
+    network = {"layernorm": True, "residual_every": 2, "activation_fn": "silu"}
+    network |= (
+        {"hidden_dim": 128, "num_hidden_layers": 10}
+        if vortex
+        else {"hidden_dim": 256, "num_hidden_layers": 4, "dropout": 0.1}
+    )
+    model = OTPFM(
+        d=tensors[0].shape[1],
+        tks=unit[1:-1],
+        potentials=OrderedDict((t, W2InfPotential(tk=t, **settings)) for t in unit[1:-1]),
+        flownet_args=network,
+        lossfn="mse" if vortex else "adaptive",
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if vortex else 5e-4)
+    n = 64 if vortex else 256
+    # The settings for the ocean pair the snapshots by optimal transport, those for the cells at random.
+    chain = aligned(tensors) if vortex else None
+
+    def step(alpha: float) -> None:
+        if chain is not None:
+            batch = chain[torch.randint(len(chain), (n,))]
+        else:
+            batch = torch.stack([x[torch.randint(len(x), (n,))] for x in tensors], 1)
+        loss = model.forward_with_loss(batch, otp_alpha=alpha)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.update_ema()
+
+    model.train()
+    schedule = Curriculum(total_iterations=1_000_000)
+    begin = time.perf_counter()
+    while (gone := (time.perf_counter() - begin) / budget) < 1:
+        step(schedule(int(1e6 * gone)))
+    model.eval()
+    with torch.no_grad():
+        path, at = model.sample(tensors[0], n_steps=50)
+    k = int((at - (held - times[0]) / (times[-1] - times[0])).abs().argmin())
+    return (path[k] * scale + mean).numpy()
+
+
+def aligned(tensors: list[Any]) -> Any:
+    """Snapshots of equally many particles, each matched with the one before by optimal transport: (n, times, d)."""
+    import torch
+    from scipy.optimize import linear_sum_assignment
+
+    chain = [tensors[0]]
+    for x in tensors[1:]:
+        chain.append(x[torch.as_tensor(linear_sum_assignment(torch.cdist(chain[-1], x).square().numpy())[1])])
+    return torch.stack(chain, 1)
+
+
+def moscot(cells: Cells, held: float, rng: np.random.Generator) -> np.ndarray:
+    import anndata as ad
+    import pandas as pd
+    from moscot.problems.time import TemporalProblem
+
+    before, after = max(t for t in cells if t < held), min(t for t in cells if t > held)
+    x, y = cells[before], cells[after]
+    obs = pd.DataFrame({"time": pd.Categorical([before] * len(x) + [after] * len(y))})
+    obs.index = obs.index.astype(str)
+    pair = ad.AnnData(np.concatenate([x, y]), obs=obs, obsm={"X": np.concatenate([x, y])})
+    problem = TemporalProblem(pair).prepare(time_key="time", joint_attr="X").solve()
+    plan = np.asarray(problem[before, after].solution.transport_matrix)
+    share = np.cumsum(plan, 1) / plan.sum(1, keepdims=True)
+    partner = (share < rng.random((len(x), 1))).sum(1).clip(max=len(y) - 1)
+    tau = (held - before) / (after - before)
+    return (1 - tau) * x + tau * y[partner]
+
+
+def one(name: str, tool: str, held: float, seed: int, budget: float, extra: dict[str, Any]) -> dict[str, Any]:
+    """A fold of a tool, in this process: W1, seconds, and peak memory beyond that before the work began."""
+    import torch
+    from _report import peak_memory, prepare
+
+    from wlm.core.metrics import w1
+    from wlm.core.prediction import interpolate
+
+    prepare()
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    adata, time_key, use_rep = data(name)
+    at = {float(t): np.asarray(adata.obsm[use_rep])[adata.obs[time_key] == t] for t in np.unique(adata.obs[time_key])}
+    seen = {t: x for t, x in at.items() if t != held}
+    before, after = max(t for t in seen if t < held), min(t for t in seen if t > held)
+    truth, memory, begin = at[held], peak_memory(), time.perf_counter()
+    if tool in ("previous", "next"):
+        predicted = at[before if tool == "previous" else after]
+    elif tool == "floor":
+        order = rng.permutation(len(truth))
+        predicted, truth = truth[order[::2]], truth[order[1::2]]
+    elif tool == "ot_midpoint":
+        predicted = interpolate(at[before], at[after], (held - before) / (after - before), seed=seed)
+    elif tool == "ot-cfm":
+        predicted = ot_cfm(seen, held, budget)
+    elif tool == "otp-fm":
+        predicted = otp_fm(seen, held, budget, vortex=name == "vortex")
+    elif tool == "moscot":
+        predicted = moscot(seen, held, rng)
+    else:
+        predicted = ours(tool, adata, time_key, use_rep, held, seed, extra)
+    seconds = time.perf_counter() - begin
+    return {"w1": w1(predicted, truth), "s": seconds, "MB": 1000 * (peak_memory() - memory), "n": len(predicted)}
+
+
+def environment() -> None:
+    """``.venv-peers``, made where it is missing."""
+    if not PYTHON.exists():
+        print("installing the peers into .venv-peers (some minutes)", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
+        pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", str(HERE / "peers.txt"), "--editable", str(HERE.parent)], check=True)
+    versions = "import importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in ('wlm', 'torch', 'torchcfm', "
+    versions += "'otpfm', 'moscot', 'jax', 'POT')), sep=', ')"
+    print(subprocess.run([PYTHON, "-c", versions], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def child(*arguments: Any, threads: int = 1) -> dict[str, Any]:
+    """Result of :func:`one` in a process of the peers' environment."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    call = [str(PYTHON), __file__, "--one", json.dumps(arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, env=env, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{arguments}:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(one(*json.loads(sys.argv[2]))))
+        return
+    import pandas as pd
+    from _report import RESULTS, code, machine, parser
+
+    p = parser(__doc__, seeds=1)
+    p.add_argument("--data", action="append", choices=list(FOLDS), help="only this data set; repeatable")
+    arguments = p.parse_args()
+    environment()
+    path = RESULTS / f"peers{'-quick' if arguments.quick else ''}.json"
+    RESULTS.mkdir(exist_ok=True)
+    done = json.loads(path.read_text()) if path.exists() and not arguments.quick else {}
+    extra = {"n_steps": 5} if arguments.quick else {}
+    for name in ["vortex"] if arguments.quick else arguments.data or FOLDS:
+        for seed in range(1 if arguments.quick else arguments.seeds):
+            for held in FOLDS[name][: 1 if arguments.quick else None]:
+                budget = 0.0
+                velocities = ("wlm, velocities",) if name == "vortex" else ()
+                for tool in (*TOOLS, *velocities, *NAIVE):
+                    key = json.dumps([code(), name, tool, held, seed])
+                    if key not in done:
+                        done[key] = child(name, tool, held, seed, budget, extra)
+                        path.write_text(json.dumps(done, indent=1))
+                        print("done:", key, {k: round(v, 3) for k, v in done[key].items()}, flush=True)
+                    if tool == "wlm":
+                        budget = done[key]["s"]
+    rows = [(*json.loads(k)[1:], *v.values()) for k, v in done.items() if json.loads(k)[0] == code()]
+    frame = pd.DataFrame(rows, columns=["data", "tool", "held", "seed", "W1", "s", "MB", "n"])
+    table = frame.groupby(["data", "tool"], sort=False)[["W1", "s", "MB"]].mean()
+    table["W1 / wlm"] = table["W1"] / table["W1"].xs("wlm", level="tool").reindex(table.index, level="data")
+    print(machine())
+    print(table.to_string(float_format="%.3f"))
+    print(f"means over held-out times and {frame['seed'].nunique()} seed(s); wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
