@@ -35,7 +35,9 @@ def table():
 
 
 def test_scores_baselines_floor_and_intervals_are_drawn(table):
+    table.attrs["time"] = "stage (embryonic day)"
     scores, differences = wlm.pl.evaluation(table)
+    assert scores.get_xlabel() == "held-out stage (embryonic day)"
     assert scores.get_ylabel().startswith("W1") and [t.get_text() for t in scores.get_xticklabels()] == ["1", "2.5"]
     names = [t.get_text() for t in scores.get_legend().get_texts()]
     assert names == ["floor (half against half)", "previous time", "wlm", "ijkonet"]

@@ -88,7 +88,7 @@ def test_nothing_is_written_and_files_stay_small(known, tmp_path):
     before = known.copy()
     many = known[np.random.default_rng(0).integers(known.n_obs, size=20_000)].copy()
     many.obs_names = [f"c{i}" for i in range(many.n_obs)]
-    for name in ("potential", "velocity"):
+    for name in ("potential", "velocity", "rollout"):
         figure = getattr(wlm.pl, name)(many, return_fig=True)
         figure.savefig(tmp_path / f"{name}.pdf")
         assert (tmp_path / f"{name}.pdf").stat().st_size < 5e6

@@ -30,6 +30,7 @@ def test_table_of_every_time_model_and_seed(cells, quick):
     fits = table[table["model"] == "wlm"]
     assert fits.groupby("time")["w1"].nunique().eq(2).all(), "two seeds must give two results"
     verdict = table.attrs["verdict"]
+    assert table.attrs["time"] == "day"
     assert ("BEATS" in verdict) != ("LOSES TO" in verdict) and "2 seed(s)" in verdict
 
 

@@ -134,7 +134,7 @@ def _draw_scores(ax: Axes, table: pd.DataFrame, metric: str) -> None:
         ax.set_ylim(bottom=0)
     else:
         ax.axhline(0.95, color="black", lw=0.8, ls=":", label="nominal 95 %")
-    ax.set_xlabel("held-out time")
+    ax.set_xlabel(f"held-out {table.attrs.get('time', 'time')}")
     ax.set_ylabel(_label(metric))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

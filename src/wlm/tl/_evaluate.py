@@ -126,7 +126,8 @@ def evaluate(
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
     ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
     The interval says what other cells of the same samples would change; that time points, animals or batches differ
-    is not in it. ``attrs["seconds"]`` is how long a fit took on average. :func:`wlm.pl.evaluation` draws the table.
+    is not in it. ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times
+    with its unit. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------
@@ -193,6 +194,7 @@ def evaluate(
         for condition, (rows, cells) in found.items():
             tables[condition] = in_table(cells, None if labels is None else labels[rows], held[condition])
         table = _together(tables)
+    table.attrs["time"] = time_key if cells.unit in ("", time_key) else f"{time_key} ({cells.unit})"
     if baselines:
         logger.info(table.attrs["verdict"])
     return table
