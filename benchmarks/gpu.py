@@ -30,6 +30,7 @@ from torch.utils.flop_counter import flop_registry
 
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import WLM, IJKOnet
+from wlm.core.methods._base import Method
 from wlm.core.populations import Populations
 from wlm.core.training import train
 
@@ -38,7 +39,7 @@ SHAPES = ((111, 2, 4), (256, 5, 4), (1024, 5, 4), (1024, 50, 4), (4096, 50, 4))
 
 
 def populations(n: int, dim: int, intervals: int, seed: int = 0) -> Populations:
-    """Cells in two groups that part while they turn: nothing but numpy is needed to make them."""
+    """Cells in two groups that part while they spread: nothing but numpy is needed to make them."""
     rng = np.random.default_rng(seed)
     side = np.sign(rng.normal(size=(n, 1)))
     x0 = rng.normal(size=(n, dim))
@@ -86,14 +87,14 @@ class Operations(TorchDispatchMode):
         return out
 
 
-def step_time(method: Any, cells: Populations, device: str, n_steps: int) -> tuple[float, float]:
+def step_time(method: Method, cells: Populations, device: str) -> tuple[float, float]:
     """Seconds and counted operations of the training step of median duration."""
     at = [now(device)]
-    train(cells, method(n_steps=n_steps), device=device, on_step=lambda *_: at.append(now(device)))
+    train(cells, method, device=device, on_step=lambda *_: at.append(now(device)))
     # Horizons are drawn, so that steps differ: the median step in time, and its operations.
     counted = [0]
     with Operations() as operations:
-        train(cells, method(n_steps=n_steps), device=device, on_step=lambda *_: counted.append(operations.total))
+        train(cells, method, device=device, on_step=lambda *_: counted.append(operations.total))
     seconds, each = np.diff(at)[1:], np.diff(counted)[1:]
     typical = np.argsort(seconds)[len(seconds) // 2]
     return float(seconds[typical]), float(each[typical])
@@ -108,12 +109,8 @@ def steps(*, quick: bool) -> list[dict[str, Any]]:
         for n, dim, intervals in SHAPES[:2] if quick else SHAPES:
             cells = populations(2 * n, dim, intervals)
             for method in (WLM, IJKOnet):
-                seconds, operations = step_time(
-                    lambda n_steps, method=method, n=n: method(n_steps=n_steps, batch_size=n),
-                    cells,
-                    device,
-                    4 if quick else 20,
-                )
+                config = method(n_steps=4 if quick else 20, batch_size=n)
+                seconds, operations = step_time(config, cells, device)
                 rows.append(
                     {
                         "device": device,

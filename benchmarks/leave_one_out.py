@@ -15,11 +15,11 @@ from _report import leave_one_out, parser, prepare
 import wlm
 
 
-def bifurcation() -> tuple[ad.AnnData, str, str]:
-    adata = wlm.datasets.bifurcation(400)
+def bifurcation(n_cells: int = 400, n_comps: int = 10) -> tuple[ad.AnnData, str, str]:
+    adata = wlm.datasets.bifurcation(n_cells)
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)
-    sc.pp.pca(adata, n_comps=10)
+    sc.pp.pca(adata, n_comps=n_comps)
     return adata, "day", "X_pca"
 
 

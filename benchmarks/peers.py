@@ -18,6 +18,7 @@ The environment ``.venv-peers`` is made on the first run from benchmarks/peers.t
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -37,29 +38,25 @@ FOLDS: dict[str, list[list[float]]] = {
     "bifurcation": [[1.0], [2.0], [3.0]],
     "vortex": [[1.0, 3.0, 5.0, 7.0]],
 }
-#: Trainings that are given the time of the first one; the others take what they take.
-TIMED = ("ot-cfm", "otp-fm")
+TOOLS = ("wlm", "ijkonet", "ot-cfm", "otp-fm", "moscot")
 NAIVE = ("floor", "ot_midpoint", "previous", "next")
-TOOLS = ("wlm", "ijkonet", *TIMED, "moscot")
 
 Cells = dict[float, np.ndarray]
 
 
 def data(name: str) -> tuple[Any, str, str]:
     """An object, its column of times and its representation."""
-    import scanpy as sc
+    from leave_one_out import DATA
 
     import wlm
 
-    if name == "bifurcation":
-        adata = wlm.datasets.bifurcation(400)
-        sc.pp.normalize_total(adata)
-        sc.pp.log1p(adata)
-        sc.pp.pca(adata, n_comps=10)
-        return adata, "day", "X_pca"
-    if name == "vortex":
-        return wlm.datasets.vortex(), "time", "X_position"
-    return (wlm.datasets.embryoid_body(), "time", "X_pca") if name == "eb" else (wlm.datasets.emt(), "time", "X_latent")
+    if name in DATA:
+        return DATA[name]()
+    return (
+        (wlm.datasets.embryoid_body(), "time", "X_pca")
+        if name == "eb"
+        else (wlm.datasets.vortex(), "time", "X_position")
+    )
 
 
 def ours(
@@ -256,9 +253,9 @@ def environment() -> None:
     print(subprocess.run([PYTHON, "-c", versions], check=True, capture_output=True, text=True).stdout.strip())
 
 
-def child(*arguments: Any, threads: int = 1) -> dict[str, Any]:
+def child(*arguments: Any) -> dict[str, Any]:
     """Result of :func:`one` in a process of the peers' environment."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     call = [str(PYTHON), __file__, "--one", json.dumps(arguments)]
     done = subprocess.run(call, capture_output=True, text=True, env=env, check=False)
@@ -272,9 +269,11 @@ def main() -> None:
         print(json.dumps(one(*json.loads(sys.argv[2]))))
         return
     import pandas as pd
-    from _report import RESULTS, code, machine, parser
+    from _report import RESULTS, code, machine
 
-    p = parser(__doc__, seeds=1)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--seeds", type=int, default=1)
+    p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
     p.add_argument("--data", action="append", choices=list(FOLDS), help="only this data set; repeatable")
     arguments = p.parse_args()
     environment()

@@ -13,6 +13,7 @@ Every size of the first two runs in a process of its own, one after the other, o
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 import torch
-from _report import RESULTS, machine, options, parser, peak_memory, prepare
+from _report import RESULTS, machine, peak_memory, prepare
+from leave_one_out import bifurcation
 
 import wlm
 from wlm.core.dynamics import CHUNK, Dynamics
@@ -79,20 +80,17 @@ def training(n: int, dim: int, n_steps: int) -> dict[str, Any]:
 def dimensions(arguments: Any) -> None:
     """Held-out scores against the number of dimensions."""
     prepare()
-    adata = wlm.datasets.bifurcation(100 if arguments.quick else 400)
-    sc.pp.normalize_total(adata)
-    sc.pp.log1p(adata)
     wanted = (5, 20) if arguments.quick else (5, 20, 50, 100)
-    sc.pp.pca(adata, n_comps=wanted[-1])
-    extra = {"n_steps": 5} if arguments.quick else options(arguments.option)
-    rows = {}
+    adata = bifurcation(100 if arguments.quick else 400, wanted[-1])[0]
+    extra = {"n_steps": 5} if arguments.quick else {}
+    seeds, rows = arguments.seeds or 1, {}
     for d in wanted:
         table = wlm.tl.evaluate(
-            adata, "day", n_dims=d, holdout=[2], metrics="w1", seeds=arguments.seeds, device="cpu", n_boot=0, **extra
+            adata, "day", n_dims=d, holdout=[2], metrics="w1", seeds=seeds, device="cpu", n_boot=0, **extra
         )
         rows[d] = table.groupby("model")["w1"].mean()
     frame = pd.DataFrame(rows).T
-    print(f"{machine()}; {arguments.seeds} seeds, {adata.n_obs} cells\n{frame.to_string(float_format='%.3f')}")
+    print(f"{machine()}; {seeds} seeds, {adata.n_obs} cells\n{frame.to_string(float_format='%.3f')}")
     path = RESULTS / f"scaling-dimensions{'-quick' if arguments.quick else ''}.json"
     path.write_text(json.dumps({"machine": machine(), "w1": json.loads(frame.to_json(orient="index"))}, indent=1))
     print(f"wrote {path}")
@@ -126,10 +124,14 @@ def agreement(n: int, dim: int, n_steps: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    p = parser(__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
+    p.add_argument("--seeds", type=int, help="fits of each number of dimensions (default: 1)")
     p.add_argument("what", choices=["inference", "training", "dimensions"])
     p.add_argument("--one", type=int, help="only this number of cells, in this process")
     arguments = p.parse_args()
+    if arguments.seeds and arguments.what != "dimensions":
+        p.error("--seeds is of dimensions alone")
     RESULTS.mkdir(exist_ok=True)
     if arguments.what == "dimensions":
         dimensions(arguments)

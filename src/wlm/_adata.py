@@ -244,6 +244,11 @@ def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.floa
             )
 
 
+def with_unit(time_key: str, unit: str) -> str:
+    """The column of the times with their unit, where it says something else."""
+    return time_key if unit in ("", time_key) else f"{time_key} ({unit})"
+
+
 def read_labels(labels: Any, unit: str, name: str = "times") -> NDArray[np.float64]:
     """One time or several that a user asks for, as floats; a unit they name must be that of the data."""
     several = isinstance(labels, (list, tuple, set, range, pd.Series, pd.Index)) or (

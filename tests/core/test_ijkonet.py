@@ -279,6 +279,22 @@ def test_an_interaction_is_recovered_from_two_groups_that_attract_each_other():
     assert np.square(error).mean() < 0.2 * np.square(true).mean()
 
 
+def test_a_penalty_on_the_interaction_makes_it_smaller():
+    """Two groups that shrink towards the middle, as V or W can explain: with a penalty W explains less of it."""
+    rng = np.random.default_rng(0)
+    x0 = np.concatenate([rng.normal([-2, 0], 0.7, (100, 2)), rng.normal([2, 0.5], 0.5, (50, 2))])
+    populations = Populations(np.arange(3.0), tuple(x0 * 0.8**k for k in range(3)))
+    speed = {}
+    for penalty in (0.0, 10.0):
+        method = IJKOnet(energy="V+W", n_steps=100, interaction_penalty=penalty)
+        dynamics = train(populations, method).dynamics
+        z = torch.randn(200, 2, generator=seeded())
+        with torch.no_grad():
+            pull = dynamics.model.interaction.gradient(z, torch.zeros(()))
+        speed[penalty] = pull.square().mean().item()
+    assert speed[10.0] < 0.5 * speed[0.0]
+
+
 def test_diffusion_is_recovered_from_an_ornstein_uhlenbeck_process():
     """dX = -X dt + sqrt(2 D) dB from N(2, 0.1): all marginals are Gaussians with known moments."""
     diffusion, times = 0.5, np.array([0.0, 0.1, 0.2, 0.4, 0.8, 1.6])

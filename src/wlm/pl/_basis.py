@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata import dense, read_column
+from wlm._adata import dense, read_column, with_unit
 from wlm._stored import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
@@ -180,7 +180,7 @@ def legend_beside(ax: Axes, *, alone: bool) -> None:
 
 def time_label(fit: StoredFit) -> str:
     """The key of the times with their unit, for an axis."""
-    return f"{fit.time_key} ({fit.unit})" if fit.unit not in ("", fit.time_key) else fit.time_key
+    return with_unit(fit.time_key, fit.unit)
 
 
 def bare(ax: Axes, labels: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, read_cells, read_column, read_holdout
+from wlm._adata import Cells, read_cells, read_column, read_holdout, with_unit
 from wlm._calibration import calibrate, resolve_velocity
 from wlm._conditions import naming, read_conditions
 from wlm._logging import logger
@@ -194,7 +194,7 @@ def evaluate(
         for condition, (rows, cells) in found.items():
             tables[condition] = in_table(cells, None if labels is None else labels[rows], held[condition])
         table = _together(tables)
-    table.attrs["time"] = time_key if cells.unit in ("", time_key) else f"{time_key} ({cells.unit})"
+    table.attrs["time"] = with_unit(time_key, cells.unit)
     if baselines:
         logger.info(table.attrs["verdict"])
     return table

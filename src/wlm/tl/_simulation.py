@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,9 @@ def simulate(
         moving = [(fit.dynamics, v[cells])]
         for other in fit.others:
             own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=fit.seed)
-            moving.append((other.dynamics, v[cells] if own is None else own))
+            moving.append(
+                (other.dynamics, cast("NDArray[np.float32]", own))
+            )  # the first model has velocities, so this one has
         positions, velocities = [], []
         for dynamics, own in moving:
             if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
