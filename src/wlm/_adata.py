@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anndata as ad
@@ -51,6 +52,13 @@ class Cells:
     def measured(self, t: float) -> bool:
         """Whether the cells at time ``t`` have velocities of their own."""
         return self.v is not None and bool(np.isfinite(self.v[self.at(t)]).all())
+
+    def with_velocities(self, velocities: Sequence[NDArray[np.floating]]) -> Cells:
+        """The same cells with these velocities (n_k, d) at the training times, and none at others."""
+        v = np.full_like(self.x, np.nan)
+        for t, at_t in zip(self.training, velocities, strict=True):
+            v[self.at(t)] = at_t
+        return replace(self, v=v)
 
     def populations(self) -> Populations:
         """The training populations."""

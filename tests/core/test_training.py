@@ -272,3 +272,13 @@ def test_cpu_and_gpu_agree():
     assert np.allclose(cpu.energy(x, 0.5), gpu.energy(x, 0.5), atol=1e-3)
     assert np.allclose(cpu.force(x, 0.5), gpu.force(x, 0.5), atol=1e-3)
     assert np.allclose(cpu.carry_velocity(x, v, x + 1), gpu.carry_velocity(x, v, x + 1), atol=1e-2)
+
+
+def test_many_dimensions_are_not_taken_for_a_rollout_that_left_the_data():
+    """In 100 dimensions, populations that are far apart are so in standard units as well."""
+    rng = np.random.default_rng(0)
+    p = Populations(np.array([0.0, 1.0]), tuple(0.1 * rng.normal(size=(50, 100)) + 2 * t for t in (0.0, 1.0)))
+    history = train(p, WLM(n_steps=40, **SMALL)).history
+    assert (
+        history["loss"][0] > 100 and history["loss"][-1] < history["loss"][0] and (history["gradient_norm"] > 0).all()
+    )

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import wlm
 from wlm._stored import seal
+from wlm.core.inertia import spline_velocities
+from wlm.core.populations import Populations
 
 
 def snapshot(adata):
@@ -422,3 +424,41 @@ def test_dentate_gyrus_with_its_rna_velocity(real_data):
     # The prediction stays in the region of the cells.
     spread = adata.obsm["X_pca"][:, :10].std()
     assert np.abs(predicted.obsm["X_pca"] - adata.obsm["X_pca"][:, :10].mean(0)).max() < 20 * spread
+
+
+@pytest.fixture
+def turning():
+    """Cells that turn by an eighth of a circle between times; a clump of 40 at each of six."""
+    rng = np.random.default_rng(0)
+    times = np.repeat(np.arange(6.0), 40)
+    centre = np.stack([np.cos(times * np.pi / 4), np.sin(times * np.pi / 4)], 1) * (1 + 0.2 * times[:, None])
+    obs = pd.DataFrame({"day": times, "batch": np.tile(["a", "b"], 120)}, index=[f"c{i}" for i in range(240)])
+    return ad.AnnData(obs=obs, obsm={"X_pca": (centre + 0.1 * rng.normal(size=(240, 2))).astype(np.float32)})
+
+
+def test_cells_with_inertia_start_with_the_velocities_of_splines(turning, quick, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="wlm"):
+        wlm.tl.fit(turning, "day", holdout=3, **quick)
+    assert "cells keep their velocity" in caplog.text and "better than straight lines" in caplog.text
+    found = turning.uns["wlm"]["inertia"]
+    assert found["used"] and found["times"].tolist() == [1, 2, 4] and found["spline"].mean() < found["straight"].mean()
+    seen = turning[turning.obs["day"] != 3]
+    times = np.unique(seen.obs["day"])
+    populations = Populations(times, tuple(seen.obsm["X_pca"][seen.obs["day"] == t] for t in times))
+    expected = np.concatenate(spline_velocities(populations))
+    np.testing.assert_array_equal(turning.obsm["wlm_velocity"][turning.obs["day"] != 3], expected)
+    assert np.isfinite(turning.obsm["wlm_velocity"]).all()  # momentum is carried to the held-out time
+    turning.write_h5ad(tmp_path / "cells.h5ad")
+    again = ad.read_h5ad(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(
+        wlm.tl.predict(again, [3, 6]).obsm["X_pca"], wlm.tl.predict(turning, [3, 6]).obsm["X_pca"]
+    )
+    with pytest.raises(ValueError, match="fitted without velocities"):
+        wlm.tl.diagnose(turning, holdout=2)
+
+
+def test_inertia_is_measured_for_each_condition(turning, quick):
+    wlm.tl.fit(turning, "day", condition_key="batch", initial_velocity="learned", **quick)
+    assert "inertia" not in turning.uns["wlm_a"]
+    wlm.tl.fit(turning, "day", condition_key="batch", **quick)
+    assert turning.uns["wlm_a"]["inertia"]["used"] and turning.uns["wlm_b"]["inertia"]["used"]

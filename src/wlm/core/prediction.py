@@ -169,7 +169,7 @@ def predict(
     and velocities this is the linear interpolation of optimal transport; with a perfect fit it is the
     rollout itself.
 
-    Without measured velocities, how fast a population moves between two observations is what they say
+    Without velocities, measured or of splines, how fast a population moves between two observations is what they say
     least about. A random share ``steady`` of the cells then goes to the same end on a straight line at
     constant speed: the prediction is a mixture of both paces.
 
@@ -184,8 +184,8 @@ def predict(
     w, target_w
         Weights of the cells (n,) and of ``target`` (m,); all equal by default.
     steady
-        Share of the cells that are bridged at constant speed; by default none where velocities were
-        measured, else half.
+        Share of the cells that are bridged at constant speed; by default none where there are
+        velocities, else half.
     seed
         Seeds the choice of partners and of steady cells, and stochastic models.
     chunk_size

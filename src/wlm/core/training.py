@@ -95,6 +95,9 @@ def train(
         If the checkpoint is damaged, or of another training.
     """
     method.check(has_velocity=populations.velocities is not None)
+    velocities, _ = method.estimate_velocities(populations)
+    if velocities is not None:
+        populations = replace(populations, velocities=velocities)
     device = torch.device(device)
     units = Units.of(populations)
     snapshots = Snapshots.of(populations, units, device)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import anndata as ad
@@ -20,6 +21,7 @@ from wlm._logging import logger
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
 from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
+from wlm.core.inertia import Inertia
 from wlm.core.uncertainty import spread
 from wlm.tl._models import Model, check_running, checkpoint_files, get_device, get_method, train_model
 from wlm.tl._simulation import measure_coverage
@@ -147,6 +149,11 @@ def fit(
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
+    ``uns[K]["inertia"]`` : dict, of WLM without ``velocity_key`` on four training times or more
+        What the populations say of inertia: W1 (k,) of each inner training population at ``times`` (k,) to its
+        prediction from all others by ``straight`` lines and by ``spline``; ``used``, whether cells started with the
+        velocities of the splines, as they do by default where these are at least 10 % better (option
+        ``initial_velocity`` of :class:`wlm.core.methods.WLM`). ``obsm["K_velocity"]`` then holds them.
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
@@ -222,6 +229,12 @@ def fit(
             with naming(condition) if condition else nullcontext():
                 cells, notes[condition] = calibrate(cells, velocity_scale, seed=seeds[0])
             parts[condition] = rows, cells
+    estimates: dict[str, tuple[Inertia | None, bool]] = {}
+    for condition, (rows, cells) in parts.items():
+        velocities, inertia = config.estimate_velocities(cells.populations())
+        estimates[condition] = inertia, velocities is not None
+        if velocities is not None:
+            parts[condition] = rows, cells.with_velocities(velocities)
     where = get_device(device)
     if show_progress is None:
         show_progress = logger.isEnabledFor(logging.INFO)
@@ -265,6 +278,16 @@ def fit(
         if len(trained) > 1:
             annotation["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
         uns = describe_fit(part, cells, [(m.fit, m.path) for m in trained], params, note)
+        inertia, used = estimates[condition]
+        if inertia is not None:
+            uns["inertia"] = {**asdict(inertia), "used": used}
+            if used:
+                logger.info(
+                    "%scells keep their velocity: splines through the training populations predict each of them from "
+                    "the others %.0f %% better than straight lines do, and gave the initial velocities",
+                    f"{condition}: " if condition else "",
+                    100 * (1 - inertia.spline.mean() / inertia.straight.mean()),
+                )
         if len(cells.training) < len(cells.observed):
             uns["coverage"] = measure_coverage(cells, uns, annotation["velocity"], seeds[0])
         if not store_model:

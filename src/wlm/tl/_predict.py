@@ -43,7 +43,7 @@ def predict(
 
     Cells start from an observed population with the velocities that the fit gives them
     (``obsm["K_velocity"]``). Strictly between two training times the prediction also meets the later one,
-    and without measured velocities half of the cells get there at constant speed (see
+    and without velocities (measured, or of splines) half of the cells get there at constant speed (see
     :func:`wlm.core.prediction.predict`). At a training time and after the last it is the free rollout.
 
     Parameters

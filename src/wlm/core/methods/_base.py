@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wlm.core.populations import Snapshots
+from wlm.core.inertia import Inertia
+from wlm.core.populations import Array, Populations, Snapshots
 
 #: torch draws initial weights from one generator for the whole process, so that threads have to wait for each other.
 _DRAWING = threading.RLock()
@@ -142,6 +143,13 @@ class Method(ABC):
     @abstractmethod
     def check(self, *, has_velocity: bool) -> None:
         """Refuse a configuration that the data cannot serve, before any work starts."""
+
+    def estimate_velocities(self, populations: Populations) -> tuple[tuple[Array, ...] | None, Inertia | None]:
+        """Velocities that training is to take for measured, from the populations alone, and how far these show inertia.
+
+        Both None where the method has no use for them.
+        """
+        return None, None
 
     @abstractmethod
     def build(self, spec: Spec) -> Model:

@@ -15,18 +15,19 @@ from torch import Tensor
 
 from wlm.core.divergences import self_term, sinkhorn_loss, uniform
 from wlm.core.energies import PopulationPotential, force
+from wlm.core.inertia import Inertia, measure_inertia, spline_velocities
 from wlm.core.integrators import leapfrog, substeps_for
 from wlm.core.methods._base import Method, Spec, State
 from wlm.core.methods._mechanics import Mechanics
 from wlm.core.methods._start import GradientField, fit_dice
-from wlm.core.populations import Snapshots
+from wlm.core.populations import Array, Populations, Snapshots
 
 #: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
 #: Steps in a row that may pass without a usable loss and gradient; then training goes back and on more slowly.
 MAX_SKIPPED = 10
-#: A rollout that ends this many standard deviations of the data away teaches nothing.
-TOO_FAR = 10.0
+#: A rollout that ends this many radii (root mean square, of all cells) of the data away teaches nothing.
+TOO_FAR = 5.0
 #: Largest gradient with respect to the state of a cell, in medians over the cells.
 MAX_ADJOINT = 5.0
 
@@ -45,8 +46,8 @@ class WLM(Method):
         Cells drawn from each population per step.
     friction
         Friction, or its initial value, per mean interval between training times. 0 is conservative and
-        is never learned. ``None`` starts at 0.1 where the initial velocity is measured and at 3 where not:
-        without velocities inertia has to show itself, with them friction has.
+        is never learned. ``None`` starts at 0.1 where the initial velocity is measured, or that of splines,
+        and at 3 where not: without velocities inertia has to show itself, with them friction has.
     learn_friction
         Whether friction is learned (as its logarithm).
     friction_lr
@@ -55,7 +56,10 @@ class WLM(Method):
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
         potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
-        ``dice_loss`` of ``wlm.core.methods._start``) or ``"auto"``: data if velocities are given, else learned.
+        ``dice_loss`` of ``wlm.core.methods._start``), ``"spline"`` (at every training time the velocity of the natural
+        cubic spline through optimal couplings of all of them, from then on taken for measured, see
+        :mod:`wlm.core.inertia`) or ``"auto"``: data if velocities are given; else spline if such splines predict the
+        inner training populations, each left out in turn, at least 10 % better than straight lines; else learned.
     gradient
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
         ``"truncated"`` treats the points where the force is evaluated as constants.
@@ -138,7 +142,7 @@ class WLM(Method):
             if getattr(self, field) is not None:
                 self._require(field, float, 0, open_low=True)
         self._require_one_of("p", (1, 2))
-        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated"))
+        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated", "spline"))
         self._require_one_of("momentum", ("full", "mixed", "none"))
         self._require_one_of("gradient", ("full", "truncated"))
         self._require_one_of("learn_friction", (True, False))
@@ -149,8 +153,18 @@ class WLM(Method):
     def check(self, *, has_velocity: bool) -> None:
         if self.initial_velocity == "data" and not has_velocity:
             raise ValueError(
-                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', 'zero'"
+                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', "
+                "'spline', 'zero'"
             )
+
+    def estimate_velocities(self, populations: Populations) -> tuple[tuple[Array, ...] | None, Inertia | None]:
+        unknown = self.initial_velocity == "auto" and populations.velocities is None
+        if not unknown and self.initial_velocity != "spline":
+            return None, None
+        inertia = measure_inertia(populations)
+        if self.initial_velocity == "spline" or (inertia is not None and inertia.found):
+            return spline_velocities(populations), inertia
+        return None, inertia
 
     def build(self, spec: Spec) -> Mechanics:
         potential = PopulationPotential(
@@ -250,7 +264,7 @@ class WLM(Method):
         # A long rollout of chaotic dynamics can leave the data or all numbers, or have a gradient that does: such a
         # step is skipped, but not for ever.
         value, size = loss.item(), norm.item()
-        usable = math.isfinite(size) and value < TOO_FAR**self.p / self.p
+        usable = math.isfinite(size) and value < (TOO_FAR * math.sqrt(spec.n_dims)) ** self.p / self.p
         state.skipped = 0 if usable else state.skipped + 1
         if usable:
             state.optimizer.step()
@@ -283,8 +297,8 @@ class WLM(Method):
         return x, torch.zeros_like(x) if v is None else v, state.snapshots.weights_of(first, cells[first])
 
     def _start(self, spec: Spec) -> str:
-        """Initial velocity in use: "data", "zero", "learned" or "estimated"."""
-        if self.initial_velocity == "auto":
+        """Initial velocity in use: "data" (measured, or of splines), "zero", "learned" or "estimated"."""
+        if self.initial_velocity in ("auto", "spline"):
             return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
 
