@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from wlm.core import checkpoint as checkpoints
+from wlm.core import processes
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods._base import DivergenceError, Method, Spec, drawing_from
 from wlm.core.populations import Populations, Snapshots, Units, median_distance
@@ -92,12 +93,15 @@ def train(
     TrainingError
         If the loss is not finite again and again.
     ValueError
-        If the checkpoint is damaged, or of another training.
+        If the checkpoint is damaged, or of another training; or several processes train together and there is one.
     """
     method.check(has_velocity=populations.velocities is not None)
     velocities, _ = method.estimate_velocities(populations)
     if velocities is not None:
         populations = replace(populations, velocities=velocities)
+    together = getattr(method, "n_batches", 1) > 1 and processes.count() > 1
+    if together and checkpoint is not None:
+        raise ValueError("several processes that train together keep no checkpoint; leave it out, or start one process")
     device = torch.device(device)
     units = Units.of(populations)
     snapshots = Snapshots.of(populations, units, device)
@@ -150,6 +154,8 @@ def train(
             except DivergenceError as error:
                 raise TrainingError(f"step {step + 1} of {method.n_steps}: {error}") from None
             except torch.cuda.OutOfMemoryError as error:
+                if together:
+                    raise TrainingError(f"a device ran out of memory; choose a smaller batch_size ({error})") from error
                 restore(good)
                 method = _smaller_batches(method, error)
                 continue

@@ -124,7 +124,10 @@ def get_method(name: str, options: dict[str, Any]) -> Method:
 def get_device(device: str) -> torch.device:
     """The device to run on; ``"auto"`` is CUDA or else the CPU."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        own = os.environ.get("LOCAL_RANK")  # of processes that torchrun has started each has a device of its own
+        return torch.device("cuda" if own is None else f"cuda:{own}")
     try:
         where = torch.device(device)
         torch.empty(0, device=where)

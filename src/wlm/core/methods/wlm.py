@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wlm.core import processes
 from wlm.core.divergences import self_term, sinkhorn_loss, uniform
 from wlm.core.energies import PopulationPotential, force
 from wlm.core.inertia import Inertia, measure_inertia, spline_velocities
@@ -44,6 +46,9 @@ class WLM(Method):
         Peak learning rate of the potential (AdamW, linear warm-up over 5 % of the steps, cosine decay).
     batch_size
         Cells drawn from each population per step.
+    n_batches
+        Independent batches of a step, whose gradients are averaged. Processes that ``torchrun`` has started share them,
+        so that there have to be as many or a multiple; the result is that of one process with all of them, to rounding.
     friction
         Friction, or its initial value, per mean interval between training times. 0 is conservative and
         is never learned. ``None`` starts at 0.1 where the initial velocity is measured, or that of splines,
@@ -104,6 +109,7 @@ class WLM(Method):
     n_steps: int = 800
     lr: float = 4e-3
     batch_size: int = 256
+    n_batches: int = 1
     friction: float | None = None
     learn_friction: bool = True
     friction_lr: float | None = None
@@ -127,7 +133,7 @@ class WLM(Method):
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in ("n_steps", "batch_size", "width", "depth", "heads", "hidden"):
+        for field in ("n_steps", "batch_size", "n_batches", "width", "depth", "heads", "hidden"):
             self._require(field, int, 1)
         self._require("n_inducing", int, 0)
         for field in ("lr", "clip"):
@@ -155,6 +161,11 @@ class WLM(Method):
             raise ValueError(
                 "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', "
                 "'spline', 'zero'"
+            )
+        if self.n_batches > 1 and self.n_batches % processes.count():
+            raise ValueError(
+                f"{processes.count()} processes cannot share {self.n_batches} batches evenly; choose n_batches as a "
+                "multiple of the number of processes, or 1 to train in each of them by itself"
             )
 
     def estimate_velocities(self, populations: Populations) -> tuple[tuple[Array, ...] | None, Inertia | None]:
@@ -205,27 +216,69 @@ class WLM(Method):
         batches, weights = snapshots.batches(self.batch_size, generator)[1:]
         constant = self_term(batches, weights, p=self.p, blur=self.blur or spec.blur)
         velocities = snapshots.velocities if self._start(spec) == "data" else None
+        rank, n_processes = processes.join(snapshots.times.device) if self.n_batches > 1 else (0, 1)
         extra = {
             "fields": fields,
+            "trained": [p for p in model.parameters() if p.requires_grad],
+            "together": n_processes > 1,
             # Times at which cells start with measured velocities.
             "measured": {k for k, v in enumerate(velocities or []) if bool(torch.isfinite(v).all())},
             "constant": constant,
-            "carried": {},  # time index -> the last batch of observed cells there, with the momentum brought to them
+            # Of each batch of this process its source of randomness, and what its rollouts brought to observed cells:
+            # time index -> the last batch of them, with their momentum.
+            "batches": [
+                {"generator": _stream(generator, i), "carried": {}} for i in range(rank, self.n_batches, n_processes)
+            ],
             "schedule": torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate),
         }
         return State(snapshots, generator, optimizer, extra=extra)
 
     def step(self, model: Mechanics, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
-        times, generator, extra = state.snapshots.times, state.generator, state.extra
+        extra = state.extra
+        state.optimizer.zero_grad(set_to_none=True)
+        value, handed = 0.0, []
+        for batch in extra["batches"]:
+            loss, penalty, momentum = self._objective(model, spec, state, batch)
+            ((loss + penalty) / self.n_batches).backward()
+            value += loss.item() / self.n_batches
+            handed.append(momentum)
+        if extra["together"]:
+            value = processes.add_up(extra["trained"], value)
+        norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
+        # A long rollout of chaotic dynamics can leave the data or all numbers, or have a gradient that does: such a
+        # step is skipped, but not for ever.
+        size = norm.item()
+        usable = math.isfinite(size) and value < (TOO_FAR * math.sqrt(spec.n_dims)) ** self.p / self.p
+        state.skipped = 0 if usable else state.skipped + 1
+        if usable:
+            state.optimizer.step()
+            extra["loss"] = value
+            for batch, momentum in zip(extra["batches"], handed, strict=True):
+                batch["carried"] |= momentum
+        elif state.skipped < MAX_SKIPPED:
+            value, size = extra.get("loss", value), 0.0
+        elif math.isfinite(size) and math.isfinite(value):
+            value = math.inf  # far from the data for too long: training goes back
+        extra["schedule"].step()
+        return {"loss": value, "friction": model.friction.item(), "gradient_norm": size}
+
+    def _objective(
+        self, model: Mechanics, spec: Spec, state: State, batch: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, dict[int, Any]]:
+        """Loss and penalty of a rollout from a random time as far as another, and what it hands to observed cells.
+
+        That is, by time index: the cells, the momentum it brought to them, and their weights.
+        """
+        times, generator, extra = state.snapshots.times, batch["generator"], state.extra
         cells, y, b = state.snapshots.batches(self.batch_size, generator)
         n_times = len(times)
 
         first = 0
         if _draw(generator) < self.restart:
             first = int(_draw(generator) * (n_times - 1))
-            if first not in extra["measured"] and first not in extra["carried"]:
+            if first not in extra["measured"] and first not in batch["carried"]:
                 first = 0  # no rollout has come by yet to bring momentum there
-        x, v, w = self._start_state(model, state, cells, first)
+        x, v, w = self._start_state(model, state, batch, cells, first)
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
         longest = n_times - 1 - first
         if self.curriculum > 0:
@@ -258,32 +311,16 @@ class WLM(Method):
         if penalty is None:
             penalty = 0.01 if self._start(spec) == "data" else 0.03
 
-        state.optimizer.zero_grad(set_to_none=True)
-        (loss + penalty * acceleration).backward()
-        norm = torch.nn.utils.clip_grad_norm_(extra["fields"], self.clip)
-        # A long rollout of chaotic dynamics can leave the data or all numbers, or have a gradient that does: such a
-        # step is skipped, but not for ever.
-        value, size = loss.item(), norm.item()
-        usable = math.isfinite(size) and value < (TOO_FAR * math.sqrt(spec.n_dims)) ** self.p / self.p
-        state.skipped = 0 if usable else state.skipped + 1
-        if usable:
-            state.optimizer.step()
-            extra["loss"] = value
-        elif state.skipped < MAX_SKIPPED:
-            value, size = extra.get("loss", value), 0.0
-        elif math.isfinite(size) and math.isfinite(value):
-            value = math.inf  # far from the data for too long: training goes back
-        extra["schedule"].step()
-
-        if first == 0 and usable:
+        momentum: dict[int, Any] = {}
+        if first == 0:
             carried = plan.mT @ velocities.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
             for k, vk in enumerate(carried, start=1):
                 n = len(cells[k])
-                extra["carried"][k] = (y[k, :n], vk[:n], state.snapshots.weights_of(k, cells[k]))
-        return {"loss": value, "friction": model.friction.item(), "gradient_norm": size}
+                momentum[k] = (y[k, :n], vk[:n], state.snapshots.weights_of(k, cells[k]))
+        return loss, penalty * acceleration, momentum
 
     def _start_state(
-        self, model: Mechanics, state: State, cells: list[Tensor], first: int
+        self, model: Mechanics, state: State, batch: dict[str, Any], cells: list[Tensor], first: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positions, velocities and weights that a rollout from time index ``first`` starts with."""
         x = state.snapshots.positions[first][cells[first]]
@@ -291,8 +328,8 @@ class WLM(Method):
         if velocities is not None and first in state.extra["measured"]:
             return x, velocities[first][cells[first]], state.snapshots.weights_of(first, cells[first])
         if first > 0:
-            x, v, w = state.extra["carried"][first]
-            return x, model.start_velocity(v, state.generator), w
+            x, v, w = batch["carried"][first]
+            return x, model.start_velocity(v, batch["generator"]), w
         v = model.initial_velocity(x)
         return x, torch.zeros_like(x) if v is None else v, state.snapshots.weights_of(first, cells[first])
 
@@ -340,6 +377,14 @@ def _bounded(x: Tensor, w: Tensor | None) -> Tensor:
     if x.requires_grad:
         x.register_hook(cut)
     return x
+
+
+def _stream(generator: torch.Generator, i: int) -> torch.Generator:
+    """The source of randomness of batch ``i``: ``generator`` itself for the first, others of their own."""
+    if i == 0:
+        return generator
+    seed = int(np.random.SeedSequence([generator.initial_seed(), i]).generate_state(1)[0])
+    return torch.Generator(generator.device).manual_seed(seed)
 
 
 def _draw(generator: torch.Generator) -> float:
