@@ -28,9 +28,9 @@ MAGNITUDE = 1e-15, 1e15
 class Cells:
     """What the core needs to know of an AnnData: when and where each cell is, and how it moves.
 
-    ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the
-    weights, or None; ``observed`` and ``training`` are the distinct times, all of them and without the held-out
-    ones; ``rna`` says that velocities are per unit of a time of their own.
+    ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights,
+    and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
+    times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own.
     """
 
     names: pd.Index
@@ -44,6 +44,7 @@ class Cells:
     training: NDArray[np.float64]
     w: NDArray[np.float64] | None = None
     rna: bool = False
+    strata: NDArray[np.intp] | None = None
 
     def at(self, t: float) -> NDArray[np.intp]:
         """Indices of the cells observed at time ``t``."""
@@ -63,12 +64,13 @@ class Cells:
     def populations(self) -> Populations:
         """The training populations."""
         index = [self.at(t) for t in self.training]
-        v, w = self.v, self.w
+        v, w, s = self.v, self.w, self.strata
         return Populations(
             self.training,
             tuple(self.x[i] for i in index),
             None if v is None else tuple(v[i] for i in index),
             None if w is None else tuple(w[i] for i in index),
+            None if s is None else tuple(s[i] for i in index),
         )
 
 
@@ -80,6 +82,7 @@ def read_cells(
     n_dims: int | None = None,
     velocity_key: str | None = None,
     weight_key: str | None = None,
+    strata_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
 ) -> Cells:
@@ -90,7 +93,7 @@ def read_cells(
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep``, ``velocity_key`` or ``weight_key`` is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key`` or ``strata_key`` is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
@@ -131,7 +134,8 @@ def read_cells(
     if v is not None and velocity_key is not None:
         check_velocity_gaps(v, velocity_key, times, training[0])
     w = None if weight_key is None else read_weights(adata, weight_key, times)
-    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna)
+    strata = None if strata_key is None else read_strata(adata, strata_key, times)
+    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna, strata)
 
 
 def read_column(adata: ad.AnnData, key: str) -> pd.Series:
@@ -210,6 +214,18 @@ def read_weights(adata: ad.AnnData, weight_key: str, times: NDArray[np.float64])
             f"{MAX_WEIGHT_RATIO:g} times the smallest: leave out cells that hardly count"
         )
     return w
+
+
+def read_strata(adata: ad.AnnData, strata_key: str, times: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The number (n,) of each cell's stratum; refuses cells without one, unless they have no time either."""
+    codes = pd.factorize(read_column(adata, strata_key))[0]
+    bad = (codes < 0) & np.isfinite(times)
+    if bad.any():
+        raise ValueError(
+            f"obs[{strata_key!r}] is missing for {bad.sum()} of {len(codes)} cells "
+            f"({list(adata.obs_names[bad][:3])}, ...); leave those cells out, or give them a name of their own"
+        )
+    return codes
 
 
 def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> NDArray[np.float32]:

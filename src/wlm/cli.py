@@ -57,6 +57,9 @@ VelocityScale = Annotated[
 ConditionKey = Annotated[str | None, typer.Option(help="Column of obs with conditions, each with a fit of its own.")]
 Nan = Annotated[str, typer.Option(help="Cells without a time: raise, or drop to leave them out.")]
 WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights of the cells.")]
+StrataKey = Annotated[
+    str | None, typer.Option(help="Column of obs with samples, which every batch holds in proportion to their cells.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
 NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
@@ -133,6 +136,7 @@ def fit(
     velocity_key: VelocityKey = None,
     velocity_scale: VelocityScale = None,
     weight_key: WeightKey = None,
+    strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
     nan: Nan = "raise",
     holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
@@ -169,6 +173,7 @@ def fit(
             velocity_key=velocity_key,
             velocity_scale=_number(velocity_scale),
             weight_key=weight_key,
+            strata_key=strata_key,
             condition_key=condition_key,
             nan=nan,
             holdout=holdout or None,
@@ -225,6 +230,7 @@ def evaluate(
     velocity_key: VelocityKey = None,
     velocity_scale: VelocityScale = None,
     weight_key: WeightKey = None,
+    strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
     nan: Nan = "raise",
     holdout: Annotated[
@@ -280,6 +286,7 @@ def evaluate(
                 velocity_key=velocity_key,
                 velocity_scale=_number(velocity_scale),
                 weight_key=weight_key,
+                strata_key=strata_key,
                 condition_key=condition_key,
                 label_key=label_key,
                 nan=nan,

@@ -462,3 +462,30 @@ def test_inertia_is_measured_for_each_condition(turning, quick):
     assert "inertia" not in turning.uns["wlm_a"]
     wlm.tl.fit(turning, "day", condition_key="batch", **quick)
     assert turning.uns["wlm_a"]["inertia"]["used"] and turning.uns["wlm_b"]["inertia"]["used"]
+
+
+def test_strata_change_what_batches_hold_and_must_be_known(cells, quick):
+    cells.obs["donor"] = pd.Categorical(np.where(np.arange(cells.n_obs) % 5, "a", "b"))
+    plain = wlm.tl.fit(cells, "day", copy=True, **quick)
+    strata = wlm.tl.fit(cells, "day", strata_key="donor", copy=True, **quick)
+    assert strata.uns["wlm"]["params"]["strata_key"] == "donor"
+    assert not np.array_equal(strata.obsm["wlm_velocity"], plain.obsm["wlm_velocity"])
+    again = wlm.tl.fit(cells, "day", strata_key="donor", copy=True, **quick)
+    np.testing.assert_array_equal(again.obsm["wlm_velocity"], strata.obsm["wlm_velocity"])
+    options = {**{k: v for k, v in quick.items() if k != "show_progress"}, "metrics": "w1", "n_boot": 0}
+    with_strata, without = (wlm.tl.evaluate(cells, "day", holdout=2, strata_key=k, **options) for k in ("donor", None))
+    ours = with_strata["model"] == "wlm"
+    assert (with_strata["w1"] != without["w1"])[ours].all() and (with_strata["w1"] == without["w1"])[~ours].all()
+    with pytest.raises(KeyError, match=r"obs\['sample'\] is missing"):
+        wlm.tl.fit(cells, "day", strata_key="sample", **quick)
+    cells.obs["donor"] = cells.obs["donor"].where(np.arange(cells.n_obs) != 3)
+    with pytest.raises(ValueError, match=r"obs\['donor'\] is missing for 1 of 300 cells \(\['.*'\], ...\)"):
+        wlm.tl.fit(cells, "day", strata_key="donor", **quick)
+
+
+def test_of_many_cells_a_sample_is_trained_on_and_all_get_results(quick, monkeypatch):
+    adata = wlm.datasets.gradient_flow_sde(n_cells=400, n_times=3)
+    monkeypatch.setattr("wlm.core.populations.MOST", 100)
+    wlm.tl.fit(adata, "time", use_rep="X_position", **quick)
+    assert all(np.isfinite(adata.obsm[f"wlm_{name}"]).all() for name in ("velocity", "force"))
+    assert np.isfinite(adata.obs["wlm_potential"]).all()

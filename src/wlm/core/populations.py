@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.floating]
+
+#: Most cells of each time that are trained on. A training of the default length draws each of so many about twice.
+MOST = 100_000
+#: Rows that are read at a time of arrays on disk.
+BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,16 @@ class Populations:
     times
         Increasing times, shape (T,).
     positions
-        T arrays of shape (n_k, d).
+        T arrays of shape (n_k, d), on disk too (dask, zarr or h5py arrays; finite values are then checked as they are
+        read).
     velocities
         T arrays of shape (n_k, d) in the units of ``positions`` per unit of ``times``, or None. After the
         first, an array may be all NaN: not measured at that time.
     weights
         T arrays of shape (n_k,), positive: a cell counts as that many. All equal by default.
+    strata
+        T arrays of shape (n_k,), integers, for example samples: cells are drawn so that each batch has the share of
+        each stratum that the population has, up to one cell.
 
     Raises
     ------
@@ -38,6 +48,7 @@ class Populations:
     positions: tuple[Array, ...]
     velocities: tuple[Array, ...] | None = None
     weights: tuple[Array, ...] | None = None
+    strata: tuple[NDArray[np.integer], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.times) != len(self.positions):
@@ -55,8 +66,10 @@ class Populations:
             for k, (t, a, x) in enumerate(zip(self.times, arrays, self.positions, strict=True)):
                 if a.shape != x.shape:
                     raise ValueError(f"{name} at time {t:g} have shape {a.shape}, positions {x.shape}")
-                if len(a) < 2:
-                    raise ValueError(f"time {t:g} has {len(a)} cell(s); at least 2 are needed")
+                if a.shape[0] < 2:
+                    raise ValueError(f"time {t:g} has {a.shape[0]} cell(s); at least 2 are needed")
+                if not isinstance(a, np.ndarray):
+                    continue
                 unmeasured = name == "velocities" and k > 0 and np.isnan(a).all()
                 if not unmeasured and not np.isfinite(a).all():
                     raise ValueError(f"{name} at time {t:g} contain NaN or infinite values")
@@ -66,11 +79,51 @@ class Populations:
                 raise ValueError(f"weights at time {t:g} have shape {w.shape}, wanted {x.shape[:1]}")
             if not (np.isfinite(w) & (w > 0)).all():
                 raise ValueError(f"weights at time {t:g} must be positive and finite")
+        for t, s, x in zip(self.times, self.strata or (), self.positions, strict=self.strata is not None):
+            if s.shape != x.shape[:1]:
+                raise ValueError(f"strata at time {t:g} have shape {s.shape}, wanted {x.shape[:1]}")
 
     @property
     def n_dims(self) -> int:
         """Dimension d of the state space."""
         return self.positions[0].shape[1]
+
+    def sampled(self, most: int | None = None) -> Populations:
+        """At most ``most`` cells of each time (by default ``MOST``), always the same, in memory.
+
+        Each stratum has its share of them. Of arrays on disk only these rows are kept; they are read once, in order.
+        """
+        most = most or MOST
+        in_memory = all(isinstance(a, np.ndarray) for a in (*self.positions, *(self.velocities or ())))
+        if in_memory and max(x.shape[0] for x in self.positions) <= most:
+            return self
+        rng, chosen = np.random.default_rng(0), []
+        for k, x in enumerate(self.positions):
+            size = x.shape[0]
+            order = rng.permutation(size)
+            if self.strata is not None:
+                order = order[np.argsort(self.strata[k][order], kind="stable")]
+            n = min(most, size)
+            # One of each of n parts of the order, which are equally large up to one cell.
+            ends = np.arange(n + 1) * size // n
+            chosen.append(np.sort(order[rng.integers(ends[:-1], ends[1:])]))
+
+        def those(arrays: tuple[Any, ...] | None) -> Any:
+            return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, chosen, strict=True))
+
+        return Populations(self.times, *map(those, (self.positions, self.velocities, self.weights, self.strata)))
+
+
+def _rows(a: Any, i: NDArray[np.intp]) -> NDArray[Any]:
+    """The rows ``i``, increasing, of an array, which may be on disk."""
+    if isinstance(a, np.ndarray):
+        return a[i]
+    out = np.empty((len(i), *a.shape[1:]), dtype=np.float32)
+    for start in range(0, a.shape[0], BLOCK):
+        low, high = np.searchsorted(i, [start, start + BLOCK])
+        if high > low:
+            out[low:high] = np.asarray(a[start : start + BLOCK])[i[low:high] - start]
+    return out
 
 
 @dataclass(frozen=True)
@@ -124,6 +177,8 @@ class Snapshots:
     positions: list[Tensor]
     velocities: list[Tensor] | None
     weights: list[Tensor] | None = None
+    #: Cells of each time in the order of their strata.
+    orders: list[Tensor] | None = None
 
     @classmethod
     def of(cls, populations: Populations, units: Units, device: torch.device) -> Snapshots:
@@ -138,11 +193,43 @@ class Snapshots:
             [tensor(units.standard_position(x)) for x in populations.positions],
             None if velocities is None else [tensor(v / units.velocity) for v in velocities],
             None if populations.weights is None else [tensor(w / w.mean()) for w in populations.weights],
+            None
+            if populations.strata is None
+            else [torch.as_tensor(np.argsort(s, kind="stable"), device=device) for s in populations.strata],
         )
 
     def weights_of(self, k: int, cells: Tensor) -> Tensor | None:
         """Weights of some ``cells`` (m,) of time index ``k``; None if all are equal."""
         return None if self.weights is None else self.weights[k][cells]
+
+    def draw(self, k: int, n: int, generator: torch.Generator) -> Tensor:
+        """Indices of at most ``n`` cells of time index ``k``, without replacement; of each stratum its share."""
+        size, device = len(self.positions[k]), generator.device
+        if self.orders is None:
+            return sample_index(size, n, generator)
+        # One of each of n parts of the order, which are equally large up to one cell.
+        ends = torch.arange(min(n, size) + 1, device=device) * size // min(n, size)
+        share = torch.rand(len(ends) - 1, generator=generator, device=device, dtype=torch.float64)
+        return _mixed(self.orders[k], ends[:-1] + (share * ends.diff()).long(), generator)
+
+    def draw_by_weight(self, k: int, n: int, generator: torch.Generator) -> Tensor:
+        """Indices of ``n`` cells of time index ``k`` in proportion to their weights; of each stratum its share.
+
+        With replacement where there are weights, or fewer cells.
+        """
+        size, device = len(self.positions[k]), generator.device
+        if self.orders is not None:
+            w = torch.ones(size, device=device) if self.weights is None else self.weights[k]
+            mass = w[self.orders[k]].double().cumsum(0)
+            # One point of each of n parts of equal mass.
+            share = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
+            at = torch.searchsorted(mass, (torch.arange(n, device=device) + share) / n * mass[-1], right=True)
+            return _mixed(self.orders[k], at.clamp_max(size - 1), generator)
+        if self.weights is not None:
+            return torch.multinomial(self.weights[k], n, replacement=True, generator=generator)
+        if size >= n:
+            return sample_index(size, n, generator)
+        return torch.randint(size, (n,), generator=generator, device=device)
 
     def batches(self, size: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
         """Draw at most ``size`` cells of each population.
@@ -155,7 +242,7 @@ class Snapshots:
             Shapes (T, n, d) and (T, n), the shares summing to one: smaller populations are padded with cells
             that have none.
         """
-        cells = [sample_index(len(x), size, generator) for x in self.positions]
+        cells = [self.draw(k, size, generator) for k in range(len(self.positions))]
         n = max(map(len, cells))
         positions = torch.stack(
             [torch.cat([x[i], x[i[:1]].expand(n - len(i), -1)]) for x, i in zip(self.positions, cells, strict=True)]
@@ -165,6 +252,11 @@ class Snapshots:
             w = self.weights_of(k, i)
             shares[k, : len(i)] = 1 / len(i) if w is None else w / w.sum()
         return cells, positions, shares
+
+
+def _mixed(order: Tensor, places: Tensor, generator: torch.Generator) -> Tensor:
+    """The cells at these places of an order, in random order."""
+    return order[places[torch.randperm(len(places), generator=generator, device=generator.device)]]
 
 
 def median_distance(positions: list[Tensor], generator: torch.Generator, n: int = 500) -> float:

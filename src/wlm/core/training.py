@@ -69,7 +69,8 @@ def train(
     Parameters
     ----------
     populations
-        The training snapshots, in data units.
+        The training snapshots, in data units. Of more than 100,000 cells at a time a random sample of so many is
+        trained on, the same for every seed: memory does not depend on how many there are.
     method
         The configured method.
     seed
@@ -96,6 +97,7 @@ def train(
         If the checkpoint is damaged, or of another training; or several processes train together and there is one.
     """
     method.check(has_velocity=populations.velocities is not None)
+    populations = populations.sampled()
     velocities, _ = method.estimate_velocities(populations)
     if velocities is not None:
         populations = replace(populations, velocities=velocities)

@@ -120,7 +120,7 @@ def diagnose(
     )
     energy, inertia, alignment = energies(dynamics, path)
     friction = [dynamics.rates()["friction"]]
-    names = ("use_rep", "n_dims", "velocity_key", "velocity_scale", "weight_key", "nan", "device")
+    names = ("use_rep", "n_dims", "velocity_key", "velocity_scale", "weight_key", "strata_key", "nan", "device")
     arguments = {k: params[k] for k in names if params.get(k) is not None}
     arguments |= {"method": dynamics.method.name, **_options(stored)}
     if seeds > 1 or holdout is not None:
@@ -197,7 +197,7 @@ def _other_frictions(
     adata: ad.AnnData, stored: StoredFit, arguments: dict[str, Any], seeds: list[int], n_jobs: int
 ) -> list[float]:
     """Friction of fits with the same settings and other seeds."""
-    keys = ("use_rep", "n_dims", "velocity_key", "weight_key", "nan")
+    keys = ("use_rep", "n_dims", "velocity_key", "weight_key", "strata_key", "nan")
     cells = read_cells(adata, stored.time_key, **{k: v for k, v in arguments.items() if k in keys})
     # The cells have these dimensions already.
     rest = {k: v for k, v in arguments.items() if k not in ("n_dims", "nan", "velocity_scale")}

@@ -54,6 +54,7 @@ def evaluate(
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
+    strata_key: str | None = None,
     label_key: str | None = None,
     nan: str = "raise",
     condition_key: str | None = None,
@@ -72,7 +73,7 @@ def evaluate(
     adata, time_key, use_rep, n_dims, nan, mod, device, n_models, **method_options
         As for :func:`wlm.tl.fit`. With several ``n_models`` the cells of the first are scored, and ``"coverage"`` is
         that of the band of all.
-    velocity_key, velocity_scale, weight_key, condition_key
+    velocity_key, velocity_scale, weight_key, strata_key, condition_key
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
     method
@@ -160,9 +161,10 @@ def evaluate(
         "n_dims": n_dims,
         "velocity_key": velocity_key,
         "weight_key": weight_key,
+        "strata_key": strata_key,
         "nan": nan,
     }
-    columns = [time_key, weight_key, condition_key, label_key]
+    columns = [time_key, weight_key, strata_key, condition_key, label_key]
     source = get_source(adata, mod, columns=columns, arrays=[use_rep, velocity_key])
     labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
     if cache is not None:

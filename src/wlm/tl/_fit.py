@@ -37,6 +37,7 @@ def fit(
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
+    strata_key: str | None = None,
     condition_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
@@ -57,7 +58,8 @@ def fit(
     Parameters
     ----------
     adata
-        Cells with times in ``obs`` and coordinates in ``obsm``: an AnnData, also backed or lazy, or a MuData.
+        Cells with times in ``obs`` and coordinates in ``obsm``: an AnnData, also backed or lazy, or a MuData. Of more
+        than 100,000 cells at a time a random sample of so many is trained on, which no seed changes.
         ``X`` is read only where it is in memory, to find the mean that PCA subtracted.
     time_key
         Column of ``obs`` with the times: numbers, or labels such as ``"day 3"``, ``"E8.5"``, ``"12h"``
@@ -84,6 +86,9 @@ def fit(
     weight_key
         Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
         in predictions. For growth and for uneven sampling; all cells count the same by default.
+    strata_key
+        Column of ``obs`` with samples, donors or other groups. Every batch of a training then holds each of them in
+        proportion to its cells, where it varies by chance otherwise. It changes no weights: see ``weight_key``.
     condition_key
         Column of ``obs`` with conditions, at most 20: each is fitted by itself, with the same settings and seed.
     holdout
@@ -203,12 +208,14 @@ def fit(
         raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
     if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
-    source = get_source(adata, mod, columns=[time_key, weight_key, condition_key], arrays=[use_rep, velocity_key])
+    columns = [time_key, weight_key, strata_key, condition_key]
+    source = get_source(adata, mod, columns=columns, arrays=[use_rep, velocity_key])
     keys: dict[str, Any] = {
         "use_rep": use_rep,
         "n_dims": n_dims,
         "velocity_key": velocity_key,
         "weight_key": weight_key,
+        "strata_key": strata_key,
         "nan": nan,
     }
     parts: dict[str, tuple[Any, Cells]]

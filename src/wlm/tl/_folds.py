@@ -26,7 +26,8 @@ from wlm.tl._scores import Population
 def slim(cells: Cells) -> ad.AnnData:
     """Only what a fit reads, for cheap copies to workers."""
     obsm = {"x": cells.x} if cells.v is None else {"x": cells.x, "v": cells.v}
-    obs = {"time": cells.times} if cells.w is None else {"time": cells.times, "w": cells.w}
+    columns = {"time": cells.times, "w": cells.w, "stratum": cells.strata}
+    obs = {name: values for name, values in columns.items() if values is not None}
     small = ad.AnnData(obs=pd.DataFrame(obs, index=cells.names), obsm=obsm)
     return small if np.isfinite(cells.times).all() else small[np.isfinite(cells.times)].copy()
 
@@ -45,6 +46,7 @@ def refit(small: ad.AnnData, holdout: Any, seed: int, **arguments: Any) -> ad.An
         "use_rep": "x",
         "velocity_key": "v" if "v" in small.obsm else None,
         "weight_key": "w" if "w" in small.obs else None,
+        "strata_key": "stratum" if "stratum" in small.obs else None,
     }
     with quiet():
         fit(own, "time", **{**arguments, **own_keys}, rng=seed, show_progress=False)
@@ -108,6 +110,6 @@ def _name(
     )
     digest = hashlib.sha256(repr(settings).encode())
     digest.update("\0".join(map(str, small.obs_names)).encode())
-    for values in (small.obsm["x"], small.obs["time"], small.obs.get("w"), small.obsm.get("v")):
+    for values in (small.obsm["x"], *(small.obs.get(k) for k in ("time", "w", "stratum")), small.obsm.get("v")):
         digest.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:32]

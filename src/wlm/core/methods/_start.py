@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wlm.core.populations import Snapshots, sample
+from wlm.core.populations import Snapshots
 
 #: Steps, peak learning rate and batch of the fit of a field to snapshots.
 DICE_STEPS, DICE_LR, DICE_BATCH = 600, 3e-3, 256
@@ -72,10 +72,8 @@ def dice_loss(field: GradientField, populations: list[Tensor], times: Tensor) ->
 
 def _draw(snapshots: Snapshots, k: int, generator: torch.Generator) -> Tensor:
     """A batch of the cells of time index ``k``, by their weights if there are any."""
-    x = snapshots.positions[k]
-    if snapshots.weights is None:
-        return sample(x, DICE_BATCH, generator)
-    return x[torch.multinomial(snapshots.weights[k], DICE_BATCH, replacement=True, generator=generator)]
+    draw = snapshots.draw if snapshots.weights is None else snapshots.draw_by_weight
+    return snapshots.positions[k][draw(k, DICE_BATCH, generator)]
 
 
 def fit_dice(field: GradientField, snapshots: Snapshots, generator: torch.Generator) -> None:

@@ -25,7 +25,7 @@ from wlm.core.landscapes import EXACT_LOG_DET, log_det, nearest_neighbour_entrop
 from wlm.core.methods._base import DivergenceError, Method, Spec, State, drawing_from
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.methods.jkonet_star import pair_mean, warm_up
-from wlm.core.populations import Snapshots, sample_index
+from wlm.core.populations import Snapshots
 
 #: Pairs for each cell in the interaction energy of a batch.
 N_PAIRS = 4
@@ -352,12 +352,7 @@ def draw(snapshots: Snapshots, n: int, generator: torch.Generator) -> Tensor:
 
 def draw_one(snapshots: Snapshots, k: int, n: int, generator: torch.Generator) -> Tensor:
     """``n`` cells (n, d) of the population of time index ``k``, by their weights."""
-    x = snapshots.positions[k]
-    if snapshots.weights is not None:
-        return x[torch.multinomial(snapshots.weights[k], n, replacement=True, generator=generator)]
-    if len(x) >= n:
-        return x[sample_index(len(x), n, generator)]
-    return x[torch.randint(len(x), (n,), generator=generator, device=generator.device)]
+    return snapshots.positions[k][snapshots.draw_by_weight(k, n, generator)]
 
 
 def squared_distances(snapshots: Snapshots, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from wlm.core.landscapes import Features
 from wlm.core.methods._base import Method, Spec, State
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.metrics import coupling
-from wlm.core.populations import Snapshots, sample_index
+from wlm.core.populations import Snapshots
 
 #: Cells a side of a coupling.
 N_COUPLED = 2000
@@ -154,7 +154,7 @@ class Regression:
 
     @staticmethod
     def _some(snapshots: Snapshots, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        i = sample_index(len(snapshots.positions[k]), N_COUPLED, generator)
+        i = snapshots.draw(k, N_COUPLED, generator)
         x, w = snapshots.positions[k][i], snapshots.weights_of(k, i)
         return x, torch.full_like(x[:, 0], 1 / len(x)) if w is None else w / w.sum()
 

@@ -1,0 +1,131 @@
+"""What training draws from: samples of large populations, arrays on disk, and strata."""
+
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wlm.core import populations as module
+from wlm.core.methods import METHODS, WLM
+from wlm.core.populations import Populations, Snapshots, Units
+from wlm.core.training import train
+
+SMALL = {"n_steps": 3, "batch_size": 32, "width": 8, "heads": 2, "hidden": 16, "n_inducing": 2}
+
+
+def populations(n=400, d=3, seed=0, **extra):
+    rng = np.random.default_rng(seed)
+    return Populations(np.arange(3.0), tuple(rng.normal(size=(n, d)).astype(np.float32) for _ in range(3)), **extra)
+
+
+def on_disk(kind, arrays, folder):
+    if kind == "dask":
+        return tuple(da.from_array(a, chunks=(150, -1)) for a in arrays)
+    if kind == "memmap":
+        for k, a in enumerate(arrays):
+            np.save(folder / f"{k}.npy", a)
+        return tuple(np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(arrays)))
+    if kind == "zarr":
+        group = zarr.open_group(folder / "x.zarr", mode="w")
+        return tuple(group.create_array(str(k), data=a, chunks=(150, a.shape[1])) for k, a in enumerate(arrays))
+    file = h5py.File(folder / "x.h5", "w")
+    return tuple(file.create_dataset(str(k), data=a) for k, a in enumerate(arrays))
+
+
+@pytest.mark.parametrize("kind", ["dask", "memmap", "zarr", "h5py"])
+def test_samples_of_arrays_on_disk_are_those_of_memory(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 64)
+    x, v = populations().positions, populations(seed=1).positions
+    strata = tuple(np.repeat([0, 1], 200) for _ in x)
+    memory = Populations(np.arange(3.0), x, v, strata=strata)
+    (tmp_path / "v").mkdir()
+    disk = Populations(np.arange(3.0), on_disk(kind, x, tmp_path), on_disk(kind, v, tmp_path / "v"), strata=strata)
+    for most in (50, 10_000):
+        found, expected = disk.sampled(most), memory.sampled(most)
+        for name in ("positions", "velocities", "strata"):
+            for a, b in zip(getattr(found, name), getattr(expected, name), strict=True):
+                assert isinstance(a, np.ndarray) and len(a) == min(most, 400)
+                np.testing.assert_array_equal(a, b)
+    a, b = (train(p, WLM(**SMALL)).history["loss"] for p in (disk, memory))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_on_disk_are_checked_as_they_are_read():
+    x = list(populations().positions)
+    x[1] = x[1].copy()
+    x[1][7] = np.nan
+    lazy = Populations(np.arange(3.0), tuple(da.from_array(a) for a in x))
+    with pytest.raises(ValueError, match="positions at time 1 contain NaN"):
+        lazy.sampled()
+
+
+def test_a_sample_keeps_cells_together_and_shares_of_strata():
+    rng = np.random.default_rng(0)
+    strata = tuple(rng.choice(3, p=[0.7, 0.25, 0.05], size=400) for _ in range(3))
+    x = populations().positions
+    weights = tuple(1 + np.abs(a[:, 0]).astype(np.float64) for a in x)
+    p = Populations(np.arange(3.0), x, tuple(2 * a for a in x), weights, strata)
+    some = p.sampled(100)
+    for k in range(3):
+        np.testing.assert_array_equal(some.velocities[k], 2 * some.positions[k])
+        np.testing.assert_array_equal(some.weights[k], 1 + np.abs(some.positions[k][:, 0]).astype(np.float64))
+        assert len(np.unique(some.positions[k], axis=0)) == 100
+        counts, all_counts = (np.bincount(s[k], minlength=3) for s in (some.strata, strata))
+        assert np.abs(counts - all_counts / 4).max() <= 1
+    assert p.sampled(400) is p
+    for a, b in zip(p.sampled(100).positions, some.positions, strict=True):
+        np.testing.assert_array_equal(a, b)  # the same at every call
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=2, max_size=60),
+    st.integers(1, 80),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+@settings(deadline=None)
+def test_batches_hold_strata_in_proportion(strata, n, weighted, seed):
+    """Up to one cell each, for any sizes; without replacement, or by weight."""
+    size, generator = len(strata), torch.Generator().manual_seed(seed)
+    w = np.random.default_rng(seed).uniform(0.5, 2, size) if weighted else np.ones(size)
+    x = np.random.default_rng(seed).normal(size=(size, 2))
+    p = Populations(np.arange(2.0), (x, x), None, (w, w) if weighted else None, (np.array(strata),) * 2)
+    snapshots = Snapshots.of(p, Units.of(p), torch.device("cpu"))
+    i = snapshots.draw(0, n, generator).numpy()
+    assert len(set(i.tolist())) == len(i) == min(n, size)
+    shares = np.bincount(strata, minlength=5) / size
+    assert np.abs(np.bincount(np.array(strata)[i], minlength=5) - shares * len(i)).max() < 1 + 1e-9 + len(i) / size
+    j = snapshots.draw_by_weight(0, n, generator).numpy()
+    assert len(j) == n
+    shares = np.bincount(strata, weights=w, minlength=5) / w.sum()
+    assert np.abs(np.bincount(np.array(strata)[j], minlength=5) - shares * n).max() < 2 + 1e-3
+
+
+def test_every_cell_is_drawn_as_often_as_any_other_or_by_its_weight():
+    strata, w = np.repeat([0, 1, 2], [33, 60, 7]), np.linspace(1, 3, 100)
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    p = Populations(np.arange(2.0), (x, x), None, (w, w), (strata, strata))
+    snapshots, generator = Snapshots.of(p, Units.of(p), torch.device("cpu")), torch.Generator().manual_seed(0)
+    for draw, expected in ((snapshots.draw, np.full(100, 0.3)), (snapshots.draw_by_weight, 30 * w / w.sum())):
+        drawn = np.concatenate([draw(0, 30, generator).numpy() for _ in range(3000)])
+        frequency = np.bincount(drawn, minlength=100) / 3000
+        # Five standard deviations of a count, at most.
+        assert np.abs(frequency - expected).max() < 5 * np.sqrt(0.5 / 3000)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_strata_reach_every_method(method):
+    """Half of the cells, far away, are a stratum: each batch has as many of them, so that losses vary less."""
+    config = METHODS[method](n_steps=3)
+    strata = tuple(np.repeat([0, 1], 200) for _ in range(3))
+    without, with_strata = (train(populations(strata=s), config, seed=1).history["loss"] for s in (None, strata))
+    assert not np.allclose(without, with_strata)
+
+
+def test_wrong_strata_are_refused():
+    with pytest.raises(ValueError, match=r"strata at time 0 have shape \(3,\), wanted \(400,\)"):
+        populations(strata=(np.zeros(3, dtype=int),) * 3)
