@@ -3,7 +3,7 @@
 Needs ``wlm.core`` alone (torch and numpy; W1 of equally many cells by scipy). For the processor and, where there is
 one, the GPU, with and without TF32:
 
-steps      seconds of a training step of WLM and iJKOnet at several shapes; arithmetic of the step as torch counts it
+steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the step as torch counts it
            (products of matrices and attention), and the share of the time that it would take at the rate of a large
            product of matrices measured in the same run (1 is the floor)
 agreement  largest difference between the devices of a rollout, energies and forces of one model
@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,11 @@ def step_time(method: Method, cells: Populations, device: str) -> tuple[float, f
     # Horizons are drawn, so that steps differ: the median step in time, and its operations.
     counted = [0]
     with Operations() as operations:
-        train(cells, method, device=device, on_step=lambda *_: counted.append(operations.total))
-    seconds, each = np.diff(at)[1:], np.diff(counted)[1:]
+        plain = replace(method, compile=False) if isinstance(method, WLM) else method
+        train(cells, plain, device=device, on_step=lambda *_: counted.append(operations.total))
+    # A shape is compiled when it first occurs, and once more when a second one does.
+    skip = len(at) // 2 if getattr(method, "compile", False) else 1
+    seconds, each = np.diff(at)[skip:], np.diff(counted)[skip:]
     typical = np.argsort(seconds)[len(seconds) // 2]
     return float(seconds[typical]), float(each[typical])
 
@@ -108,14 +112,15 @@ def steps(*, quick: bool) -> list[dict[str, Any]]:
         print(f"{device} ({precision}): {peak / 1e9:.0f} GFLOP/s in a product of matrices")
         for n, dim, intervals in SHAPES[:2] if quick else SHAPES:
             cells = populations(2 * n, dim, intervals)
-            for method in (WLM, IJKOnet):
-                config = method(n_steps=4 if quick else 20, batch_size=n)
+            common = {"n_steps": 4 if quick else 20, "batch_size": n}
+            configs = [WLM(**common), IJKOnet(**common)] + ([] if quick else [WLM(**common, compile=True)])
+            for config in configs:
                 seconds, operations = step_time(config, cells, device)
                 rows.append(
                     {
                         "device": device,
                         "precision": precision,
-                        "method": method.name,
+                        "method": config.name + (", compiled" if getattr(config, "compile", False) else ""),
                         "cells": n,
                         "dimensions": dim,
                         "intervals": intervals,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wlm.core.energies import PopulationPotential, force
+from wlm.core.energies import Compiled, PopulationPotential, force
 
 
 def potential(n_inducing=8, time_features=False, dim=3):
@@ -100,3 +100,33 @@ def test_the_gradient_of_a_weighted_force_agrees_with_automatic_differentiation(
         if b is not None and b.norm() > 1e-3:
             assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
             assert a.norm().item() == pytest.approx(b.norm().item(), rel=2e-2)
+
+
+def test_compiled_derivatives_are_those_of_the_plain_ones():
+    """Forces on weighted cells, and the gradients of a loss of theirs in positions and parameters."""
+    torch.manual_seed(0)
+    potential = PopulationPotential(3, width=8, depth=1, heads=2, hidden=16, n_inducing=2)
+    torch.nn.init.normal_(potential.energy.weight)
+    compiled, t = Compiled(potential), torch.tensor(0.5)
+    for through in (True, False):
+        w = torch.rand(20) + 0.5
+        start, direction = torch.randn(2, 20, 3)
+        results = []
+        for which in (None, compiled):
+            potential.zero_grad()
+            x = start.clone().requires_grad_()
+            a = force(potential, x, t, w, through_positions=through, compiled=which)
+            (a * direction).sum().backward()
+            results.append([a.detach(), x.grad, *(p.grad.clone() for p in potential.parameters())])
+        assert (results[0][1] is None) == (not through)
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-4)
+        with torch.no_grad():  # compiled once, trained on
+            potential.energy.weight.mul_(1.5)
+
+
+def test_compiling_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler on the CPU"):
+        Compiled(PopulationPotential(3))

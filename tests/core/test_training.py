@@ -282,3 +282,10 @@ def test_many_dimensions_are_not_taken_for_a_rollout_that_left_the_data():
     assert (
         history["loss"][0] > 100 and history["loss"][-1] < history["loss"][0] and (history["gradient_norm"] > 0).all()
     )
+
+
+def test_a_compiled_training_is_the_same_to_rounding():
+    p = oscillators(40)
+    small = {"n_steps": 3, "width": 8, "heads": 2, "depth": 1, "hidden": 16, "n_inducing": 2, "batch_size": 40}
+    losses = [train(p, WLM(compile=compiled, **small)).history["loss"] for compiled in (False, True)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
