@@ -3,9 +3,9 @@
 Needs ``wlm.core`` alone (torch and numpy; W1 of equally many cells by scipy). For the processor and, where there is
 one, the GPU, with and without TF32:
 
-steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the step as torch counts it
-           (products of matrices and attention), and the share of the time that it would take at the rate of a large
-           product of matrices measured in the same run (1 is the floor)
+steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the
+           step as torch counts it (products of matrices and attention), and the share of the time that it would take at
+           the rate of a large product of matrices measured in the same run (1 is the floor)
 agreement  largest difference between the devices of a rollout, energies and forces of one model
 score      seconds until the W1 of a held-out population is below 1.05 times that of a long training on the processor
 """
@@ -136,7 +136,7 @@ def steps(*, quick: bool) -> list[dict[str, Any]]:
 def agreement() -> dict[str, float]:
     """The same model on both devices."""
     cells = populations(500, 5, 4)
-    gpu = train(cells, WLM(n_steps=30), device="cuda").dynamics
+    gpu = train(cells, WLM(n_steps=30, initial_velocity="learned"), device="cuda").dynamics
     cpu = Dynamics(copy.deepcopy(gpu.model).cpu(), gpu.method, gpu.spec, gpu.units)
     x = cells.positions[0]
     pairs = {
@@ -159,7 +159,8 @@ def to_a_score(*, quick: bool) -> dict[str, Any]:
 
     def score(n_steps: int, device: str) -> tuple[float, float]:
         begin = now(device)
-        dynamics = train(seen, WLM(n_steps=n_steps), device=device).dynamics
+        config = WLM(n_steps=n_steps, initial_velocity="learned")
+        dynamics = train(seen, config, device=device).dynamics
         seconds = now(device) - begin
         return w1(dynamics.simulate(cells.positions[0], [0.0, 2.0])[0][-1], cells.positions[2]), seconds
 

@@ -3,8 +3,8 @@
 inference        cells of 50 dimensions rolled over ten steps by an untrained WLM of the default size: seconds, peak
                  memory of a process, and the exponent of time; and how far cells that move in parts are from where
                  they are in the whole population, for a model that was trained a little
-training         twenty steps of WLM with its defaults on populations of 50 dimensions at five times: seconds of the
-                 first step with all that goes before it, seconds of a step, peak memory of a process
+training         twenty steps of WLM with its defaults on populations of 50 dimensions at five times, in memory and on
+                 disk (zarr): seconds of the first step with all that goes before it, seconds of a step, peak memory
 dimensions       W1 on the held-out middle day of the simulated bifurcation in 5, 20, 50 and 100 PCs with the defaults,
                  beside the naive answers
 
@@ -17,12 +17,15 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import torch
+import zarr
 from _report import RESULTS, machine, peak_memory, prepare
 from leave_one_out import bifurcation
 
@@ -57,19 +60,39 @@ def inference(n: int, dim: int) -> dict[str, Any]:
     }
 
 
-def training(n: int, dim: int, n_steps: int) -> dict[str, Any]:
+def clouds_on_disk(n: int, dim: int, folder: str) -> list[Any]:
+    """Five populations of ``n`` cells in all as dask arrays of zarr files, written in parts."""
+    rng, out = np.random.default_rng(1), []
+    for k in range(5):
+        array = zarr.create_array(f"{folder}/{k}.zarr", shape=(n // 5, dim), chunks=(50_000, dim), dtype="f4")
+        for start in range(0, n // 5, 50_000):
+            size = min(50_000, n // 5 - start)
+            array[start : start + size] = rng.standard_normal((size, dim), dtype=np.float32) + np.float32(0.5 * k)
+        out.append(da.from_zarr(f"{folder}/{k}.zarr"))
+    return out
+
+
+def training(n: int, dim: int, n_steps: int, *, disk: bool) -> dict[str, Any]:
     """One size, in this process: ``n`` cells in all."""
-    rng = np.random.default_rng(1)
-    clouds = tuple(rng.standard_normal((n // 5, dim), dtype=np.float32) + np.float32(0.5 * k) for k in range(5))
+    with tempfile.TemporaryDirectory() as folder:
+        if disk:
+            return train_on(clouds_on_disk(n, dim, folder), n_steps)
+        rng = np.random.default_rng(1)
+        shape = n // 5, dim
+        return train_on([rng.standard_normal(shape, dtype=np.float32) + np.float32(0.5 * k) for k in range(5)], n_steps)
+
+
+def train_on(clouds: list[Any], n_steps: int) -> dict[str, Any]:
     before, at = peak_memory(), [time.perf_counter()]
     train(
-        Populations(np.arange(5.0), clouds),
+        Populations(np.arange(5.0), tuple(clouds)),
         WLM(n_steps=n_steps),
         on_step=lambda *_: at.append(time.perf_counter()),
     )
     steps = np.diff(at)
     return {
-        "cells": n,
+        "cells": sum(x.shape[0] for x in clouds),
+        "on disk": not isinstance(clouds[0], np.ndarray),
         "s before and with the first step": steps[0],
         "s per step": float(np.median(steps[1:])),
         "GB of the cells": sum(x.nbytes for x in clouds) / 1e9,
@@ -96,11 +119,12 @@ def dimensions(arguments: Any) -> None:
     print(f"wrote {path}")
 
 
-def each_size(what: str, sizes: tuple[int, ...], quick: bool) -> pd.DataFrame:  # noqa: FBT001
-    """The rows of all sizes, each from a process of its own."""
+def each_size(what: str, sizes: tuple[tuple[int, bool], ...], quick: bool) -> pd.DataFrame:  # noqa: FBT001
+    """The rows of all sizes, in memory or on disk, each from a process of its own."""
     rows = []
-    for n in sizes:
-        call = [sys.executable, __file__, what, "--one", str(n), *(["--quick"] if quick else [])]
+    for n, disk in sizes:
+        extra = [*(["--quick"] if quick else []), *(["--disk"] if disk else [])]
+        call = [sys.executable, __file__, what, "--one", str(n), *extra]
         rows.append(
             json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         )
@@ -129,6 +153,7 @@ def main() -> None:
     p.add_argument("--seeds", type=int, help="fits of each number of dimensions (default: 1)")
     p.add_argument("what", choices=["inference", "training", "dimensions"])
     p.add_argument("--one", type=int, help="only this number of cells, in this process")
+    p.add_argument("--disk", action="store_true", help="with --one: training cells on disk")
     arguments = p.parse_args()
     if arguments.seeds and arguments.what != "dimensions":
         p.error("--seeds is of dimensions alone")
@@ -138,11 +163,17 @@ def main() -> None:
         return
     sizes, dim = ((1_000, 20_000), 10) if arguments.quick else (SIZES, DIM)
     if arguments.one:
-        one = training(arguments.one, dim, 3 if arguments.quick else 20) if arguments.what == "training" else None
-        print(json.dumps(one or inference(arguments.one, dim)))
+        if arguments.what == "training":
+            one = training(arguments.one, dim, 3 if arguments.quick else 20, disk=arguments.disk)
+        else:
+            one = inference(arguments.one, dim)
+        print(json.dumps(one))
         return
     print(f"{machine()}, {torch.get_num_threads()} threads; {dim} dimensions, {STEPS} steps, parts of {CHUNK}")
-    table = each_size(arguments.what, sizes, arguments.quick)
+    both = arguments.what == "training"
+    on_disk = sizes if arguments.quick or not both else (*sizes, 10 * sizes[-1])
+    runs = (*((n, False) for n in sizes), *((n, True) for n in on_disk if both))
+    table = each_size(arguments.what, runs, arguments.quick)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     path = RESULTS / f"scaling-{arguments.what}{'-quick' if arguments.quick else ''}.json"
     if arguments.what == "training":

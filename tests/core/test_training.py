@@ -274,6 +274,14 @@ def test_cpu_and_gpu_agree():
     assert np.allclose(cpu.carry_velocity(x, v, x + 1), gpu.carry_velocity(x, v, x + 1), atol=1e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"n_batches": 2}, {"compile": True}, {"initial_velocity": "spline"}])
+def test_options_run_on_the_gpu(options):
+    p = oscillators(60)
+    p = Populations(p.times, p.positions, None, None, tuple(np.arange(60) % 2 for _ in p.times))
+    assert np.isfinite(train(p, WLM(n_steps=4, **options, **SMALL), device="cuda").history["loss"]).all()
+
+
 def test_many_dimensions_are_not_taken_for_a_rollout_that_left_the_data():
     """In 100 dimensions, populations that are far apart are so in standard units as well."""
     rng = np.random.default_rng(0)

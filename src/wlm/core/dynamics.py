@@ -78,7 +78,10 @@ class Dynamics:
                 self.model.initial_velocity(xs) if v is None else self._tensor(np.asarray(v[i]) / self.units.velocity)
             )
             if start is None:
-                raise ValueError("these dynamics need the velocities of the cells they start from")
+                raise ValueError(
+                    "these dynamics need the velocities of the cells they start from: pass v, of which a fit has "
+                    "obsm['wlm_velocity']"
+                )
             with torch.no_grad():
                 moved = self.model.rollout(xs, start, self._time(times), generator, self._weights(w, i))
             positions[:, i] = self.units.data_position(moved[0].cpu().numpy())
