@@ -13,7 +13,8 @@ otp-fm   otpfm's settings for embryoid bodies in 5 dimensions (``W2Inf``, streng
 moscot   ``TemporalProblem`` with its defaults between the neighbours; a partner for each cell, drawn from the plan,
          and the point between both
 
-The environment ``.venv-peers`` is made on the first run from benchmarks/peers.txt.
+The environment ``.venv-peers`` is made on the first run from benchmarks/peers.txt, in the versions of
+benchmarks/peers-constraints.txt.
 """
 
 from __future__ import annotations
@@ -247,7 +248,8 @@ def environment() -> None:
         print("installing the peers into .venv-peers (some minutes)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", str(HERE / "peers.txt"), "--editable", str(HERE.parent)], check=True)
+        files = ["-r", str(HERE / "peers.txt"), "-c", str(HERE / "peers-constraints.txt")]
+        subprocess.run([*pip, *files, "--editable", str(HERE.parent)], check=True)
     versions = "import importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in ('wlm', 'torch', 'torchcfm', "
     versions += "'otpfm', 'moscot', 'jax', 'POT')), sep=', ')"
     print(subprocess.run([PYTHON, "-c", versions], check=True, capture_output=True, text=True).stdout.strip())
