@@ -103,7 +103,9 @@ def bifurcation(n_cells: int) -> ad.AnnData:
 def main() -> None:
     p = parser(__doc__, seeds=5)
     p.add_argument("--cells", type=int, default=1000, help="cells of the bifurcation per day")
-    p.add_argument("--days", type=float, nargs="+", default=[1.0, 2.0, 3.0], help="held-out days of the bifurcation")
+    p.add_argument(
+        "--days", type=float, nargs="*", default=[1.0, 2.0, 3.0], help="held-out days of the bifurcation; none: vortex"
+    )
     arguments = p.parse_args()
     prepare()
     extra = options(arguments.option)
