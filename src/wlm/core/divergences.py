@@ -52,7 +52,7 @@ def plan(
     f, g
         Dual potentials, shapes (..., n) and (..., m), in the units of ``c``.
     """
-    log_a, log_b = a.clamp_min(_TINY).log(), b.clamp_min(_TINY).log()
+    log_b = b.clamp_min(_TINY).log()
     largest = float(c.max())
     if not math.isfinite(largest):
         nan = c.new_full((), math.nan)
@@ -61,9 +61,12 @@ def plan(
     g = torch.zeros_like(b)
     iterations = 0
     while True:
-        # A row update in logarithms, then cheap updates of a kernel whose entries cannot vanish together.
-        f = -scale * torch.logsumexp(log_b.unsqueeze(-2) + (g.unsqueeze(-2) - c) / scale, dim=-1)
-        kernel = torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - c) / scale + log_a.unsqueeze(-1) + log_b.unsqueeze(-2))
+        # A row update in logarithms, then cheap updates of a kernel whose entries cannot vanish together. With its rows
+        # normalised the kernel is a softmax, whose largest entry has the sum.
+        exponent = log_b.unsqueeze(-2) + (g.unsqueeze(-2) - c) / scale
+        rows = torch.softmax(exponent, dim=-1)
+        f = scale * (rows.amax(-1).log() - exponent.amax(-1))
+        kernel = rows * a.unsqueeze(-1)
         last = scale == eps
         u, v, done = _scale(kernel, a, b, tol if last else None, 20 if last else 5)
         f = f + scale * u.clamp_min(_TINY).log()
@@ -90,18 +93,17 @@ def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Te
     """As ``plan`` for a cloud against itself: one potential, averaged updates (Feydy et al. 2019)."""
     scaled = c / eps
     log_a = a.clamp_min(_TINY).log()
+    f = torch.zeros_like(a)
     if float(scaled.max()) > _KERNEL_RANGE:
-        f = torch.zeros_like(a)
-        for _ in range(n_iter):
-            f = 0.5 * (f - torch.logsumexp(f.unsqueeze(-2) + log_a.unsqueeze(-2) - scaled, dim=-1))
-        p = torch.exp(f.unsqueeze(-1) + f.unsqueeze(-2) - scaled + log_a.unsqueeze(-1) + log_a.unsqueeze(-2))
-        return p, 2 * eps * (a * f).sum(-1)
-    kernel = torch.exp(log_a.unsqueeze(-1) + log_a.unsqueeze(-2) - scaled)
+        # The first update in logarithms: after it no row of the kernel can vanish, and the others need no exponential.
+        f, n_iter = -0.5 * torch.logsumexp(log_a.unsqueeze(-2) - scaled, dim=-1), n_iter - 1
+    g = f + log_a
+    kernel = torch.exp(g.unsqueeze(-1) + g.unsqueeze(-2) - scaled)
     u = torch.ones_like(a)
     for _ in range(n_iter):
         u = (u * a / (kernel @ u.unsqueeze(-1)).squeeze(-1).clamp_min(_TINY)).sqrt()
     p = u.unsqueeze(-1) * kernel * u.unsqueeze(-2)
-    return p, 2 * eps * (a * u.clamp_min(_TINY).log()).sum(-1)
+    return p, 2 * eps * (a * (f + u.clamp_min(_TINY).log())).sum(-1)
 
 
 def _gradient(plan: Tensor, c: Tensor, x: Tensor, y: Tensor, p: int) -> Tensor:
