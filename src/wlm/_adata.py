@@ -124,7 +124,7 @@ def read_cells(
     _check_magnitude(f"obsm[{use_rep!r}]", x)
     # Up to rounding: what is left of equal numbers after subtracting their mean is no spread.
     spread = max(np.ptp(x[times == t], axis=0).max() for t in training)
-    if spread <= 1e-6 * np.abs(x).max():
+    if spread <= 1e-6 * max(x.max(), -x.min()):
         raise ValueError(f"obsm[{use_rep!r}] has all cells of each time at the same position; compute it again")
     if counts.min() < 2:
         raise ValueError(
@@ -247,7 +247,7 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
 
 def _check_magnitude(name: str, values: NDArray[np.floating]) -> None:
     """Refuse numbers that are too large or too small to compute with."""
-    largest = float(np.abs(values).max())
+    largest = max(float(values.max()), -float(values.min()))
     low, high = MAGNITUDE
     if not low < largest < high:
         raise ValueError(
