@@ -199,3 +199,17 @@ def test_an_interrupted_training_can_be_kept():
     assert torch.isfinite(weights(fit)).all() and not torch.equal(weights(fit), weights(whole))
     with pytest.raises(KeyboardInterrupt):
         train(clouds(), method("wlm", 40), on_step=stop_at(20))
+
+
+def test_a_checkpoint_of_other_strata_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    x = tuple(rng.normal(size=(40, 2)) for _ in range(2))
+    strata = [None, (np.arange(40) % 2,) * 2, (np.arange(40) % 3,) * 2]
+    parts = [Populations(np.arange(2.0), x, strata=s) for s in strata]
+    config = WLM(n_steps=3, width=8, heads=2, hidden=16, n_inducing=2)
+    for k, p in enumerate(parts):
+        train(p, config, checkpoint=tmp_path / str(k))
+        for other in range(3):
+            if other < k:
+                with pytest.raises(ValueError, match="another fit"):
+                    train(p, config, checkpoint=tmp_path / str(other))

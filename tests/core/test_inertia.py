@@ -103,5 +103,20 @@ def test_training_starts_with_them_where_they_are_found_or_asked_for():
     assert needs(resting, initial_velocity="spline") and not needs(turning, initial_velocity="learned")
     assert IJKOnet().estimate_velocities(turning) == (None, None)
     assert WLM().estimate_velocities(with_velocity) == (None, None)  # measured ones are not replaced
-    (v, *_), _ = WLM(initial_velocity="spline").estimate_velocities(with_velocity)
-    np.testing.assert_array_equal(v, spline_velocities(turning)[0])
+    with pytest.raises(ValueError, match="no use for measured velocities"):
+        train(with_velocity, WLM(initial_velocity="spline", **SMALL))
+
+
+def test_few_cells_do_not_tell():
+    assert measure_inertia(moving(circle, TURN, n=9)) is None and measure_inertia(moving(circle, TURN, n=10)).found
+
+
+def test_velocities_are_those_of_the_sample_that_is_trained_on(monkeypatch):
+    """Of many cells, all get velocities, and those of the sample are what training starts with."""
+    p = moving(circle, TURN)
+    monkeypatch.setattr("wlm.core.populations.MOST", 20)
+    some, velocities = p.sampled(), spline_velocities(p)
+    for x, v, y, w in zip(p.positions, velocities, some.positions, spline_velocities(some), strict=True):
+        rows = [int(np.flatnonzero((x == cell).all(1))[0]) for cell in y]
+        np.testing.assert_allclose(v[rows], w, atol=1e-6)
+    np.testing.assert_array_equal(measure_inertia(p).spline, measure_inertia(some).spline)

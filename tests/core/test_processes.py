@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
 
+import wlm
 from wlm.core import processes
 from wlm.core.methods import WLM
 from wlm.core.populations import Populations
@@ -40,6 +42,13 @@ method.force = sometimes
 fit = train(populations(False), WLM(n_steps=8, n_batches=2, **SMALL), seed=3)
 out |= {{f"skipped {{k}}": v for k, v in state(fit).items()}}
 method.force = plain
+# Others than the rest would train another model.
+for wrong in ({{"seed": rank}}, {{"seed": 0, "method": WLM(n_steps=3 + rank, n_batches=2, **SMALL)}}):
+    try:
+        train(populations(False), wrong.pop("method", WLM(n_steps=3, n_batches=2, **SMALL)), **wrong)
+        raise SystemExit("nothing was refused")
+    except ValueError as error:
+        assert "need the same cells, options and seed" in str(error), error
 # Each by itself, with seeds of their own.
 out |= {{f"alone {{k}}": v for k, v in state(train(populations(False), WLM(n_steps=3, **SMALL), seed=rank)).items()}}
 for n_batches, checkpoint, wanted in ((3, None, "cannot share"), (2, "x", "checkpoint")):
@@ -119,6 +128,10 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
     assert processes.count() == 1 and processes.join(torch.device("cpu")) == (0, 1)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     assert processes.count() == 4
+    with pytest.raises(ValueError, match="train one model after the other"):
+        wlm.tl.evaluate(ad.AnnData(np.zeros((2, 2))), "day", n_batches=4, n_jobs=2)
+    with pytest.raises(ValueError, match="cannot be interrupted one by one"):
+        train(populations(velocity=False), WLM(n_batches=4), on_interrupt="keep")
     with pytest.raises(ValueError, match="4 processes cannot share 6 batches evenly"):
         WLM(n_batches=6).check(has_velocity=False)
     WLM(n_batches=1).check(has_velocity=False)

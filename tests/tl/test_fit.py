@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import wlm
 from wlm._stored import seal
 from wlm.core.inertia import spline_velocities
-from wlm.core.populations import Populations
+from wlm.core.populations import Populations, Snapshots
 
 
 def snapshot(adata):
@@ -457,6 +457,27 @@ def test_cells_with_inertia_start_with_the_velocities_of_splines(turning, quick,
         wlm.tl.diagnose(turning, holdout=2)
 
 
+def test_of_many_cells_with_inertia_all_get_velocities(turning, quick, monkeypatch):
+    monkeypatch.setattr("wlm.core.populations.MOST", 20)
+    wlm.tl.fit(turning, "day", **quick)
+    assert turning.uns["wlm"]["inertia"]["used"] and np.isfinite(turning.obsm["wlm_velocity"]).all()
+    wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)
+
+
+def test_splines_and_measured_velocities_exclude_each_other(turning, quick, caplog):
+    turning.obsm["v"] = np.zeros((240, 2), dtype=np.float32) + 0.1
+    with pytest.raises(ValueError, match="leave velocity_key out, or choose 'data'"):
+        wlm.tl.fit(turning, "day", velocity_key="v", initial_velocity="spline", **quick)
+    assert "wlm" not in turning.uns
+    wlm.tl.fit(turning, "day", velocity_key="v", velocity_scale=1.0, initial_velocity="learned", **quick)
+    with pytest.raises(ValueError, match="fitted without velocities"):
+        wlm.tl.diagnose(turning, holdout=2)
+    turning.obsm["X_pca"] = np.random.default_rng(0).normal(size=(240, 2)).astype(np.float32)
+    with caplog.at_level("INFO", logger="wlm"):
+        wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)  # without inertia, because it was asked for
+    assert turning.uns["wlm"]["inertia"]["used"] and "keep their velocity" not in caplog.text
+
+
 def test_inertia_is_measured_for_each_condition(turning, quick):
     wlm.tl.fit(turning, "day", condition_key="batch", initial_velocity="learned", **quick)
     assert "inertia" not in turning.uns["wlm_a"]
@@ -486,6 +507,9 @@ def test_strata_change_what_batches_hold_and_must_be_known(cells, quick):
 def test_of_many_cells_a_sample_is_trained_on_and_all_get_results(quick, monkeypatch):
     adata = wlm.datasets.gradient_flow_sde(n_cells=400, n_times=3)
     monkeypatch.setattr("wlm.core.populations.MOST", 100)
+    seen, plain = [], Snapshots.of
+    monkeypatch.setattr(Snapshots, "of", lambda p, *a: seen.append(list(map(len, p.positions))) or plain(p, *a))
     wlm.tl.fit(adata, "time", use_rep="X_position", **quick)
+    assert seen[0] == [100] * 3
     assert all(np.isfinite(adata.obsm[f"wlm_{name}"]).all() for name in ("velocity", "force"))
     assert np.isfinite(adata.obs["wlm_potential"]).all()

@@ -3,7 +3,9 @@ r"""Energies of a population, and the force they exert on each of its cells."""
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -192,9 +194,9 @@ class Compiled:
 
     def __init__(self, energy: nn.Module):
         device = next(energy.parameters()).device
-        compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
-        if device.type == "cpu" and not any(map(shutil.which, compilers)):
-            raise ValueError(f"compile=True needs a C++ compiler on the CPU; install one of {compilers}")
+        compiler = shlex.split(os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")))[0]
+        if device.type == "cpu" and shutil.which(compiler) is None:
+            raise ValueError(f"compile=True needs a C++ compiler on the CPU, and there is no {compiler!r}; install it")
         self._energy = energy
         self._gradient = torch.compile(torch.func.grad(self._total_at, argnums=1))
         self._both = {

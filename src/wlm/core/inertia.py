@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm.core.populations import Array, Populations
+from wlm.core.populations import BLOCK, Array, Populations
 
 if TYPE_CHECKING:
     from scipy.interpolate import CubicSpline
 
 #: Most chains by which a left-out population is predicted, and from which velocities are taken.
 N_TEST, N_CHAINS = 500, 1000
+#: Fewer cells at a time, which is all that chains can then be, say nothing.
+N_LEAST = 10
 #: Splines have to predict left-out populations this much better than straight lines before their velocities are used.
 #: On gradient flows, embryoid bodies and other cells without inertia the ratio was 0.95 to 1.1, on a vortex 0.75 where
 #: cells turn by a right angle between times.
@@ -51,10 +53,11 @@ class Inertia:
 def measure_inertia(populations: Populations) -> Inertia | None:
     """Leave out each inner population and predict it by straight lines and by splines.
 
-    The same for the same populations. None for fewer than four times: without one of three, splines are straight lines.
+    The same for the same populations. None for fewer than four times (without one of three, splines are straight lines)
+    and for a time with fewer than ``N_LEAST`` cells.
     """
     times = np.asarray(populations.times, dtype=np.float64)
-    if len(times) < 4:
+    if len(times) < 4 or min(x.shape[0] for x in populations.positions) < N_LEAST:
         return None
     clouds = _draw(populations, N_TEST)
 
@@ -78,8 +81,8 @@ def spline_velocities(populations: Populations) -> tuple[Array, ...]:
 
     Returns
     -------
-    T arrays of shape (n_k, d), float32. Of large populations ``N_CHAINS`` cells are in chains, and the others get the
-    mean of the nearest ``N_NEIGHBOURS`` that are.
+    T arrays of shape (n_k, d), float32. There are as many chains as the smallest population has cells, at most
+    ``N_CHAINS``, and cells outside them get the mean of the nearest ``N_NEIGHBOURS`` that are in one.
     """
     from scipy.spatial import cKDTree
 
@@ -89,23 +92,28 @@ def spline_velocities(populations: Populations) -> tuple[Array, ...]:
     spline = _spline(times, chains)
     out = []
     for k, x in enumerate(populations.positions):
-        v = spline(times[k], 1)
-        distance, near = cKDTree(chains[k]).query(x, k=range(1, min(N_NEIGHBOURS, len(v)) + 1))
-        # A cell in a chain has the velocity of that chain; if it was drawn by its weight, the mean of its chains.
-        weights = np.where(distance[:, :1] == 0, distance == 0, 1.0)
-        out.append(np.einsum("nk,nkd->nd", weights / weights.sum(1, keepdims=True), v[near]).astype(np.float32))
+        tree, v = cKDTree(chains[k]), spline(times[k], 1).astype(np.float32)
+        of_cells = np.empty(x.shape, dtype=np.float32)
+        for start in range(0, len(x), BLOCK):
+            block = x[start : start + BLOCK]
+            distance, near = tree.query(block, k=range(1, min(N_NEIGHBOURS, len(v)) + 1), workers=-1)
+            # A cell in a chain has the velocity of that chain; if it was drawn by its weight, the mean of its chains.
+            weights = np.where(distance[:, :1] == 0, distance == 0, True).astype(np.float32)
+            total = sum(weights[:, j, None] * v[near[:, j]] for j in range(weights.shape[1]))
+            of_cells[start : start + BLOCK] = total / weights.sum(1, keepdims=True)
+        out.append(of_cells)
     return tuple(out)
 
 
 def _draw(populations: Populations, n: int) -> list[Array]:
-    """Equally many cells of each population, at most ``n``, by their weights."""
-    rng = np.random.default_rng(0)
+    """Equally many cells of each population, at most ``n``, by their weights, of those that are trained on."""
+    populations, rng = populations.sampled(), np.random.default_rng(0)
     n = min(n, *map(len, populations.positions))
     shares: Sequence[Array | None] = [None] * len(populations.times)
     if populations.weights is not None:
         shares = [w / w.sum() for w in populations.weights]
     return [
-        np.asarray(x, dtype=np.float64)[rng.choice(len(x), n, replace=p is not None, p=p)]
+        x[rng.choice(len(x), n, replace=p is not None, p=p)].astype(np.float64)
         for x, p in zip(populations.positions, shares, strict=True)
     ]
 

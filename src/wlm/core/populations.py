@@ -36,7 +36,7 @@ class Populations:
         T arrays of shape (n_k,), positive: a cell counts as that many. All equal by default.
     strata
         T arrays of shape (n_k,), integers, for example samples: cells are drawn so that each batch has the share of
-        each stratum that the population has, up to one cell.
+        each stratum that the population has, up to less than two cells.
 
     Raises
     ------
@@ -209,7 +209,7 @@ class Snapshots:
             return sample_index(size, n, generator)
         # One of each of n parts of the order, which are equally large up to one cell.
         ends = torch.arange(min(n, size) + 1, device=device) * size // min(n, size)
-        share = torch.rand(len(ends) - 1, generator=generator, device=device, dtype=torch.float64)
+        share = torch.rand(len(ends) - 1, generator=generator, device=device)
         return _mixed(self.orders[k], ends[:-1] + (share * ends.diff()).long(), generator)
 
     def draw_by_weight(self, k: int, n: int, generator: torch.Generator) -> Tensor:
@@ -220,11 +220,11 @@ class Snapshots:
         size, device = len(self.positions[k]), generator.device
         if self.orders is not None:
             w = torch.ones(size, device=device) if self.weights is None else self.weights[k]
-            mass = w[self.orders[k]].double().cumsum(0)
+            mass = w[self.orders[k]].cpu().double().cumsum(0)
             # One point of each of n parts of equal mass.
-            share = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
-            at = torch.searchsorted(mass, (torch.arange(n, device=device) + share) / n * mass[-1], right=True)
-            return _mixed(self.orders[k], at.clamp_max(size - 1), generator)
+            share = torch.rand(n, generator=generator, device=device).cpu()
+            at = torch.searchsorted(mass, (torch.arange(n) + share) / n * mass[-1], right=True)
+            return _mixed(self.orders[k], at.clamp_max(size - 1).to(device), generator)
         if self.weights is not None:
             return torch.multinomial(self.weights[k], n, replacement=True, generator=generator)
         if size >= n:

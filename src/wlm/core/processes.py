@@ -6,8 +6,10 @@ Started by ``torchrun``, or in a process group of one's own.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +21,19 @@ def count() -> int:
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
     return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def share(method: Any) -> bool:
+    """Whether processes share the batches of this method's steps."""
+    return getattr(method, "n_batches", 1) > 1 and count() > 1
+
+
+def agree(text: str, device: torch.device) -> bool:
+    """Whether all processes have the same text."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    ends = torch.tensor([number, -number], dtype=torch.int64, device=device)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    return bool(ends.sum() == 0)
 
 
 def join(device: torch.device) -> tuple[int, int]:

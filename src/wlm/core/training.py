@@ -60,6 +60,7 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_interrupt: str = "raise",
     checkpoint: Path | None = None,
+    prepared: bool = False,
 ) -> Fit:
     """Fit ``method`` to ``populations``.
 
@@ -84,6 +85,8 @@ def train(
     checkpoint
         File that the state is written to, now and then and in the end. If it is there, training goes on from it, to
         the same result. It is for whoever called to delete it.
+    prepared
+        The method has checked these populations already, and they have the velocities that it estimates.
 
     Returns
     -------
@@ -96,14 +99,18 @@ def train(
     ValueError
         If the checkpoint is damaged, or of another training; or several processes train together and there is one.
     """
-    method.check(has_velocity=populations.velocities is not None)
+    together = processes.share(method)
+    if together and (checkpoint is not None or on_interrupt == "keep"):
+        raise ValueError(
+            "processes that train together keep no checkpoint and cannot be interrupted one by one; leave checkpoint "
+            "and on_interrupt out, or start one process"
+        )
     populations = populations.sampled()
-    velocities, _ = method.estimate_velocities(populations)
-    if velocities is not None:
-        populations = replace(populations, velocities=velocities)
-    together = getattr(method, "n_batches", 1) > 1 and processes.count() > 1
-    if together and checkpoint is not None:
-        raise ValueError("several processes that train together keep no checkpoint; leave it out, or start one process")
+    if not prepared:
+        method.check(has_velocity=populations.velocities is not None)
+        velocities, _ = method.estimate_velocities(populations)
+        if velocities is not None:
+            populations = replace(populations, velocities=velocities)
     device = torch.device(device)
     units = Units.of(populations)
     snapshots = Snapshots.of(populations, units, device)
@@ -119,6 +126,8 @@ def train(
     with drawing_from(seed):
         model = method.build(spec).to(device)
     state = method.init(model, spec, snapshots, generator)
+    if together and not processes.agree(run, device):
+        raise ValueError("processes that train together need the same cells, options and seed; they have others")
     average = [p.detach().clone() for p in model.parameters()]
     logged: list[dict[str, float]] = []
     step, restarts = 0, 0
@@ -223,7 +232,8 @@ def _smaller_batches(method: Method, error: Exception) -> Method:
 def _fingerprint(snapshots: Snapshots, method: Method, seed: int) -> str:
     """A hash of everything that determines a training."""
     digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
-    for x in [snapshots.times, *snapshots.positions, *(snapshots.velocities or []), *(snapshots.weights or [])]:
+    more = (snapshots.velocities, snapshots.weights, snapshots.orders)
+    for x in [snapshots.times, *snapshots.positions, *(x for part in more for x in part or [])]:
         digest.update(str(tuple(x.shape)).encode())
         digest.update(x.cpu().numpy().tobytes())
     return digest.hexdigest()

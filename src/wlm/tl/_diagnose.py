@@ -107,7 +107,8 @@ def diagnose(
         raise ValueError(f"uns[{key!r}] has no friction; diagnose second-order dynamics, of method='wlm' for example")
     if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds < 1:
         raise ValueError(f"seeds must be a positive integer, found {seeds!r}")
-    if holdout is not None and params.get("velocity_key") is None:
+    start = getattr(dynamics.method, "initial_velocity", None)
+    if holdout is not None and (params.get("velocity_key") is None or start not in ("auto", "data")):
         raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")
     seed = as_seed(rng)
     rollout = stored.uns["rollout"]

@@ -20,7 +20,7 @@ from wlm._logging import logger
 from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
 from wlm.tl._folds import predict_fold, scale_argument, slim
-from wlm.tl._models import get_device, get_method
+from wlm.tl._models import check_sharing, get_device, get_method
 from wlm.tl._scores import (
     SCORES,
     Population,
@@ -154,6 +154,8 @@ def evaluate(
     if 0 < n_boot < MIN_BOOT:
         raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
     methods = _methods(method, method_options, has_velocity=velocity_key is not None)
+    for name, own in methods.items():
+        check_sharing(get_method(name, own), one_by_one=n_jobs == 1 and Parallel().n_jobs == 1)
     get_device(device)
     velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
     keys: dict[str, Any] = {

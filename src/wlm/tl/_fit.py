@@ -23,7 +23,7 @@ from wlm._random import RNG, as_seeds
 from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
 from wlm.core.inertia import Inertia
 from wlm.core.uncertainty import spread
-from wlm.tl._models import Model, check_running, checkpoint_files, get_device, get_method, train_model
+from wlm.tl._models import Model, check_running, check_sharing, checkpoint_files, get_device, get_method, train_model
 from wlm.tl._simulation import measure_coverage
 
 
@@ -154,11 +154,12 @@ def fit(
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
-    ``uns[K]["inertia"]`` : dict, of WLM without ``velocity_key`` on four training times or more
+    ``uns[K]["inertia"]`` : dict, of WLM on four training times or more, if ``velocity_key`` is not given
         What the populations say of inertia: W1 (k,) of each inner training population at ``times`` (k,) to its
         prediction from all others by ``straight`` lines and by ``spline``; ``used``, whether cells started with the
         velocities of the splines, as they do by default where these are at least 10 % better (option
-        ``initial_velocity`` of :class:`wlm.core.methods.WLM`). ``obsm["K_velocity"]`` then holds them.
+        ``initial_velocity`` of :class:`wlm.core.methods.WLM`; not there if that is neither ``"auto"`` nor
+        ``"spline"``). ``obsm["K_velocity"]`` of the training times then holds them.
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
@@ -200,7 +201,7 @@ def fit(
     >>> adata.obsm["wlm_velocity"].shape
     (500, 5)
     """
-    config = get_method(method, method_options)
+    config, where = get_method(method, method_options), get_device(device)
     target = get_target(adata, mod)
     velocity_key = resolve_velocity(target, velocity_key, velocity_scale, use_rep)
     check_keys(target, key_added, [velocity_key, use_rep])
@@ -229,6 +230,7 @@ def fit(
     # Within joblib.parallel_config several trainings run side by side, without bars.
     one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
     check_running(n_models, checkpoint, on_interrupt, condition_key, one_by_one=one_by_one)
+    check_sharing(config, one_by_one=one_by_one)
     seeds = as_seeds(rng, n_models)
     notes: dict[str, dict[str, Any]] = {}
     if velocity_key is not None:
@@ -242,7 +244,6 @@ def fit(
         estimates[condition] = inertia, velocities is not None
         if velocities is not None:
             parts[condition] = rows, cells.with_velocities(velocities)
-    where = get_device(device)
     if show_progress is None:
         show_progress = logger.isEnabledFor(logging.INFO)
 
@@ -288,7 +289,7 @@ def fit(
         inertia, used = estimates[condition]
         if inertia is not None:
             uns["inertia"] = {**asdict(inertia), "used": used}
-            if used:
+            if used and inertia.found:
                 logger.info(
                     "%scells keep their velocity: splines through the training populations predict each of them from "
                     "the others %.0f %% better than straight lines do, and gave the initial velocities",

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from wlm._adata import Cells
 from wlm._conditions import naming
+from wlm.core import processes
 from wlm.core.methods import METHODS, Method
 from wlm.core.prediction import Rollout, fields, rollout
 from wlm.core.training import Fit, train
@@ -62,6 +63,7 @@ def train_model(
             on_step=on_step,
             on_interrupt=on_interrupt,
             checkpoint=checkpoint,
+            prepared=True,
         )
 
         dynamics = result.dynamics
@@ -106,6 +108,15 @@ def check_running(
             raise ValueError(f"checkpoint {str(checkpoint)!r} is a folder; name a file")
 
 
+def check_sharing(config: Method, *, one_by_one: bool) -> None:
+    """Refuse trainings side by side of which each would need all processes of ``torchrun``."""
+    if processes.share(config) and not one_by_one:
+        raise ValueError(
+            "processes that share n_batches train one model after the other; leave joblib.parallel_config and n_jobs, "
+            "or choose n_batches=1"
+        )
+
+
 def checkpoint_files(checkpoint: Any, n: int) -> list[Path | None]:
     """A file for each of ``n`` trainings."""
     if checkpoint is None:
@@ -122,12 +133,11 @@ def get_method(name: str, options: dict[str, Any]) -> Method:
 
 
 def get_device(device: str) -> torch.device:
-    """The device to run on; ``"auto"`` is CUDA or else the CPU."""
+    """The device to run on; ``"auto"`` is CUDA or else the CPU. Processes of ``torchrun`` have a CUDA device each."""
     if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        own = os.environ.get("LOCAL_RANK")  # of processes that torchrun has started each has a device of its own
-        return torch.device("cuda" if own is None else f"cuda:{own}")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and processes.count() > 1 and torch.cuda.device_count() > 1:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         where = torch.device(device)
         torch.empty(0, device=where)

@@ -167,7 +167,11 @@ class WLM(Method):
                 "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', "
                 "'spline', 'zero'"
             )
-        if self.n_batches > 1 and self.n_batches % processes.count():
+        if self.initial_velocity == "spline" and has_velocity:
+            raise ValueError(
+                "initial_velocity='spline' has no use for measured velocities; leave velocity_key out, or choose 'data'"
+            )
+        if processes.share(self) and self.n_batches % processes.count():
             raise ValueError(
                 f"{processes.count()} processes cannot share {self.n_batches} batches evenly; choose n_batches as a "
                 "multiple of the number of processes, or 1 to train in each of them by itself"
