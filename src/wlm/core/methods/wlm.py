@@ -29,7 +29,7 @@ FIRST_HORIZON = 4
 #: Steps in a row that may pass without a usable loss and gradient; then training goes back and on more slowly.
 MAX_SKIPPED = 10
 #: A rollout that ends this many radii (root mean square, of all cells) of the data away teaches nothing.
-TOO_FAR = 5.0
+TOO_FAR = 7.0
 #: Largest gradient with respect to the state of a cell, in medians over the cells.
 MAX_ADJOINT = 5.0
 
