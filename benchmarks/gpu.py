@@ -1,6 +1,6 @@
 """Training on each device of this machine: time of a step, share of what the device can do, agreement, time to a score.
 
-Needs ``wlm.core`` alone (torch and numpy; W1 of equally many cells by scipy). For the processor and, where there is
+Needs ``wlm.core`` alone (torch, numpy and scipy). For the processor and, where there is
 one, the GPU, with and without TF32:
 
 steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the

@@ -2,7 +2,7 @@
 
 For each: W1 of the inner training populations, each predicted from all others (see ``wlm.core.inertia``), the ratio of
 the means, and whether WLM without velocities would start with those of the splines. Of the vortex, the embryoid bodies
-and the bifurcation also without the times that the benchmarks hold out. No training: a minute in all.
+and the bifurcation also without the times that the benchmarks hold out. No training: half a minute in all.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """wlm: learn how cell populations move, from time-labelled single cells.
 
-Submodules load on first use (SPEC 1), so that ``wlm.core`` works where only torch and numpy are installed.
+Submodules load on first use (SPEC 1), so that ``wlm.core`` works where only torch, numpy and scipy are installed.
 """
 
 import importlib

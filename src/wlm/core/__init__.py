@@ -1,4 +1,4 @@
-"""The mechanics, in torch and numpy alone: populations, energies, integrators, divergences, training, dynamics."""
+"""The mechanics, in torch, numpy and scipy alone: populations, energies, integrators, divergences, training."""
 
 from wlm.core import (
     diagnosis,

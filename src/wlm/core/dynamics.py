@@ -95,7 +95,7 @@ class Dynamics:
 
     @property
     def needs_velocity(self) -> bool:
-        """Whether cells start with measured velocities."""
+        """Whether cells start with given velocities, measured or of splines."""
         zero = torch.zeros(1, self.spec.n_dims, device=self.device)
         return self.model.initial_velocity(zero) is None
 

@@ -74,8 +74,8 @@ def diagnose(
         relative to the energy exchanged. Large values mean that the potential changes within a step of the
         integrator (fit with a smaller ``max_step``), or that it depends on time.
     ``velocity_gain``
-        With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without,
-        relative to without; and ``velocity_gain_sd`` over seeds.
+        With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without
+        (where the method chooses how cells start), relative to without; and ``velocity_gain_sd`` over seeds.
 
     ``attrs["verdict"]`` says it in words.
 
@@ -149,7 +149,7 @@ def diagnose(
     }
     if holdout is not None:
         gain = _velocity_gain(adata, stored.time_key, arguments, holdout, seeds, seed, n_jobs)
-        rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with velocities than without, relative")
+        rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with measured velocities than without, relative")
         rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
     report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
     target.uns[f"{key}_diagnosis"] = {

@@ -170,8 +170,8 @@ def fit(
         Velocity, and acceleration by the potential, at each cell's own time, in ``use_rep`` units per
         time unit and per time unit squared. For gradient flows both are the drift, without diffusion.
     ``obsm["K_next"]`` : float32, (n_obs, d)
-        Where each cell is predicted to be at the next observed time; NaN for the last. Without measured
-        velocities, cells of a held-out time before the first training time have neither velocity nor next
+        Where each cell is predicted to be at the next observed time; NaN for the last. Without
+        ``velocity_key``, cells of a held-out time before the first training time have neither velocity nor next
         position.
     ``var["K_decode_r2"]`` : float32
         If ``X`` or a layer explains ``X_pca``: the share of each gene's variance over cells that the fitted

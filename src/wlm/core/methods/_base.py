@@ -47,7 +47,7 @@ class Spec:
         Length below which the data are not resolved, a tenth of the median distance within a population, in
         standard units.
     has_velocity
-        Whether velocities were given.
+        Whether there are velocities to start with, measured or of splines.
     n_times
         Number of training times.
     times

@@ -63,7 +63,7 @@ class WLM(Method):
         potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
         ``dice_loss`` of ``wlm.core.methods._start``), ``"spline"`` (at every training time the velocity of the natural
         cubic spline through optimal couplings of all of them, from then on taken for measured, see
-        :mod:`wlm.core.inertia`) or ``"auto"``: data if velocities are given; else spline if such splines predict the
+        ``wlm.core.inertia``) or ``"auto"``: data if velocities are given; else spline if such splines predict the
         inner training populations, each left out in turn, at least 10 % better than straight lines; else learned.
     gradient
         ``"full"`` differentiates through the whole trajectory (discretise, then optimise);
