@@ -12,6 +12,7 @@ otp-fm   otpfm's settings for embryoid bodies in 5 dimensions (``W2Inf``, streng
          interval
 moscot   ``TemporalProblem`` with its defaults between the neighbours; a partner for each cell, drawn from the plan,
          and the point between both
+spline   natural cubic splines through optimal couplings of all other times, 2500 cells at most: no training either
 
 The environment ``.venv-peers`` is made on the first run from benchmarks/peers.txt, in the versions of
 benchmarks/peers-constraints.txt.
@@ -40,7 +41,7 @@ FOLDS: dict[str, list[list[float]]] = {
     "vortex": [[1.0, 3.0, 5.0, 7.0]],
 }
 TOOLS = ("wlm", "ijkonet", "ot-cfm", "otp-fm", "moscot")
-NAIVE = ("floor", "ot_midpoint", "previous", "next")
+NAIVE = ("floor", "spline", "ot_midpoint", "previous", "next")
 
 Cells = dict[float, np.ndarray]
 
@@ -207,7 +208,9 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
     import torch
     from _report import peak_memory, prepare
 
+    from wlm.core.inertia import spline_interpolation
     from wlm.core.metrics import w1
+    from wlm.core.populations import Populations
     from wlm.core.prediction import interpolate
 
     prepare()
@@ -224,6 +227,9 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
         orders = [rng.permutation(len(x)) for x in truth]
         predicted = [x[order[::2]] for x, order in zip(truth, orders, strict=True)]
         truth = [x[order[1::2]] for x, order in zip(truth, orders, strict=True)]
+    elif tool == "spline":
+        populations = Populations(np.array(sorted(seen)), tuple(seen[t] for t in sorted(seen)))
+        predicted = [spline_interpolation(populations, h, 2500) for h in held]
     elif tool == "ot_midpoint":
         predicted = [
             interpolate(at[before], at[after], (h - before) / (after - before), seed=seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wlm.core import inertia as module
-from wlm.core.inertia import measure_inertia, spline_velocities
+from wlm.core.inertia import measure_inertia, spline_interpolation, spline_velocities
 from wlm.core.methods import WLM, IJKOnet
 from wlm.core.populations import Populations
 from wlm.core.training import train
@@ -105,6 +105,14 @@ def test_training_starts_with_them_where_they_are_found_or_asked_for():
     assert WLM().estimate_velocities(with_velocity) == (None, None)  # measured ones are not replaced
     with pytest.raises(ValueError, match="no use for measured velocities"):
         train(with_velocity, WLM(initial_velocity="spline", **SMALL))
+
+
+def test_the_interpolation_passes_through_the_populations_and_along_the_motion():
+    p = moving(circle, TURN)
+    at, between = (spline_interpolation(p, t) for t in (TURN[2], TURN[2] + np.pi / 8))
+    np.testing.assert_allclose(np.sort(at, 0), np.sort(p.positions[2], 0), atol=1e-9)
+    true = p.positions[2] - circle(TURN[2]) + circle(TURN[2] + np.pi / 8)
+    np.testing.assert_allclose(np.sort(between, 0), np.sort(true, 0), atol=0.02)
 
 
 def test_few_cells_do_not_tell():

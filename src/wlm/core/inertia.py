@@ -86,9 +86,7 @@ def spline_velocities(populations: Populations) -> tuple[Array, ...]:
     """
     from scipy.spatial import cKDTree
 
-    times = np.asarray(populations.times, dtype=np.float64)
-    clouds = _draw(populations, N_CHAINS)
-    chains = _chain(clouds, [_partner(x, y) for x, y in zip(clouds[:-1], clouds[1:], strict=True)])
+    times, chains = _chains(populations, N_CHAINS)
     spline = _spline(times, chains)
     out = []
     for k, x in enumerate(populations.positions):
@@ -103,6 +101,18 @@ def spline_velocities(populations: Populations) -> tuple[Array, ...]:
             of_cells[start : start + BLOCK] = total / weights.sum(1, keepdims=True)
         out.append(of_cells)
     return tuple(out)
+
+
+def spline_interpolation(populations: Populations, t: float, n: int = N_CHAINS) -> Array:
+    """Where the splines through at most ``n`` chains are at time ``t``: a naive prediction (m, d) of the population."""
+    return _spline(*_chains(populations, n))(t)
+
+
+def _chains(populations: Populations, n: int) -> tuple[Array, Array]:
+    """Times (T,) and at most ``n`` chains (T, m, d) through the populations."""
+    clouds = _draw(populations, n)
+    partners = [_partner(x, y) for x, y in zip(clouds[:-1], clouds[1:], strict=True)]
+    return np.asarray(populations.times, dtype=np.float64), _chain(clouds, partners)
 
 
 def _draw(populations: Populations, n: int) -> list[Array]:
