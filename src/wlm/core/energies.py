@@ -96,6 +96,8 @@ class PopulationPotential(nn.Module):
         self.energy = nn.Linear(width, 1)
         nn.init.zeros_(self.energy.weight)
         nn.init.zeros_(self.energy.bias)
+        # A constant exerts no force: its gradient is nothing but rounding, which Adam would blow up to whole steps.
+        self.energy.bias.requires_grad = False
 
     def forward(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
         """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar.
