@@ -69,7 +69,7 @@ def stages(n: int, d: int, width: int, heads: int, hidden: int, k: int, repeat: 
     times, gamma = torch.arange(k + 1.0), torch.tensor(0.5)
     blur = 0.5 * median_distance([x], generator)
     theirs = geomloss.SamplesLoss("sinkhorn", p=2, blur=blur, scaling=0.9, backend="tensorized")
-    parameters = list(energy.parameters())
+    parameters = [p for p in energy.parameters() if p.requires_grad]
 
     def ours_rollout() -> Tensor:
         return torch.stack([x for x, _ in leapfrog(lambda x, t: force(energy, x, t), x, v, times, gamma, [1] * k)])
