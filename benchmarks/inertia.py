@@ -6,7 +6,6 @@ and the bifurcation also without the times that the benchmarks hold out. No trai
 """
 
 import argparse
-import re
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,8 @@ from leave_one_out import bifurcation, emt
 import wlm
 from wlm.core.inertia import measure_inertia
 from wlm.core.populations import Populations
-
-
-def choices(dataset: Any) -> list[str]:
-    """The potentials that a data set can have, as its error message lists them."""
-    try:
-        dataset("")
-    except ValueError as error:
-        return re.findall(r"'(\w+)'", str(error).split("found")[0])
-    raise AssertionError
+from wlm.datasets._particles import POTENTIALS
+from wlm.datasets._potentials import JKO_POTENTIALS
 
 
 def row(name: str, adata: Any, time_key: str, use_rep: str, wanted: slice | list[int] = slice(None)) -> dict[str, Any]:
@@ -58,9 +50,9 @@ def main() -> None:
         rows.append(row(name, *data))
         if name != "EMT":
             rows += [row(f"{name}, without {k}", *data, [i for i in range(5) if i != k]) for k in (1, 2, 3)]
-    for potential in choices(wlm.datasets.potential_flow):
+    for potential in JKO_POTENTIALS:
         rows.append(row(f"flow, {potential}", wlm.datasets.potential_flow(potential, n), "time", "X_position"))
-    for potential in choices(wlm.datasets.gradient_flow_sde):
+    for potential in POTENTIALS:
         adata = wlm.datasets.gradient_flow_sde(potential, n)
         rows.append(row(f"SDE, {potential}", adata, "time", "X_position", slice(10)))
     if not arguments.quick:

@@ -180,6 +180,8 @@ def main() -> None:
     arguments = p.parse_args()
     if arguments.seeds and arguments.what != "dimensions":
         p.error("--seeds is of dimensions alone")
+    if arguments.disk and (arguments.what != "training" or not arguments.one):
+        p.error("--disk is of training with --one alone")
     RESULTS.mkdir(exist_ok=True)
     if arguments.what == "dimensions":
         dimensions(arguments)

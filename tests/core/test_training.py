@@ -8,6 +8,7 @@ import torch
 
 from wlm.core.divergences import sinkhorn_loss
 from wlm.core.dynamics import Dynamics
+from wlm.core.integrators import MAX_ADJOINT, bounded
 from wlm.core.methods import WLM
 from wlm.core.methods import wlm as wlm_method
 from wlm.core.populations import Populations
@@ -117,15 +118,15 @@ def test_the_gradient_of_single_cells_is_bounded_by_that_of_the_others():
     for weights in (None, w):
         own = torch.ones(50) if weights is None else weights
         x.grad = None
-        (wlm_method._bounded(x * 1, weights) * slope * own[:, None]).sum().backward()
+        (bounded(x * 1, weights) * slope * own[:, None]).sum().backward()
         per_weight = x.grad / own[:, None]
         others = torch.arange(50) != 7
         torch.testing.assert_close(per_weight[others], slope[others])
-        limit = wlm_method.MAX_ADJOINT * slope.norm(dim=1).median()
+        limit = MAX_ADJOINT * slope.norm(dim=1).median()
         assert per_weight[7].norm() == pytest.approx(limit.item(), rel=1e-4)
         assert torch.cosine_similarity(per_weight[7], slope[7], dim=0) > 0.9999
     x.grad = None  # most cells have none: nothing to compare with
-    (wlm_method._bounded(x * 1, None)[:10] * slope[:10]).sum().backward()
+    (bounded(x * 1, None)[:10] * slope[:10]).sum().backward()
     torch.testing.assert_close(x.grad[:10], slope[:10])
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import wlm
-from wlm.pl._fields import _Grid
+from wlm.pl._plane import Grid
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_an_average_of_a_linear_function_is_that_function_and_nothing_where_no_c
     rng = np.random.default_rng(0)
     points = rng.uniform(size=(4000, 2)) * [1, 50]
     points = points[(points[:, 0] < 0.3) | (points[:, 0] > 0.7)]
-    grid = _Grid.over(points, 30)
+    grid = Grid.over(points, 30)
     found = grid.average(points, (points @ [2, 0.1])[:, None])[..., 0]
     x, y = grid.mesh
     empty = (x > 0.4) & (x < 0.6)

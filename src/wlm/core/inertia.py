@@ -24,8 +24,8 @@ N_TEST, N_CHAINS = 500, 1000
 #: Fewer cells at a time, which is all that chains can then be, say nothing.
 N_LEAST = 10
 #: Splines have to predict left-out populations this much better than straight lines before their velocities are used.
-#: On gradient flows, embryoid bodies and other cells without inertia the ratio was 0.95 to 1.1, on a vortex 0.75 where
-#: cells turn by a right angle between times.
+#: On gradient flows, embryoid bodies and other cells without inertia the ratio was 0.96 to 1.23, on a vortex 0.75 where
+#: cells turn by a right angle between times (``benchmarks/inertia.py``).
 INERTIAL = 0.9
 #: Neighbours whose velocities a cell outside the chains gets the mean of.
 N_NEIGHBOURS = 5

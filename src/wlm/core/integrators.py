@@ -18,6 +18,9 @@ from torch import Tensor
 
 Acceleration = Callable[[Tensor, Tensor], Tensor]
 
+#: Largest gradient with respect to the state of a cell, in medians over the cells.
+MAX_ADJOINT = 5.0
+
 
 def half_kick(gamma: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     r"""Coefficients of the exact half step of :math:`\dot v = -\gamma v + (1+\gamma)a` at frozen a.
@@ -85,3 +88,30 @@ def leapfrog(
 def substeps_for(times: Tensor, step: float) -> list[int]:
     """Whole numbers of equal steps, at most ``step`` long, for each interval of ``times``."""
     return [max(1, int(torch.ceil(dt.abs() / step - 1e-6))) for dt in times.diff()]
+
+
+def refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
+    """Each interval of ``times`` cut into its number of equal steps, and where its end is then."""
+    steps = [
+        t + (u - t) * (i + 1) / n for t, u, n in zip(times[:-1], times[1:], substeps, strict=True) for i in range(n)
+    ]
+    at = [sum(substeps[: k + 1]) for k in range(len(substeps))]
+    return torch.stack([times[0], *steps]), at
+
+
+def bounded(x: Tensor, w: Tensor | None) -> Tensor:
+    """``x`` (n, d), whose gradient with respect to each cell is cut to ``MAX_ADJOINT`` times the median over cells.
+
+    Of weighted cells the gradient is compared per unit of weight ``w`` (n,).
+    """
+
+    def cut(g: Tensor) -> Tensor:
+        size = g.norm(dim=-1, keepdim=True)
+        size = size if w is None else size / w.unsqueeze(-1)
+        median = size.median(dim=-2, keepdim=True).values
+        factor = (MAX_ADJOINT * median / size.clamp_min(1e-30)).clamp_max(1.0)
+        return g * torch.where(median > 0, factor, 1.0)
+
+    if x.requires_grad:
+        x.register_hook(cut)
+    return x

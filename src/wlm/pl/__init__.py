@@ -5,10 +5,11 @@ from wlm.pl._composition import composition
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
 from wlm.pl._fates import fates
-from wlm.pl._fields import potential, velocity
 from wlm.pl._genes import genes
+from wlm.pl._potential import potential
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
+from wlm.pl._velocity import velocity
 
 __all__ = [
     "animate",

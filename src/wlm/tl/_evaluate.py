@@ -153,9 +153,8 @@ def evaluate(
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
     if 0 < n_boot < MIN_BOOT:
         raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
-    methods = _methods(method, method_options, has_velocity=velocity_key is not None)
-    for name, own in methods.items():
-        check_sharing(get_method(name, own), one_by_one=n_jobs == 1 and Parallel().n_jobs == 1)
+    one_by_one = n_jobs == 1 and Parallel().n_jobs == 1
+    methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
     get_device(device)
     velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
     keys: dict[str, Any] = {
@@ -205,7 +204,11 @@ def evaluate(
 
 
 def _methods(
-    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]], common: dict[str, Any], *, has_velocity: bool
+    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]],
+    common: dict[str, Any],
+    *,
+    has_velocity: bool,
+    one_by_one: bool,
 ) -> dict[str, dict[str, Any]]:
     """Options of each method by name, after a check of them."""
     if isinstance(method, Mapping):
@@ -218,6 +221,7 @@ def _methods(
     some = any(config.takes_velocity for config in configs.values())
     for config in configs.values():
         config.check(has_velocity=has_velocity and (config.takes_velocity or not some))
+        check_sharing(config, one_by_one=one_by_one)
     return methods
 
 

@@ -18,7 +18,7 @@ from wlm.core import processes
 from wlm.core.divergences import self_term, sinkhorn_loss, uniform
 from wlm.core.energies import Compiled, PopulationPotential, force
 from wlm.core.inertia import Inertia, measure_inertia, spline_velocities
-from wlm.core.integrators import leapfrog, substeps_for
+from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import Method, Spec, State
 from wlm.core.methods._mechanics import Mechanics
 from wlm.core.methods._start import GradientField, fit_dice
@@ -30,8 +30,6 @@ FIRST_HORIZON = 4
 MAX_SKIPPED = 10
 #: A rollout that ends this many radii (root mean square, of all cells) of the data away teaches nothing.
 TOO_FAR = 7.0
-#: Largest gradient with respect to the state of a cell, in medians over the cells.
-MAX_ADJOINT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,13 +294,13 @@ class WLM(Method):
             longest = min(longest, FIRST_HORIZON + int(grown * n_times))
         last = first + 1 + int(_draw(generator) * longest)
         substeps = substeps_for(times[first : last + 1], self._step(spec) * 4 ** (_draw(generator) - 0.5))
-        fine, at = _refine(times[first : last + 1], substeps)
+        fine, at = refine(times[first : last + 1], substeps)
 
         def push(x: Tensor, t: Tensor) -> Tensor:
             # Where dynamics are chaotic the gradients of a few cells grow along the path and drown all others.
-            x = _bounded(x, w)
+            x = bounded(x, w)
             through = self.gradient == "full"
-            return _bounded(force(model.potential, x, t, w, through_positions=through, compiled=extra["compiled"]), w)
+            return bounded(force(model.potential, x, t, w, through_positions=through, compiled=extra["compiled"]), w)
 
         states = [(x, v), *leapfrog(push, x, v, fine, model.friction, [1] * (len(fine) - 1))]
         # Mean square of dv/dt, without the first step, in which friction may discard the initial velocity.
@@ -361,33 +359,6 @@ class WLM(Method):
             return (step + 1) / warm_up
         done = (step - warm_up) / max(1, self.n_steps - warm_up)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
-    """Each interval of ``times`` cut into its number of equal steps, and where its end is then."""
-    steps = [
-        t + (u - t) * (i + 1) / n for t, u, n in zip(times[:-1], times[1:], substeps, strict=True) for i in range(n)
-    ]
-    at = [sum(substeps[: k + 1]) for k in range(len(substeps))]
-    return torch.stack([times[0], *steps]), at
-
-
-def _bounded(x: Tensor, w: Tensor | None) -> Tensor:
-    """``x`` (n, d), whose gradient with respect to each cell is cut to ``MAX_ADJOINT`` times the median over cells.
-
-    Of weighted cells the gradient is compared per unit of weight ``w`` (n,).
-    """
-
-    def cut(g: Tensor) -> Tensor:
-        size = g.norm(dim=-1, keepdim=True)
-        size = size if w is None else size / w.unsqueeze(-1)
-        median = size.median(dim=-2, keepdim=True).values
-        factor = (MAX_ADJOINT * median / size.clamp_min(1e-30)).clamp_max(1.0)
-        return g * torch.where(median > 0, factor, 1.0)
-
-    if x.requires_grad:
-        x.register_hook(cut)
-    return x
 
 
 def _stream(generator: torch.Generator, i: int) -> torch.Generator:
