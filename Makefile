@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint docs site stress sbom clean
+.PHONY: demo test fast lint mutants unchanged docs site stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
@@ -10,11 +10,25 @@ demo: .venv-demo/ready
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest $(PYTEST_ARGS)
 
+# The quick tests alone.
+fast: .venv-test/ready
+	.venv-test/bin/python -m pytest -m "not slow" --numprocesses 2 $(PYTEST_ARGS)
+
+# Are the numbers of the reference fits those of another commit, to the bit? make unchanged REF=HEAD~1
+REF ?= HEAD
+unchanged: .venv-test/ready
+	.venv-test/bin/python scripts/unchanged.py $(REF)
+
+# Wrong signs, factors and weights in the core, one at a time: the tests have to notice each.
+mutants: .venv-test/ready
+	.venv-test/bin/python scripts/mutants.py $(MUTANTS)
+
 lint: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/nbstripout --verify tutorials/*.ipynb
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports
 
 # The documentation site, with the tutorials and the gallery executed.
 docs: .venv-test/ready
@@ -36,8 +50,8 @@ sbom: .venv-test/ready
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wlm needs Python 3.11 or newer; found " + sys.version)'
 	$(PYTHON) -m venv .venv-demo
-	@echo "Installing wlm and scanpy into .venv-demo (some minutes the first time)"
-	.venv-demo/$(PIP) --editable . scanpy
+	@echo "Installing wlm into .venv-demo (some minutes the first time)"
+	.venv-demo/$(PIP) --editable .
 	touch $@
 
 .venv-test/ready: pyproject.toml constraints.txt

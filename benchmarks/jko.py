@@ -24,8 +24,9 @@ import wlm
 from wlm.core.methods import METHODS
 from wlm.core.metrics import METRICS, w1, w2
 from wlm.core.populations import Populations
-from wlm.core.prediction import interpolate, predict
+from wlm.core.prediction import predict
 from wlm.core.training import train
+from wlm.core.transport import interpolate
 from wlm.datasets._potentials import JKO_POTENTIALS, slope
 
 Row = dict[str, Any]

@@ -211,7 +211,7 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
     from wlm.core.inertia import spline_interpolation
     from wlm.core.metrics import w1
     from wlm.core.populations import Populations
-    from wlm.core.prediction import interpolate
+    from wlm.core.transport import interpolate
 
     prepare()
     torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from _report import machine, parser, prepare, timed
 
 import wlm
 from wlm.core.divergences import self_term, sinkhorn_loss
-from wlm.core.populations import median_distance
+from wlm.core.snapshots import median_distance
 
 
 def main() -> None:

@@ -28,10 +28,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import wlm
 from wlm.core.divergences import sinkhorn_loss
-from wlm.core.energies import PopulationPotential, force
+from wlm.core.energies.force import force
+from wlm.core.energies.population import PopulationPotential
 from wlm.core.integrators import half_kick, leapfrog
 from wlm.core.metrics import w1
-from wlm.core.populations import median_distance
+from wlm.core.snapshots import median_distance
 
 #: Cells, dimensions, width, heads, hidden width, intervals.
 SHAPES = [(111, 2, 256, 1, 64, 4), (400, 2, 256, 1, 64, 9), (1024, 5, 64, 4, 256, 4)]

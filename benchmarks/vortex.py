@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 
 import wlm
 from wlm.core.metrics import w1
-from wlm.core.prediction import interpolate
+from wlm.core.transport import interpolate
 
 TEST = (1.0, 3.0, 5.0, 7.0)
 

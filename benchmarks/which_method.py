@@ -85,7 +85,7 @@ def run(data: str, config: str, fold: float | None, seed: int, extra: dict[str, 
             )
             a, b = x[day == before], x[day == after]
             share = (t - before) / (after - before)
-            baselines[t] = {"previous": a, "ot_midpoint": wlm.core.prediction.interpolate(a, b, share, seed=seed)}
+            baselines[t] = {"previous": a, "ot_midpoint": wlm.core.transport.interpolate(a, b, share, seed=seed)}
     at = predicted.obs[time_key].to_numpy(float)
     rows = []
     for t in held:

@@ -33,7 +33,7 @@ def main() -> None:
     w1 = wlm.core.metrics.w1
     day = adata.obs["day"].to_numpy()
     before, after = (adata.obsm["X_pca"][day == d] for d in (1, 3))
-    midpoint = wlm.core.prediction.interpolate(before, after, 0.5)
+    midpoint = wlm.core.transport.interpolate(before, after, 0.5)
     rows = {
         "wlm": missing.obsm["X_pca"],
         "copy of day 1": before,

@@ -1,22 +1,9 @@
 """wlm: learn how cell populations move, from time-labelled single cells.
 
-Submodules load on first use (SPEC 1), so that ``wlm.core`` works where only torch, numpy and scipy are installed.
+Submodules load on first use (SPEC 1; what there is stands in ``__init__.pyi``), so that ``wlm.core`` works where only
+torch, numpy and scipy are installed.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-__version__ = "0.1.0"
-__all__ = ["core", "datasets", "load", "pl", "pp", "tl"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("wlm._load").load
-    if name in __all__:
-        return importlib.import_module(f"wlm.{name}")
-    raise AttributeError(f"module 'wlm' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

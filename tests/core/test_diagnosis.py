@@ -8,9 +8,9 @@ from torch import nn
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import WLM, Spec
-from wlm.core.methods.wlm import Mechanics
-from wlm.core.populations import Units
+from wlm.core.methods._mechanics import Mechanics
 from wlm.core.prediction import rollout
+from wlm.core.units import Units
 
 
 class Spring(nn.Module):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from wlm.core import populations as module
 from wlm.core.methods import METHODS, WLM
-from wlm.core.populations import Populations, Snapshots, Units
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots
 from wlm.core.training import train
+from wlm.core.units import Units
 
 SMALL = {"n_steps": 3, "batch_size": 32, "width": 8, "heads": 2, "hidden": 16, "n_inducing": 2}
 

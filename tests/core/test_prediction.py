@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from wlm.core.methods import WLM, IJKOnet
-from wlm.core.metrics import METRICS, coupling, mmd, w1, w2
+from wlm.core.metrics import METRICS, mmd, w1, w2
 from wlm.core.populations import Populations
-from wlm.core.prediction import _partners, interpolate, predict, rollout
+from wlm.core.prediction import predict, rollout
 from wlm.core.training import train
+from wlm.core.transport import _partners, coupling, interpolate
 
 
 def free(shift=(4.0, 0.0), n=80):

@@ -6,7 +6,8 @@ import torch
 
 from wlm.core.methods import WLM
 from wlm.core.methods._start import GradientField, fit_dice
-from wlm.core.populations import Populations, Snapshots
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots
 from wlm.core.training import train
 
 SMALL = {"width": 32, "hidden": 64, "n_inducing": 4, "batch_size": 128}

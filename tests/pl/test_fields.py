@@ -104,7 +104,7 @@ def test_uncertainty_is_the_spread_of_energies_over_the_models(cells, quick):
     figure = wlm.pl.potential(cells, uncertainty=True, times=[3], forces=False, return_fig=True)
     assert "sd over 2 models" in figure.axes[-1].get_ylabel()
     here = cells[cells.obs["day"] == 3]
-    fit = wlm._stored.read_fit(cells, "wlm")
+    fit = wlm._store.fit.read_fit(cells, "wlm")
     one, two = (d.energy(here.obsm["X_pca"], 3.0) for d in (fit.dynamics, fit.others[0].dynamics))
     difference = (one - one.mean()) - (two - two.mean())
     low, high = figure.axes[-1].get_ylim()

@@ -7,7 +7,7 @@ import pytest
 import scanpy as sc
 
 import wlm
-from wlm._stored import seal
+from wlm._store.integrity import seal
 from wlm.core.uncertainty import quantiles
 
 GENES = ["gene000", "gene003", "gene006"]

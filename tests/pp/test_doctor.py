@@ -408,7 +408,7 @@ def test_velocities_of_few_genes(moving):
 
 
 def test_projection_is_that_of_a_fit(moving):
-    from wlm.pp._velocity import project_layer
+    from wlm._adata.velocity import project_layer
 
     moving.layers["velocity"][:, 3] = np.nan
     moving.layers["velocity"][7] = np.nan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import wlm
-from wlm._stored import seal
+from wlm._store.integrity import seal
 
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},

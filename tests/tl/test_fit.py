@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wlm
-from wlm._stored import seal
+from wlm._store.integrity import seal
 from wlm.core.inertia import spline_velocities
-from wlm.core.populations import Populations, Snapshots
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots
 
 
 def snapshot(adata):
@@ -57,7 +58,7 @@ def test_writes_the_contract(cells, quick):
 def test_next_is_where_the_stored_velocity_leads(fitted):
     uns_times = [0.0, 1.0]
     start = (fitted.obs["day"] == 0).to_numpy()
-    from wlm._stored import read_fit
+    from wlm._store.fit import read_fit
 
     dynamics = read_fit(fitted, "wlm").dynamics
     x, v = fitted.obsm["X_pca"][start], fitted.obsm["wlm_velocity"][start]

@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 
 import wlm
 from wlm import _genes
-from wlm._genes import decode, make_receipt
+from wlm._adata.genes import decode, make_receipt
 
 
 @pytest.fixture

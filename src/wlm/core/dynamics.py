@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from wlm.core.divergences import cost, plan, uniform
-from wlm.core.methods._base import Method, Model, Spec
-from wlm.core.populations import Array, Units
+from wlm.core.methods._base import Method
+from wlm.core.model import Model, Spec
+from wlm.core.populations import Array
+from wlm.core.units import Units
 
 Float32 = NDArray[np.float32]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wlm.core.populations import BLOCK, Array, Populations
+from wlm.core.transport import assignment
 
 if TYPE_CHECKING:
     from scipy.interpolate import CubicSpline
@@ -63,7 +64,7 @@ def measure_inertia(populations: Populations) -> Inertia | None:
 
     @cache
     def link(i: int, j: int) -> NDArray[np.intp]:
-        return _partner(clouds[i], clouds[j])
+        return assignment(clouds[i], clouds[j])[0]
 
     straight, spline = [], []
     for k in range(1, len(times) - 1):
@@ -111,7 +112,7 @@ def spline_interpolation(populations: Populations, t: float, n: int = N_CHAINS) 
 def _chains(populations: Populations, n: int) -> tuple[Array, Array]:
     """Times (T,) and at most ``n`` chains (T, m, d) through the populations."""
     clouds = _draw(populations, n)
-    partners = [_partner(x, y) for x, y in zip(clouds[:-1], clouds[1:], strict=True)]
+    partners = [assignment(x, y)[0] for x, y in zip(clouds[:-1], clouds[1:], strict=True)]
     return np.asarray(populations.times, dtype=np.float64), _chain(clouds, partners)
 
 
@@ -126,14 +127,6 @@ def _draw(populations: Populations, n: int) -> list[Array]:
         x[rng.choice(len(x), n, replace=p is not None, p=p)].astype(np.float64)
         for x, p in zip(populations.positions, shares, strict=True)
     ]
-
-
-def _partner(x: Array, y: Array) -> NDArray[np.intp]:
-    """The cell of ``y`` (n, d) that the optimal coupling gives to each of ``x`` (n, d)."""
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
-
-    return linear_sum_assignment(cdist(x, y, "sqeuclidean"))[1]
 
 
 def _chain(clouds: Sequence[Array], partners: Sequence[NDArray[np.intp]]) -> Array:
@@ -155,8 +148,4 @@ def _spline(times: Array, chains: Array) -> CubicSpline:
 
 def _w1(x: Array, y: Array) -> float:
     """W1 of two clouds of equally many cells."""
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
-
-    cost = cdist(x, y)
-    return float(cost[linear_sum_assignment(cost)].mean())
+    return float(assignment(x, y, "euclidean")[1].mean())

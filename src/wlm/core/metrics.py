@@ -1,7 +1,4 @@
-"""Distances between point clouds, for scoring: exact, in float64, on the CPU.
-
-They need POT, which is imported when they are called: of the methods only JKOnet* trains with it.
-"""
+"""Distances between point clouds, for scoring: exact, in float64, on the CPU, by POT (imported when called)."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wlm.core.populations import Array
+from wlm.core.transport import shares
 
 
 def w1(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> float:
@@ -25,17 +23,11 @@ def w2(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> fl
     return float(np.sqrt(_exact(x, y, a, b, "sqeuclidean")))
 
 
-def _share(w: Array | None, n: int) -> np.ndarray:
-    """Weights (n,) that sum to one."""
-    w = np.ones(n) if w is None else np.asarray(w, dtype=np.float64)
-    return w / w.sum()
-
-
 def _exact(x: Array, y: Array, a: Array | None, b: Array | None, metric: str) -> float:
     import ot
 
     cost = ot.dist(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), metric=metric)
-    value, log = ot.emd2(_share(a, len(x)), _share(b, len(y)), cost, numItermax=100_000_000, log=True)
+    value, log = ot.emd2(shares(a, len(x)), shares(b, len(y)), cost, numItermax=100_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"optimal transport did not converge: {log['warning']}")
     return float(value)
@@ -56,7 +48,7 @@ def mmd(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> f
     if bandwidth == 0:
         return 0.0
     kernel = sum(np.exp(-square / (bandwidth * 2.0**k)) for k in range(-2, 3))
-    signed = np.concatenate([_share(a, n), -_share(b, m)])
+    signed = np.concatenate([shares(a, n), -shares(b, m)])
     return float(signed @ kernel @ signed)
 
 
@@ -65,24 +57,9 @@ def energy(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -
     from scipy.spatial.distance import cdist
 
     both = np.concatenate([x, y]).astype(np.float64)
-    signed = np.concatenate([_share(a, len(x)), -_share(b, len(y))])
+    signed = np.concatenate([shares(a, len(x)), -shares(b, len(y))])
     return float(-signed @ cdist(both, both) @ signed)
 
 
 #: Metrics by name.
 METRICS: dict[str, Callable[..., float]] = {"w1": w1, "w2": w2, "mmd": mmd, "energy": energy}
-
-
-def coupling(
-    x: Array, y: Array, a: Array | None = None, b: Array | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Optimal coupling of ``x`` (n, d) and ``y`` (m, d) for squared distance: row and column indices, masses.
-
-    ``a`` (n,) and ``b`` (m,) are weights, by default equal.
-    """
-    import ot
-
-    cost = ot.dist(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), metric="sqeuclidean")
-    plan = ot.emd(_share(a, len(x)), _share(b, len(y)), cost, numItermax=100_000_000)
-    i, j = np.nonzero(plan)
-    return i, j, plan[i, j]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wlm.core.dynamics import CHUNK, Dynamics, Float32
-from wlm.core.metrics import coupling
 from wlm.core.populations import Array
+from wlm.core.transport import partners
 
 #: Most cells kept in a stored rollout.
 N_ROLLOUT = 1000
@@ -205,7 +205,7 @@ def predict(
     if steady is None:
         steady = 0.0 if dynamics.needs_velocity else 0.5
     rng = np.random.default_rng(seed)
-    end = _partners(positions[-1], target, rng, w, target_w)
+    end = partners(positions[-1], target, rng, w, target_w)
     error = end - positions[-1]
     positions, velocities = positions[:-1].copy(), velocities[:-1].copy()
     inside = np.flatnonzero(wanted < target_time)
@@ -216,47 +216,3 @@ def predict(
         change = np.where(straight[:, None], end - x, error) / (target_time - start)
         velocities[k] = np.where(straight[:, None], change, velocities[k] + change)
     return positions, velocities
-
-
-def interpolate(
-    x: Array, y: Array, share: float, *, a: Array | None = None, b: Array | None = None, seed: int = 0
-) -> Array:
-    """Linear interpolation of optimal transport: cells ``x`` (n, d) moved by ``share`` towards partners in ``y``.
-
-    ``a`` (n,) and ``b`` (m,) are weights, by default equal.
-    """
-    return x + share * (_partners(x, y, np.random.default_rng(seed), a, b) - x)
-
-
-def _partners(
-    x: Array,
-    y: Array,
-    rng: np.random.Generator,
-    a: Array | None = None,
-    b: Array | None = None,
-    size: int | None = None,
-) -> Array:
-    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a`` and ``b``.
-
-    Large populations are coupled in random parts of at most ``size`` cells: 4000, or 1000 where there would be many,
-    since the time of a part grows faster than with the square of its size.
-    """
-    largest = max(len(x), len(y))
-    if size is None:
-        size = 4000 if largest <= 2 * CHUNK else 1000
-    parts = int(np.ceil(largest / size))
-    out = np.empty_like(x)
-    for i, j in zip(np.array_split(rng.permutation(len(x)), parts), _parts(len(y), parts, rng), strict=True):
-        rows, columns, mass = coupling(x[i], y[j], None if a is None else a[i], None if b is None else b[j])
-        # One draw per row, in proportion to mass: the first of exponential clocks that run at that rate.
-        order = np.lexsort((rng.exponential(size=len(mass)) / mass, rows))
-        first = order[np.insert(np.diff(rows[order]) > 0, 0, True)]
-        out[i[rows[first]]] = y[j[columns[first]]]
-    return out
-
-
-def _parts(n: int, parts: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Random parts of ``range(n)``, each with at least one member."""
-    if n >= parts:
-        return np.array_split(rng.permutation(n), parts)
-    return [rng.integers(n, size=1) for _ in range(parts)]

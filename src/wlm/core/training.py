@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from wlm.core import checkpoint as checkpoints
 from wlm.core import processes
 from wlm.core.dynamics import Dynamics
-from wlm.core.methods._base import DivergenceError, Method, Spec, drawing_from
-from wlm.core.populations import Populations, Snapshots, Units, median_distance
+from wlm.core.methods._base import DivergenceError, Method
+from wlm.core.model import Spec, drawing_from
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots, median_distance
+from wlm.core.units import Units
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
 BLUR = 0.1

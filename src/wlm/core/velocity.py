@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm.core.metrics import coupling
 from wlm.core.populations import Array, Populations
+from wlm.core.transport import coupling
 
 #: Cells of each population that are coupled; the exact coupling of 1000 with 1000 takes 0.1 s.
 N_COUPLED = 1000

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from wlm._adata import read_rep
-from wlm._mudata import get_target
-from wlm._stored import check_representation, open_fit
+from wlm._adata.cells import read_rep
+from wlm._adata.mudata import get_target
+from wlm._store.fit import check_representation, open_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding
 
 #: Frames that a tail is long.

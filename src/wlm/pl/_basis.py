@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata import dense, read_column, with_unit
-from wlm._stored import StoredFit
+from wlm._adata.columns import dense, read_column
+from wlm._adata.times import with_unit
+from wlm._store.fit import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
 OBSERVED, PREDICTED, PATH = "#9a9a9a", "#0072B2", "#D55E00"

@@ -8,8 +8,8 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._mudata import get_target
-from wlm._stored import StoredFit, get_fit
+from wlm._adata.mudata import get_target
+from wlm._store.fit import StoredFit, get_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, legend_beside, new_axes, time_label
 
 

@@ -13,11 +13,12 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from wlm._adata import find_observed, read_labels, read_rep
-from wlm._labels import from_neighbours
-from wlm._mudata import get_target
+from wlm._adata.cells import read_rep
+from wlm._adata.mudata import get_target
+from wlm._adata.neighbours import from_neighbours
+from wlm._adata.times import find_observed, read_labels
 from wlm._random import RNG, as_seed
-from wlm._stored import check_representation, open_fit
+from wlm._store.fit import check_representation, open_fit
 from wlm.core.dynamics import CHUNK
 from wlm.pl._basis import finish, label_colors, read_obs_labels, time_label
 from wlm.tl import predict

@@ -17,10 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata import is_lazy, read_labels, read_weights
-from wlm._genes import Receipt, decode, explains, get_matrix, read_receipt
+from wlm._adata.cells import read_weights
+from wlm._adata.columns import is_lazy
+from wlm._adata.genes import Receipt, decode, explains, get_matrix, read_receipt
+from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
-from wlm._stored import StoredFit, open_fit
+from wlm._store.fit import StoredFit, open_fit
 from wlm.core.uncertainty import quantiles
 from wlm.pl._basis import OBSERVED, PREDICTED, finish, time_label
 from wlm.pl._trend import Floats, trend

@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from wlm._adata import dense, find_observed, read_labels, read_rep
-from wlm._mudata import get_target
-from wlm._stored import StoredFit, check_representation, open_fit
+from wlm._adata.cells import read_rep
+from wlm._adata.columns import dense
+from wlm._adata.mudata import get_target
+from wlm._adata.times import find_observed, read_labels
+from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm.pl._basis import Coloring, embedding
 
 #: Points of the grid along each axis, and of that of the arrows.

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from wlm._adata import read_rep
-from wlm._stored import open_fit
+from wlm._adata.cells import read_rep
+from wlm._store.fit import open_fit
 from wlm.pl._basis import OBSERVED, PREDICTED, bare, finish, new_axes
 from wlm.pl._plane import N_ARROWS, N_GRID, Grid, Plane, draw_arrows, read_plane
 

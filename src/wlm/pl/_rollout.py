@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from wlm._adata import read_labels, read_rep
-from wlm._labels import from_neighbours
-from wlm._mudata import get_target
+from wlm._adata.cells import read_rep
+from wlm._adata.mudata import get_target
+from wlm._adata.neighbours import from_neighbours
+from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
-from wlm._stored import check_representation, open_fit
+from wlm._store.fit import check_representation, open_fit
 from wlm.pl._basis import OBSERVED, PATH, PREDICTED, Coloring, bare, embedding, finish, time_label
 from wlm.tl import predict
 

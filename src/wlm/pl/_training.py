@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._stored import get_fit
+from wlm._store.fit import get_fit
 from wlm.pl._basis import PATH, PREDICTED, finish
 
 

@@ -9,8 +9,8 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm._adata import read_rep
-from wlm._stored import StoredFit, check_representation
+from wlm._adata.cells import read_rep
+from wlm._store.fit import StoredFit, check_representation
 
 Floats = NDArray[np.float64]
 

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm.pp._time import parse_time
+from wlm._adata.times import MAX_TIMES, parse_time
 
 Float64 = NDArray[np.float64]
 
 #: Levels from the best to the worst.
 LEVELS = ("ok", "note", "warning", "error")
-#: More distinct times than this are a pseudotime rather than snapshots of a population.
-MAX_TIMES = 50
 #: Fewer cells than this hardly show the shape of a population.
 FEW_CELLS = 50
 #: Populations whose sizes differ by more than this deserve weights or a subsample.

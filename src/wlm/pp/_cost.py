@@ -32,9 +32,11 @@ def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, de
 
     from wlm.core.divergences import sinkhorn_loss
     from wlm.core.methods import METHODS, Spec
-    from wlm.core.methods._base import drawing_from
-    from wlm.core.populations import Populations, Snapshots, Units, median_distance
+    from wlm.core.model import drawing_from
+    from wlm.core.populations import Populations
+    from wlm.core.snapshots import Snapshots, median_distance
     from wlm.core.training import BLUR
+    from wlm.core.units import Units
 
     config = METHODS["wlm"].from_options({})
     size, rng = getattr(config, "batch_size", 256), np.random.default_rng(0)

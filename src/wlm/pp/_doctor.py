@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._genes import pca_offset
+from wlm._adata.cells import check_velocity_gaps, read_rep
+from wlm._adata.columns import dense
+from wlm._adata.genes import pca_offset
+from wlm._adata.times import parse_time
+from wlm._adata.velocity import Projection, find_velocity, is_rna_velocity, project_layer
+from wlm.core.devices import get_device
 from wlm.pp._checks import (
     LEVELS,
     Finding,
@@ -28,8 +33,6 @@ from wlm.pp._checks import (
     time_columns,
 )
 from wlm.pp._cost import check_memory, check_run_time
-from wlm.pp._time import parse_time
-from wlm.pp._velocity import Projection, find_velocity, is_rna_velocity, project_layer
 
 #: The rows of the report, in this order.
 CHECKS = (
@@ -95,8 +98,6 @@ def doctor(
     """
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
-    from wlm.tl._models import get_device  # wlm.tl needs wlm.pp
-
     where = get_device(device)
     findings: dict[str, Finding] = {}
     key, times, findings["time"] = _read_times(adata, time_key)
@@ -209,8 +210,6 @@ def _read_rep(
     adata: ad.AnnData, use_rep: str, n_dims: int | None, matrices: Mapping[str, Float64]
 ) -> tuple[NDArray[np.float32] | None, Finding]:
     """The representation, and what is to be said of it; None if a fit would refuse it."""
-    from wlm._adata import read_rep
-
     if use_rep not in adata.obsm:
         advice = f"obsm has {listed(list(adata.obsm))}" if adata.obsm else "obsm is empty"
         if use_rep == "X_pca":
@@ -290,8 +289,6 @@ def _check_velocities(
     matrices: Mapping[str, Float64],
 ) -> Finding:
     """The velocities that the fit is to use, or those with the usual names."""
-    from wlm._adata import dense
-
     asked = velocity_key is not None
     drawn = [k for k in ("velocity_pca", f"velocity_{use_rep}") if k in adata.obsm]
     try:
@@ -347,8 +344,6 @@ def _check_velocities(
 
 def _refused(v: NDArray[np.floating], key: str, times: Float64, observed: Float64) -> Finding | None:
     """What a fit would refuse of velocities in ``obsm``."""
-    from wlm._adata import check_velocity_gaps
-
     try:
         check_velocity_gaps(v, key, times, float(observed[0]))
     except ValueError as error:
@@ -358,8 +353,6 @@ def _refused(v: NDArray[np.floating], key: str, times: Float64, observed: Float6
 
 def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> Projection:
     """Velocities of some cells as a fit projects them, though without smoothing."""
-    from wlm._adata import dense
-
     sample = ad.AnnData(
         matrices["X"] if "X" in matrices else None,
         obs=pd.DataFrame(index=adata.obs_names[rows]),

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import read_cells, read_rep, read_weights
+from wlm._adata.cells import read_cells, read_rep, read_weights
+from wlm._adata.mudata import get_target
 from wlm._logging import logger
-from wlm._mudata import get_target
 from wlm._random import RNG, as_seed, as_seeds
-from wlm._stored import StoredFit, check_representation, open_fit
+from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate

@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, read_cells, read_column, read_holdout, with_unit
-from wlm._calibration import calibrate, resolve_velocity
-from wlm._conditions import naming, read_conditions
+from wlm._adata.calibration import calibrate, resolve_velocity
+from wlm._adata.cells import Cells, read_cells
+from wlm._adata.columns import read_column
+from wlm._adata.conditions import naming, read_conditions
+from wlm._adata.mudata import get_source, get_target
+from wlm._adata.times import read_holdout, with_unit
 from wlm._logging import logger
-from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
+from wlm.core.devices import get_device
 from wlm.tl._folds import predict_fold, scale_argument, slim
-from wlm.tl._models import check_sharing, get_device, get_method
+from wlm.tl._models import check_sharing, get_method
 from wlm.tl._scores import (
     SCORES,
     Population,

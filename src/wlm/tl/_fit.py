@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from wlm._adata import Cells, read_cells
-from wlm._calibration import calibrate, resolve_velocity
-from wlm._conditions import naming, read_conditions
+from wlm._adata.calibration import calibrate, resolve_velocity
+from wlm._adata.cells import Cells, read_cells
+from wlm._adata.conditions import naming, read_conditions
+from wlm._adata.mudata import get_source, get_target
 from wlm._logging import logger
-from wlm._mudata import get_source, get_target
 from wlm._random import RNG, as_seeds
-from wlm._writing import check_keys, describe_fit, write_conditions, write_fit
+from wlm._store.write import check_keys, describe_fit, write_conditions, write_fit
+from wlm.core.devices import get_device
 from wlm.core.inertia import Inertia
 from wlm.core.uncertainty import spread
-from wlm.tl._models import Model, check_running, check_sharing, checkpoint_files, get_device, get_method, train_model
+from wlm.tl._models import Trained, check_running, check_sharing, checkpoint_files, get_method, train_model
 from wlm.tl._simulation import measure_coverage
 
 
@@ -249,7 +250,7 @@ def fit(
 
     jobs = [(condition, i) for condition in parts for i in range(n_models)]
     files = checkpoint_files(checkpoint, len(jobs))
-    models: dict[str, list[Model]] = {condition: [] for condition in parts}
+    models: dict[str, list[Trained]] = {condition: [] for condition in parts}
     began, interrupted = time.perf_counter(), False
     shown = show_progress and one_by_one
     calls = [

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-import wlm
-from wlm._adata import Cells
+from wlm._adata.cells import Cells
 from wlm._logging import quiet
+from wlm._version import __version__
 from wlm.core import checkpoint as checkpoints
+from wlm.core.devices import get_device
 from wlm.core.methods import METHODS
 from wlm.tl._fit import fit
-from wlm.tl._models import get_device, get_method
+from wlm.tl._models import get_method
 from wlm.tl._predict import predict
 from wlm.tl._scores import Population
 
@@ -98,7 +99,7 @@ def _name(
     threads = torch.get_num_threads() if get_device(device).type == "cpu" else 0
     settings = (
         threads,
-        wlm.__version__,
+        __version__,
         torch.__version__,
         method,
         config,

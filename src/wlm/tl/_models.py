@@ -1,4 +1,4 @@
-"""One training, with its checks, device and checkpoint file."""
+"""One training, with its checks and checkpoint file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from wlm._adata import Cells
-from wlm._conditions import naming
+from wlm._adata.cells import Cells
+from wlm._adata.conditions import naming
 from wlm.core import processes
 from wlm.core.methods import METHODS, Method
 from wlm.core.prediction import Rollout, fields, rollout
@@ -22,7 +22,7 @@ from wlm.core.training import Fit, train
 
 
 @dataclass(frozen=True)
-class Model:
+class Trained:
     """A fit, the paths from the first time, the fields at the cells, and the seconds it took."""
 
     fit: Fit
@@ -41,7 +41,7 @@ def train_model(
     show_progress: bool,  # noqa: FBT001
     checkpoint: Path | None,
     on_interrupt: str,
-) -> Model:
+) -> Trained:
     """A fit to ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models of an ensemble."""
     began = time.perf_counter()
     label = f"{condition}, {where}" if condition else str(where)
@@ -79,7 +79,7 @@ def train_model(
             seed=shared_seed,
         )
         annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=shared_seed)
-    return Model(result, path, annotation, time.perf_counter() - began)
+    return Trained(result, path, annotation, time.perf_counter() - began)
 
 
 def check_running(
@@ -130,17 +130,3 @@ def get_method(name: str, options: dict[str, Any]) -> Method:
     if name not in METHODS:
         raise ValueError(f"method {name!r} does not exist; methods are {sorted(METHODS)}")
     return METHODS[name].from_options(options)
-
-
-def get_device(device: str) -> torch.device:
-    """The device to run on; ``"auto"`` is CUDA or else the CPU. Processes of ``torchrun`` have a CUDA device each."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and processes.count() > 1 and torch.cuda.device_count() > 1:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return where

@@ -10,18 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata import (
-    dense,
-    find_observed,
-    is_lazy,
-    read_labels,
-    read_rep,
-)
-from wlm._conditions import naming
-from wlm._decoders import Decoder, get_decoder
+from wlm._adata.cells import read_rep
+from wlm._adata.columns import dense, is_lazy
+from wlm._adata.conditions import naming
+from wlm._adata.decoders import Decoder, get_decoder
+from wlm._adata.times import find_observed, read_labels
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
-from wlm._stored import StoredFit, check_representation, get_conditions, open_fit
+from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import get_conditions
 from wlm.core.dynamics import CHUNK
 from wlm.core.uncertainty import LEVEL, band, outside, spread
 from wlm.tl._simulation import Predicted, choose, simulate

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wlm._adata import Cells
-from wlm._labels import from_neighbours
+from wlm._adata.cells import Cells
+from wlm._adata.neighbours import from_neighbours
 from wlm.core.metrics import METRICS
-from wlm.core.prediction import interpolate
+from wlm.core.transport import interpolate
 from wlm.core.uncertainty import band, coverage
 
 #: What a model is compared with: copying a neighbour, or interpolating between both.

@@ -8,8 +8,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm._adata import Cells
-from wlm._stored import StoredFit, parse_fit, seal
+from wlm._adata.cells import Cells
+from wlm._store.fit import StoredFit, parse_fit
+from wlm._store.integrity import seal
 from wlm.core.dynamics import CHUNK
 from wlm.core.prediction import predict as predict_cells
 from wlm.core.prediction import velocity_at

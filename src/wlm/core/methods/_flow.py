@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wlm.core.landscapes import Features, Potential, prox
-from wlm.core.methods._base import Model
+from wlm.core.energies.landscape import Features, Potential
+from wlm.core.jko import prox
+from wlm.core.model import Model
 
 #: The energies by name: which of V (potential), W (interaction) and U (internal energy, entropy) there are.
 ENERGIES = ("V", "V+U", "V+W", "W+U", "V+W+U")

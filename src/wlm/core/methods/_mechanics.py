@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wlm.core.energies import PopulationPotential, force
+from wlm.core.energies.force import force
+from wlm.core.energies.population import PopulationPotential
 from wlm.core.integrators import leapfrog, substeps_for
-from wlm.core.methods._base import Model
 from wlm.core.methods._start import GradientField
+from wlm.core.model import Model
 
 
 class Mechanics(Model):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wlm.core.populations import Snapshots
+from wlm.core.snapshots import Snapshots
 
 #: Steps, peak learning rate and batch of the fit of a field to snapshots.
 DICE_STEPS, DICE_LR, DICE_BATCH = 600, 3e-3, 256

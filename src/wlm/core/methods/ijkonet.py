@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from wlm.core.landscapes import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
-from wlm.core.methods._base import DivergenceError, Method, Spec, State, drawing_from
+from wlm.core.jko import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
+from wlm.core.methods._base import DivergenceError, Method, State
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.methods.jkonet_star import pair_mean, warm_up
-from wlm.core.populations import Snapshots
+from wlm.core.model import Spec, drawing_from
+from wlm.core.snapshots import Snapshots
+from wlm.core.transport import assignment
 
 #: Pairs for each cell in the interaction energy of a batch.
 N_PAIRS = 4
@@ -357,13 +359,7 @@ def draw_one(snapshots: Snapshots, k: int, n: int, generator: torch.Generator) -
 
 def squared_distances(snapshots: Snapshots, generator: torch.Generator) -> Tensor:
     r""":math:`W_2^2` (T - 1,) between consecutive populations, of at most ``N_BOUND`` cells each, drawn by weight."""
-    from scipy.optimize import linear_sum_assignment
-
     n = min(N_BOUND, *map(len, snapshots.positions))
-    cells = [draw_one(snapshots, k, n, generator).double().cpu() for k in range(len(snapshots.times))]
-    out = []
-    for x, y in pairwise(cells):
-        c = torch.cdist(x, y).square()
-        rows, columns = linear_sum_assignment(c.numpy())
-        out.append(float(c[rows, columns].mean()))
-    return torch.tensor(out, device=snapshots.times.device)
+    cells = [draw_one(snapshots, k, n, generator).double().cpu().numpy() for k in range(len(snapshots.times))]
+    squares = [float(assignment(x, y)[1].mean()) for x, y in pairwise(cells)]
+    return torch.tensor(squares, device=snapshots.times.device)

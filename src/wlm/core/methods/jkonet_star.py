@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wlm.core.landscapes import Features
-from wlm.core.methods._base import Method, Spec, State
+from wlm.core.energies.landscape import Features
+from wlm.core.methods._base import Method, State
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
-from wlm.core.metrics import coupling
-from wlm.core.populations import Snapshots
+from wlm.core.model import Spec
+from wlm.core.snapshots import Snapshots
+from wlm.core.transport import coupling
 
 #: Cells a side of a coupling.
 N_COUPLED = 2000

@@ -16,13 +16,16 @@ from torch import Tensor
 
 from wlm.core import processes
 from wlm.core.divergences import self_term, sinkhorn_loss, uniform
-from wlm.core.energies import Compiled, PopulationPotential, force
+from wlm.core.energies.force import Compiled, force
+from wlm.core.energies.population import PopulationPotential
 from wlm.core.inertia import Inertia, measure_inertia, spline_velocities
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
-from wlm.core.methods._base import Method, Spec, State
+from wlm.core.methods._base import Method, State
 from wlm.core.methods._mechanics import Mechanics
 from wlm.core.methods._start import GradientField, fit_dice
-from wlm.core.populations import Array, Populations, Snapshots
+from wlm.core.model import Spec
+from wlm.core.populations import Array, Populations
+from wlm.core.snapshots import Snapshots
 
 #: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
@@ -91,7 +94,7 @@ class WLM(Method):
         Exponent and blur of the Sinkhorn divergence; ``blur=None`` takes a tenth of the median
         distance between cells of a population. ``blur`` is in standard units.
     width, depth, heads, hidden, n_inducing
-        Size of the potential, see :class:`~wlm.core.energies.PopulationPotential`.
+        Size of the potential, see :class:`~wlm.core.energies.population.PopulationPotential`.
     time_features
         Let the potential depend on time.
     compile

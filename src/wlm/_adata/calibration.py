@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm._adata import Cells
+from wlm._adata.cells import Cells
+from wlm._adata.velocity import find_velocity
 from wlm._logging import logger
 from wlm.core.velocity import agreement
-from wlm.pp._velocity import find_velocity
 
 #: Mean cosine with the drift below which velocities are reported as doubtful.
 DOUBTFUL = 0.1

@@ -1,4 +1,4 @@
-"""What a fit reads from AnnData: the door to the core (the way back is :mod:`wlm._stored`)."""
+"""What a fit reads from AnnData (the way back is :mod:`wlm._store`)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
+from wlm._adata.columns import dense, read_column
+from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
+from wlm._adata.velocity import is_rna_velocity, project_layer
 from wlm._logging import logger
 from wlm.core.populations import Populations
-from wlm.pp import parse_time
-from wlm.pp._checks import MAX_TIMES
-from wlm.pp._velocity import is_rna_velocity, project_layer
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
@@ -88,7 +87,7 @@ def read_cells(
 ) -> Cells:
     """Read times, representation, velocities and weights, and refuse what cannot be fitted.
 
-    Velocities are read as they are, see :func:`wlm._calibration.calibrate`.
+    Velocities are read as they are, see :func:`wlm._adata.calibration.calibrate`.
 
     Raises
     ------
@@ -136,44 +135,6 @@ def read_cells(
     w = None if weight_key is None else read_weights(adata, weight_key, times)
     strata = None if strata_key is None else read_strata(adata, strata_key, times)
     return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna, strata)
-
-
-def read_column(adata: ad.AnnData, key: str) -> pd.Series:
-    """One column of ``obs``, in memory, the others unread if they are on disk (``read_lazy``)."""
-    if key not in adata.obs:
-        raise KeyError(f"obs[{key!r}] is missing; obs has {list(adata.obs.columns)}")
-    if hasattr(adata.obs, "to_memory"):
-        return adata.obs[[key]].to_memory()[key]
-    return adata.obs[key]
-
-
-def is_lazy(adata: ad.AnnData) -> bool:
-    """Whether ``X`` or a layer is on disk or still to be computed, so that reading it is the user's decision."""
-    return bool(adata.isbacked) or any(
-        not (matrix is None or isinstance(matrix, np.ndarray) or issparse(matrix))
-        for matrix in (adata.X, *adata.layers.values())
-    )
-
-
-def read_times(adata: ad.AnnData, time_key: str, nan: str = "raise") -> tuple[NDArray[np.float64], str]:
-    """Times (n,) and their unit; missing ones are refused, or kept as NaN with ``nan="drop"``."""
-    if nan not in ("raise", "drop"):
-        raise ValueError(f"nan must be 'raise' or 'drop', found {nan!r}")
-    column = read_column(adata, time_key)
-    try:
-        times, unit = parse_time(column)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"obs[{time_key!r}]: {error}") from None
-    missing = ~np.isfinite(times)
-    if missing.all():
-        raise ValueError(f"obs[{time_key!r}] is missing for all {len(times)} cells")
-    if missing.any() and nan == "raise":
-        names = list(adata.obs_names[missing][:3])
-        raise ValueError(
-            f"obs[{time_key!r}] is missing for {missing.sum()} of {len(times)} cells ({names}, ...); "
-            f"run adata = adata[adata.obs[{time_key!r}].notna()].copy(), or pass nan='drop', to leave them out"
-        )
-    return times, unit
 
 
 def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDArray[np.float32]:
@@ -266,54 +227,3 @@ def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.floa
                 f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells at {t:g}; "
                 "they may be missing (all NaN) at whole times after the first training time only"
             )
-
-
-def with_unit(time_key: str, unit: str) -> str:
-    """The column of the times with their unit, where it says something else."""
-    return time_key if unit in ("", time_key) else f"{time_key} ({unit})"
-
-
-def read_labels(labels: Any, unit: str, name: str = "times") -> NDArray[np.float64]:
-    """One time or several that a user asks for, as floats; a unit they name must be that of the data."""
-    several = isinstance(labels, (list, tuple, set, range, pd.Series, pd.Index)) or (
-        isinstance(labels, np.ndarray) and labels.ndim > 0
-    )
-    times, named = parse_time(list(labels) if several else [labels])
-    if named and unit and named != unit:
-        raise ValueError(f"{name} are in the unit {named!r}, the data in {unit!r}; convert them")
-    if len(times) == 0 or not np.isfinite(times).all():
-        raise ValueError(f"{name} must be one or more numbers or labels, found {labels!r}")
-    return np.array(list(dict.fromkeys(times.tolist())))
-
-
-def read_holdout(holdout: Any, observed: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
-    """Held-out times, as they were observed; none if ``holdout`` is None."""
-    if holdout is None:
-        return np.empty(0)
-    held = read_labels(holdout, unit, "holdout times")
-    return np.unique([find_observed(t, observed, "holdout time") for t in held])
-
-
-def find_observed(t: float, observed: NDArray[np.float64], name: str) -> float:
-    """The observed time that ``t`` means, up to rounding."""
-    nearest = observed[np.argmin(np.abs(observed - t))]
-    if not np.isclose(nearest, t, rtol=1e-6, atol=1e-9):
-        raise ValueError(f"{name} {t:g} was not observed; the times are {_list(observed)}")
-    return float(nearest)
-
-
-def dense(a: Any) -> NDArray[np.float32]:
-    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py, lazy DataFrame)."""
-    if hasattr(a, "to_memory"):
-        a = a.to_memory()
-    if isinstance(a, pd.DataFrame):
-        a = a.to_numpy()
-    if hasattr(a, "compute"):
-        a = a.compute()
-    if hasattr(a, "toarray"):
-        a = a.toarray()
-    return np.asarray(a[...] if hasattr(a, "id") else a, dtype=np.float32)
-
-
-def _list(values: Any) -> str:
-    return ", ".join(f"{t:g}" for t in values)

@@ -10,7 +10,9 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm._adata import Cells, read_cells, read_column, read_holdout, read_times
+from wlm._adata.cells import Cells, read_cells
+from wlm._adata.columns import read_column
+from wlm._adata.times import read_holdout, read_times
 from wlm.core.training import TrainingError
 
 #: A column with more distinct values is more likely cell names or a measurement.
@@ -20,7 +22,7 @@ MAX_CONDITIONS = 20
 def read_conditions(
     adata: ad.AnnData, time_key: str, condition_key: str, *, holdout: Any = None, **arguments: Any
 ) -> dict[str, tuple[NDArray[np.bool_], Cells]]:
-    """Which cells each condition has, (n_obs,) bool, and what :func:`wlm._adata.read_cells` makes of them.
+    """Which cells each condition has, (n_obs,) bool, and what :func:`wlm._adata.cells.read_cells` makes of them.
 
     ``holdout`` must be observed in some condition; in the others it has nothing to leave out.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._genes import decode, read_receipt
+from wlm._adata.genes import decode, read_receipt
 
 #: What a user's function is asked for, in every refusal.
 _WANTED = "the decoder must return an array (n, n_vars), or a DataFrame (n, n_genes) whose columns are gene names"

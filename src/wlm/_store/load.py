@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from wlm._stored import read_fit
+from wlm._store.fit import read_fit
 from wlm.core.dynamics import Dynamics
 
 

@@ -12,7 +12,7 @@ from anndata.experimental import read_lazy
 from scipy.sparse import csr_matrix
 
 import wlm
-from wlm._adata import is_lazy
+from wlm._adata.columns import is_lazy
 
 FIELDS = ("velocity", "force", "next")
 
@@ -71,7 +71,7 @@ def lazy(request, labelled, tmp_path, monkeypatch):
 
 
 def same_fields(a, b, key="wlm"):
-    column = wlm._adata.read_column(a, f"{key}_potential")
+    column = wlm._adata.columns.read_column(a, f"{key}_potential")
     assert np.array_equal(column, b.obs[f"{key}_potential"])
     assert all(np.array_equal(a.obsm[f"{key}_{n}"], b.obsm[f"{key}_{n}"], equal_nan=True) for n in FIELDS)
 
@@ -118,7 +118,7 @@ def test_lazy_results_are_kept_and_read_again(labelled, suffix, quick, tmp_path)
     lazy.X = labelled.X
     lazy.layers["spliced"] = labelled.layers["spliced"]
     written = lazy.to_memory()
-    assert np.array_equal(written.obs["wlm_potential"], wlm._adata.read_column(out, "wlm_potential"))
+    assert np.array_equal(written.obs["wlm_potential"], wlm._adata.columns.read_column(out, "wlm_potential"))
     assert np.array_equal(written.obsm["wlm_velocity"], out.obsm["wlm_velocity"])
     expected = wlm.tl.predict(lazy, 2.5).obsm["X_pca"]
     assert np.array_equal(wlm.tl.predict(out, 2.5).obsm["X_pca"], expected)

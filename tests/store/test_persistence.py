@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wlm
-from wlm._stored import checksum, seal
+from wlm._store.integrity import checksum, seal
 
 #: Formats of zarr that the installed anndata writes.
 ZARR = ["zarr2", "zarr3"] if hasattr(ad.settings, "zarr_write_format") else ["zarr2"]
@@ -140,7 +140,7 @@ def test_a_damaged_fit_is_refused_with_a_clear_error(_fitted, data):
         elif reader == "diagnose":
             wlm.tl.diagnose(adata)
         elif reader == "load":
-            wlm._stored.parse_fit("wlm", uns) if "format" in uns else wlm._stored.read_fit(adata, "wlm")
+            wlm._store.fit.parse_fit("wlm", uns) if "format" in uns else wlm._store.fit.read_fit(adata, "wlm")
         else:
             getattr(wlm.pl, reader)(adata)
     text = str(found.value)

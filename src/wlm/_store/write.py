@@ -1,4 +1,4 @@
-"""Writing a fit into AnnData or MuData: plain arrays, numbers and strings (read back by :mod:`wlm._stored`)."""
+"""Writing a fit into AnnData or MuData: plain arrays, numbers and strings (read by :mod:`wlm._store.fit`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-import wlm
-from wlm._adata import Cells, is_lazy
-from wlm._genes import make_receipt
-from wlm._stored import FORMAT, conditions, fingerprint, group_of, seal
+from wlm._adata.cells import Cells
+from wlm._adata.columns import is_lazy
+from wlm._adata.genes import make_receipt
+from wlm._store.fit import FORMAT
+from wlm._store.group import conditions, group_of
+from wlm._store.integrity import fingerprint, seal
+from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.prediction import Rollout
 from wlm.core.training import Fit
@@ -36,7 +39,7 @@ def describe_fit(
     """What ``uns[key]`` is to hold of a fit to the ``cells`` of ``adata``; nothing is written.
 
     ``models`` are the fits of an ensemble with their rollouts, ``velocity`` is what
-    :func:`wlm._calibration.calibrate` noted.
+    :func:`wlm._adata.calibration.calibrate` noted.
     """
     fit, rollout = models[0]
     dynamics = fit.dynamics
@@ -49,7 +52,7 @@ def describe_fit(
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     return {
         "format": FORMAT,
-        "version": wlm.__version__,
+        "version": __version__,
         "method": dynamics.method.name,
         "config": dynamics.method.to_json(),
         "params": {k: v for k, v in params.items() if v is not None},
@@ -177,7 +180,7 @@ def write_conditions(
     keys = {value: f"{key}_{value}" for value in fits}
     index = {
         "format": FORMAT,
-        "version": wlm.__version__,
+        "version": __version__,
         "condition_key": condition_key,
         "conditions": np.array(list(keys), dtype=object),
         "keys": np.array(list(keys.values()), dtype=object),

@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wlm.core.landscapes import Features, Potential, log_det, nearest_neighbour_entropy, prox
+from wlm.core.energies.landscape import Features, Potential
+from wlm.core.jko import log_det, nearest_neighbour_entropy, prox
 from wlm.core.methods import IJKOnet, JKOnetStar
 from wlm.core.methods._flow import GradientFlow
 from wlm.core.methods.ijkonet import Maps, draw, partners, quadratic_part, squared_distances
 from wlm.core.methods.jkonet_star import pair_mean
-from wlm.core.populations import Populations, Snapshots
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots
 from wlm.core.training import TrainingError, train
 
 

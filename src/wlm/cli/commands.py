@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import wlm
-from wlm._files import TABLES, opened, read, writing
 from wlm._logging import quiet as no_information
+from wlm.cli.files import TABLES, opened, read, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,8 +212,17 @@ def predict(
     """
     with writing(output, force=force) as write:
         adata = read(source)
-        options = {"key": key, "from_time": from_time, "n_cells": n_cells, "genes": genes, "chunk_size": chunk_size}
-        write(wlm.tl.predict(adata, times, **options, rng=seed))
+        predicted = wlm.tl.predict(
+            adata,
+            times,
+            key=key,
+            from_time=from_time,
+            n_cells=n_cells,
+            genes=genes,
+            chunk_size=chunk_size,
+            rng=seed,
+        )
+        write(predicted)
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""Reading a fit back from AnnData or MuData: plain arrays, numbers and strings (written by :mod:`wlm._writing`)."""
+"""Reading a fit back from AnnData or MuData (written by :mod:`wlm._store.write`)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,39 +13,22 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-import wlm
-from wlm._adata import read_times, read_weights
-from wlm._conditions import select_condition
+from wlm._adata.cells import read_weights
+from wlm._adata.conditions import select_condition
+from wlm._adata.mudata import get_source, get_target, having
+from wlm._adata.times import read_times
 from wlm._logging import logger
-from wlm._mudata import get_source, get_target, having
+from wlm._store.group import conditions
+from wlm._store.integrity import checksum, fingerprint
+from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
-from wlm.core.methods._base import drawing_from
-from wlm.core.populations import Units
+from wlm.core.model import drawing_from
 from wlm.core.prediction import Rollout
+from wlm.core.units import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
 FORMAT = 2
-
-
-def conditions(uns: Any) -> dict[str, str]:
-    """The key of the fit of each condition, if ``uns`` lists such fits; empty otherwise."""
-    if not isinstance(uns, Mapping) or "condition_key" not in uns:
-        return {}
-    if "checksum" in uns and str(uns["checksum"]) != checksum(uns):
-        raise ValueError("the list of fits by condition is damaged; restore it from its file, or run wlm.tl.fit again")
-    try:
-        values, keys = (np.asarray(uns[name], dtype=object).tolist() for name in ("conditions", "keys"))
-        return dict(zip(map(str, values), map(str, keys), strict=True))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the list of fits by condition is damaged ({error}); run wlm.tl.fit again") from None
-
-
-def group_of(uns: Any) -> str | None:
-    """The key under which the fits of several conditions were made, if ``uns`` is one of them."""
-    params = uns.get("params") if isinstance(uns, Mapping) else None
-    condition = params.get("condition") if isinstance(params, Mapping) else None
-    return None if condition is None else str(condition["group"])
 
 
 @dataclass(frozen=True)
@@ -131,16 +113,6 @@ def get_fit(adata: Any, key: str, mod: str | None) -> StoredFit:
     return read_fit(target, key)
 
 
-def get_conditions(adata: Any, key: str, mod: str | None) -> dict[str, str]:
-    """The key of the fit of each condition, if ``key`` stands for several; empty otherwise."""
-    target = get_target(adata, mod)
-    found = conditions(target.uns.get(key))
-    gone = [k for k in found.values() if group_of(target.uns.get(k)) != key]
-    if gone:
-        raise ValueError(f"fits {gone} that uns[{key!r}] lists were replaced or removed; run wlm.tl.fit again")
-    return found
-
-
 def read_fit(adata: Any, key: str) -> StoredFit:
     """Rebuild the fit stored in ``uns[key]``. No code is executed: weights are plain arrays.
 
@@ -175,7 +147,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
     if version > FORMAT:
         raise ValueError(
             f"uns[{key!r}] has format {version}, written by wlm {uns.get('version', '?')}; "
-            f"this is wlm {wlm.__version__}, which reads up to {FORMAT}: update wlm"
+            f"this is wlm {__version__}, which reads up to {FORMAT}: update wlm"
         )
     if (version >= 2 or "checksum" in uns) and str(uns.get("checksum")) != checksum(uns):
         raise ValueError(f"uns[{key!r}] is damaged: it is not what wlm.tl.fit wrote there; {again}")
@@ -241,49 +213,6 @@ def _migrate(uns: Mapping[str, Any]) -> Mapping[str, Any]:
     if int(uns["format"]) == 1:  # without a fingerprint of all cells: changes are noticed in some of them only
         uns = {**uns, "format": 2, "representation": {**uns["representation"], "fingerprint": ""}}
     return uns
-
-
-def seal(uns: Mapping[str, Any]) -> dict[str, Any]:
-    """``uns`` with its checksum."""
-    return {**uns, "checksum": checksum(uns)}
-
-
-def checksum(uns: Mapping[str, Any]) -> str:
-    """A hash of all that a fit holds, which is the same after a round-trip through a file.
-
-    Files turn numbers without dimensions into Python's, and text into one of several kinds of arrays.
-    """
-    digest = hashlib.sha256()
-
-    def add(name: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for k in sorted(value, key=str):
-                if name or k != "checksum":
-                    add(f"{name}/{k}", value[k])
-            return
-        array = np.asarray(value)
-        digest.update(f"{name} {array.shape}".encode())
-        if array.dtype.kind in "biuf":
-            digest.update(array.astype("<f8").tobytes())
-        else:
-            digest.update("\0".join(map(str, np.asarray(value, dtype=object).ravel().tolist())).encode())
-
-    try:
-        add("", uns)
-    except (TypeError, ValueError, AttributeError) as error:
-        return f"none ({error})"  # what wlm.tl.fit never stores
-    return digest.hexdigest()
-
-
-def fingerprint(names: pd.Index, x: NDArray[np.float32]) -> str:
-    """A hash of which cells there are and where, whatever their order."""
-    texts = names.to_numpy(dtype=object).astype(str)
-    order = np.argsort(texts, kind="stable")
-    digest = hashlib.sha256("\0".join(texts[order]).encode())
-    cells = digest.hexdigest()[:16]
-    for part in np.array_split(order, len(order) // 65_536 + 1):  # never a copy of all
-        digest.update(np.ascontiguousarray(x[part], dtype="<f4").tobytes())
-    return f"{cells} {digest.hexdigest()[:32]}"
 
 
 def check_representation(adata: ad.AnnData, fit: StoredFit, x: NDArray[np.float32]) -> None:

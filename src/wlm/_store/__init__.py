@@ -1,0 +1,1 @@
+"""A fit in ``uns``: written, sealed, read back, loaded from a file."""

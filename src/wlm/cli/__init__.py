@@ -1,0 +1,5 @@
+"""The command ``wlm``."""
+
+from wlm.cli.commands import app
+
+__all__ = ["app"]

@@ -1,0 +1,1 @@
+"""Energies: of whole populations with their force, and landscapes of single cells and pairs."""
