@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 
 import wlm
-from wlm import _genes
+from wlm._adata import genes as _genes
 from wlm._adata.genes import decode, make_receipt
 
 
