@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from oracles import Spring as OracleSpring
+from oracles import dynamics
+from oracles import mechanics as oracle_mechanics
 from torch import nn
 
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import WLM, Spec
 from wlm.core.methods._mechanics import Mechanics
-from wlm.core.prediction import rollout
+from wlm.core.prediction import Rollout, rollout
 from wlm.core.units import Units
 
 
@@ -92,3 +95,36 @@ def test_motion_against_the_force_is_not_a_gradient_flow(start):
     dynamics = spring(0.0)
     climbing = path(dynamics, start[0], start[0], end=0.5)
     assert energies(dynamics, climbing)[2] < -0.9
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.7])
+def test_a_cell_of_weight_three_is_three_cells(start, gamma):
+    """In every mean: of a rollout with weights, and of one whose cells are there as often."""
+    counts = np.random.default_rng(1).integers(1, 5, len(start[0]))
+    model = dynamics(oracle_mechanics(OracleSpring(1.0), gamma, 0.02))
+    times = np.linspace(0, 3, 31)
+    x, v = model.simulate(start[0] + [1.0, 0.0], times, v=2 * start[1])
+    weighted = Rollout(times, x, v, np.arange(40), counts.astype(float))
+    copies = [np.repeat(a, counts, axis=1) for a in (x, v)]
+    repeated = Rollout(times, *copies, np.arange(counts.sum()))
+    (one, *rest), (other, *others) = energies(model, weighted), energies(model, repeated)
+    for name in ("kinetic", "potential", "dissipated"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
+    assert rest == pytest.approx(others, rel=1e-3)
+    assert conservation_error(model, weighted) == pytest.approx(conservation_error(model, repeated), rel=0.05)
+    plain = energies(model, Rollout(times, x, v, np.arange(40)))[0]
+    assert abs(plain.kinetic[0] / one.kinetic[0] - 1) > 0.02
+
+
+def test_inertia_and_alignment_of_a_circle():
+    """A spring without friction on a circle: velocity and force are at right angles; with gamma, inertia is known."""
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    x, v = np.stack([np.cos(angle), np.sin(angle)], 1), np.stack([-np.sin(angle), np.cos(angle)], 1)
+    for gamma in (0.0, 0.5):
+        model = dynamics(oracle_mechanics(OracleSpring(1.0), gamma))
+        path = Rollout(np.array([0.0]), x[None].astype(np.float32), v[None].astype(np.float32), np.arange(12))
+        found, inertia, alignment = energies(model, path)
+        # dv/dt = -(1 + gamma) x - gamma v, whose parts are at right angles; friction is gamma v.
+        square = (1 + gamma) ** 2 + gamma**2
+        assert inertia == pytest.approx(square / (square + gamma**2), rel=1e-4)
+        assert alignment == pytest.approx(0, abs=1e-5) and found.kinetic[0] == pytest.approx(0.5, rel=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wlm.core import inertia as module
-from wlm.core.inertia import measure_inertia, spline_interpolation, spline_velocities
+from wlm.core.inertia import Inertia, measure_inertia, spline_interpolation, spline_velocities
 from wlm.core.methods import WLM, IJKOnet
 from wlm.core.populations import Populations
 from wlm.core.training import train
@@ -128,3 +128,32 @@ def test_velocities_are_those_of_the_sample_that_is_trained_on(monkeypatch):
         rows = [int(np.flatnonzero((x == cell).all(1))[0]) for cell in y]
         np.testing.assert_allclose(v[rows], w, atol=1e-6)
     np.testing.assert_array_equal(measure_inertia(p).spline, measure_inertia(some).spline)
+
+
+def test_the_spline_is_the_natural_one():
+    """Through 0, 1, 0 it is (3 t - t^3) / 2 up to the middle, whose slope is 3/2 at first and 0 in the middle."""
+    p = moving(lambda t: np.array([1.0 - (t - 1.0) ** 2, 0.0]), (0.0, 1.0, 2.0), spread=1e-6)
+    np.testing.assert_allclose(spline_interpolation(p, 0.5)[:, 0], (1.5 - 0.125) / 2, atol=1e-4)
+    for v, slope in zip(spline_velocities(p), (1.5, 0.0, -1.5), strict=True):
+        np.testing.assert_allclose(v[:, 0], slope, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("straight", "spline", "found"),
+    [
+        ([1.0, 1.0, 1.0], [0.8, 0.8, 0.8], True),
+        ([1.0, 1.0, 1.0], [0.95, 0.95, 0.95], False),  # better, but not by a tenth
+        ([1.0, 1.0, 1.0], [0.1, 1.1, 1.1], False),  # by far, but at one of three times
+        ([1.0, 1.0], [0.1, 1.1], False),
+    ],
+)
+def test_inertia_is_found_where_splines_are_better_by_a_tenth_at_most_times(straight, spline, found):
+    assert Inertia(np.arange(len(straight)), np.array(straight), np.array(spline)).found is found
+
+
+def test_a_straight_line_through_irregular_times_goes_its_share_of_the_way():
+    """Left out at a third of the way: in the units of a parabola t^2 the chord is off by (t - a)(b - t)."""
+    times = (0.0, 1.0, 2.0, 5.0, 6.0)
+    p = moving(lambda t: np.array([t**2, 0.0]), times, spread=1e-3)
+    expected = [(t - a) * (b - t) for a, t, b in zip(times[:-2], times[1:-1], times[2:], strict=True)]
+    np.testing.assert_allclose(measure_inertia(p).straight, expected, rtol=1e-2)

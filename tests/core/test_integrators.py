@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wlm.core.integrators import half_kick, leapfrog, substeps_for
+from wlm.core.integrators import MAX_ADJOINT, bounded, half_kick, leapfrog, refine, substeps_for
 from wlm.core.particles import Particles
 
 
@@ -95,3 +95,43 @@ def test_one_acceleration_per_step():
 def test_substeps_are_never_longer_than_asked():
     times = torch.tensor([0.0, 1.0, 1.2, 4.0])
     assert substeps_for(times, 0.5) == [2, 1, 6]
+
+
+def test_refined_times_cut_each_interval_evenly_and_know_where_it_ends():
+    times = torch.tensor([0.0, 1.0, 1.5, 4.5])
+    fine, at = refine(times, [2, 1, 3])
+    torch.testing.assert_close(fine, torch.tensor([0.0, 0.5, 1.0, 1.5, 2.5, 3.5, 4.5]))
+    assert at == [2, 3, 6]
+    torch.testing.assert_close(fine[at], times[1:])
+
+
+@pytest.mark.parametrize("z", [1e-9, 1e-4, 9e-4, 1.1e-3, 0.5, 30.0])
+def test_half_kick_is_the_exact_half_step_at_a_frozen_force(z):
+    """v(h / 2) = exp(-z) v + (1 + gamma) a (1 - exp(-z)) / gamma, with z = gamma h / 2."""
+    gamma, h = 0.7, 2 * z / 0.7
+    m, c = half_kick(torch.tensor(gamma, dtype=torch.float64), torch.tensor(h, dtype=torch.float64))
+    assert m.item() == pytest.approx(math.exp(-z), rel=1e-12)
+    assert c.item() == pytest.approx((1 + gamma) * -math.expm1(-z) / gamma, rel=1e-9)
+
+
+def test_the_gradient_of_single_cells_is_bounded_by_that_of_the_others():
+    """Along a path it cannot drown them; per unit of weight, and nowhere else."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=generator, requires_grad=True)
+    slope = torch.randn(50, 3, generator=generator)
+    slope[7] *= 1e6
+    w = torch.rand(50, generator=generator) + 0.01
+    w[3] *= 100  # a heavy cell is no outlier
+    for weights in (None, w):
+        own = torch.ones(50) if weights is None else weights
+        x.grad = None
+        (bounded(x * 1, weights) * slope * own[:, None]).sum().backward()
+        per_weight = x.grad / own[:, None]
+        others = torch.arange(50) != 7
+        torch.testing.assert_close(per_weight[others], slope[others])
+        limit = MAX_ADJOINT * slope.norm(dim=1).median()
+        assert per_weight[7].norm() == pytest.approx(limit.item(), rel=1e-4)
+        assert torch.cosine_similarity(per_weight[7], slope[7], dim=0) > 0.9999
+    x.grad = None  # most cells have none: nothing to compare with
+    (bounded(x * 1, None)[:10] * slope[:10]).sum().backward()
+    torch.testing.assert_close(x.grad[:10], slope[:10])

@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
 from wlm.core.methods import WLM
-from wlm.core.methods._start import GradientField, fit_dice
 from wlm.core.populations import Populations
-from wlm.core.snapshots import Snapshots
 from wlm.core.training import train
 
 SMALL = {"width": 32, "hidden": 64, "n_inducing": 4, "batch_size": 128}
@@ -106,20 +103,3 @@ def test_an_interaction_is_recovered_from_two_bodies():
         force, between = dynamics.force(x, t), x[1] - x[0]
         assert np.linalg.norm(force[0] - between) < 0.3 * np.linalg.norm(between)
         assert np.linalg.norm(force.sum(0)) < 0.3 * np.linalg.norm(force[0])
-
-
-def test_dice_finds_the_velocity_of_least_energy():
-    """Cells that move by a constant velocity: the field is that velocity, everywhere and always."""
-    x0, shift, times = np.random.default_rng(0).normal(size=(400, 2)), np.array([0.4, -0.2]), torch.arange(4.0)
-    positions = [torch.tensor(x0 + float(t) * shift, dtype=torch.float32) for t in times]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        field = GradientField(2, 32)
-    fit_dice(field, Snapshots(times, positions, None), torch.Generator().manual_seed(0))
-    for k in (0, 2):
-        v = field(positions[k], times[k])
-        assert np.allclose(v.mean(0), shift, atol=0.05) and v.std(0).max() < 0.15
-    # It is the gradient of its scalar.
-    x = positions[1][:10].clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(field.scalar(x, times[1]).sum(), x)
-    assert torch.allclose(gradient, field(x, times[1]), atol=1e-5)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from wlm.core.metrics import energy
 from wlm.core.uncertainty import LEVEL, band, coverage, horizon, outside, spread
 
 
@@ -58,18 +57,3 @@ def test_few_cells_of_the_data_and_all_cells_far_away_are_outside(n):
     assert far.all() and far.shape == (2000,)
     if n > 100:
         assert outside(new, data).mean() == pytest.approx(0.01, abs=0.01)
-
-
-def test_energy_distance_of_points_and_of_normal_samples():
-    assert energy(np.zeros((1, 1)), np.full((1, 1), 3.0)) == pytest.approx(6)
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 3000, 1))
-    x, y = x - x.mean(), y - y.mean()
-    # For N(0, 1) and N(m, 1): 2 E|X - Y| - 2 E|X - X'|, with the mean of a folded normal.
-    from scipy.stats import norm
-
-    m, s = 1.5, np.sqrt(2)
-    folded = s * np.sqrt(2 / np.pi) * np.exp(-(m**2) / 4) + m * (1 - 2 * norm.cdf(-m / s))
-    assert energy(x, y + m) == pytest.approx(2 * folded - 4 / np.sqrt(np.pi), rel=0.05)
-    w = rng.integers(1, 4, size=len(x))
-    assert energy(x, y, w) == pytest.approx(energy(np.repeat(x, w, axis=0), y))

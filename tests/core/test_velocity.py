@@ -74,3 +74,43 @@ def test_nothing_to_compare_is_refused():
         agreement(Populations(true.times, true.positions))
     with pytest.raises(ValueError, match="other than zero"):
         agreement(Populations(true.times, true.positions, tuple(0 * v for v in true.velocities)))
+
+
+def expansion(times, n=150, unit=1.0):
+    """Cells that move away from the origin, each at its own constant speed: transport by a gradient, so optimal."""
+    x0 = np.random.default_rng(0).normal(size=(n, 2)) * [1.0, 2.0] + [0.5, 0.0]
+    speed = x0 * [0.4, 0.2]
+    order = [np.random.default_rng(k).permutation(n) for k in range(len(times))]
+    x = tuple((x0 + t * speed)[i] for t, i in zip(times, order, strict=True))
+    return Populations(np.asarray(times, float), x, tuple(unit * speed[i] for i in order))
+
+
+@pytest.mark.parametrize("unit", [1.0, 5.0, -1.0])
+def test_the_scale_is_exact_at_irregular_times(unit):
+    given = expansion([0.0, 0.5, 2.5, 6.0], unit=unit)
+    found = agreement(given)
+    assert found.scale == pytest.approx(1 / unit, rel=1e-6)
+    for cells in found.cells:  # of ten neighbours the drift is a mean
+        assert np.median(np.sign(unit) * cells) > 0.98
+
+
+def test_the_scale_weighs_cells_by_the_mass_that_is_coupled():
+    """Half of the cells are given twice their velocity, and have nearly all of the weight."""
+    true = expansion([0.0, 1.0])
+    left = [x[:, 0] < np.median(x[:, 0]) for x in true.positions]
+    velocities = tuple(v * np.where(side, 2.0, 1.0)[:, None] for v, side in zip(true.velocities, left, strict=True))
+    for heavy, expected in ((1000.0, 0.5), (1e-3, 1.0)):
+        weights = tuple(np.where(side, heavy, 1.0) for side in left)
+        found = agreement(Populations(true.times, true.positions, velocities, weights)).scale
+        assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_the_drift_of_an_inner_time_is_from_the_one_before_to_the_one_after():
+    """Cells that go and come back faster: of the middle time the drift is the difference of both ways."""
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    positions = (x, x + [2.0, 1.0], x + [0.0, 2.0])
+    velocities = tuple(np.tile([0.0, 1.0], (100, 1)) for _ in positions)
+    cells = agreement(Populations(np.array([0.0, 1.0, 2.0]), positions, velocities)).cells
+    drifts = ([2.0, 1.0], [0.0, 2.0], [-2.0, 1.0])
+    for found, drift in zip(cells, drifts, strict=True):
+        np.testing.assert_allclose(found, drift[1] / np.hypot(*drift), atol=1e-5)

@@ -1,23 +1,18 @@
-"""iJKOnet and JKOnet*: their parts against closed forms, and energies recovered from snapshots of known flows."""
-
-import math
+"""iJKOnet: its parts against closed forms, and energies recovered from snapshots of known flows."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from oracles import Quadratic, standardised
+from oracles import flow as known_flow
 
-from wlm.core.energies.landscape import Features, Potential
-from wlm.core.jko import log_det, nearest_neighbour_entropy, prox
 from wlm.core.methods import IJKOnet, JKOnetStar
-from wlm.core.methods._flow import GradientFlow
+from wlm.core.methods import ijkonet as module
 from wlm.core.methods.ijkonet import Maps, draw, partners, quadratic_part, squared_distances
-from wlm.core.methods.jkonet_star import pair_mean
-from wlm.core.particles import Particles
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
 from wlm.core.training import TrainingError, train
+from wlm.core.units import Units
 
 
 def seeded(seed=0):
@@ -32,72 +27,6 @@ def perturbed(module, scale=0.5):
     return module
 
 
-@pytest.mark.parametrize("duration", [None, 3.0])
-@pytest.mark.parametrize("even", [False, True])
-def test_the_gradient_of_a_potential_is_that_of_its_values(duration, even):
-    v = perturbed(Potential(3, 16, duration, even=even)).double()
-    x = torch.randn(5, 7, 3, generator=seeded(), dtype=torch.float64, requires_grad=True)
-    t = torch.linspace(0, 3, 5, dtype=torch.float64)[:, None]
-    (slope,) = torch.autograd.grad(v(x, t).sum(), x)
-    value, ours = v.with_gradient(x, t)
-    assert torch.allclose(ours, slope) and torch.allclose(value, v(x, t))
-    if duration is None:
-        assert torch.allclose(v(x, t), v(-x, t)) == even
-
-
-@pytest.mark.parametrize("even", [False, True])
-def test_the_gradient_of_features_is_that_of_their_values(even):
-    v = perturbed(Features(2, even=even))
-    v.place(torch.randn(200, 2, generator=seeded()))
-    x = torch.randn(9, 2, generator=seeded(1), requires_grad=True)
-    t = torch.zeros(())
-    (slope,) = torch.autograd.grad(v(x, t).sum(), x)
-    assert torch.allclose(v.gradient(x, t), slope, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(v(x, t), v(-x, t)) == even
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.floats(0.01, 100), st.floats(0.05, 3), st.integers(1, 6))
-def test_an_implicit_step_in_a_quadratic_well_has_a_closed_form(stiffness, h, d):
-    x = torch.randn(40, d, generator=seeded(), dtype=torch.float64)
-    z = prox(
-        lambda z: (0.5 * stiffness * z.square().sum(-1), stiffness * z),
-        x,
-        torch.tensor(h, dtype=torch.float64),
-        x,
-        n_iter=60,
-        tol=1e-6,
-    )
-    assert torch.allclose(z, x / (1 + h * stiffness), atol=1e-3)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.integers(1, 5), st.floats(0.2, 5))
-def test_entropy_of_a_gaussian(d, scale):
-    x = scale * torch.randn(3000, d, generator=seeded(d))
-    exact = d / 2 * math.log(2 * math.pi * math.e * scale**2)
-    assert abs(nearest_neighbour_entropy(x) - exact) < 0.05 * d + 0.05
-
-
-def test_entropy_of_weighted_cells_is_that_of_the_population_they_stand_for():
-    """Uniform cells on [0, 1] with weights 2 x have the density 2 x, whose entropy is 1/2 - log 2."""
-    x = torch.rand(4000, 1, generator=seeded())
-    assert abs(nearest_neighbour_entropy(x, 2 * x[:, 0]) - (0.5 - math.log(2))) < 0.08
-
-
-def test_entropy_does_not_mistake_weights_that_vary_from_cell_to_cell_for_structure():
-    """Weights that are drawn at random leave the density, and so the entropy, of uniform cells as they were: 0."""
-    x = torch.rand(4000, 1, generator=seeded())
-    w = torch.where(torch.rand(4000, generator=seeded(1)) < 0.5, 1.0, 30.0)
-    assert abs(nearest_neighbour_entropy(x, w)) < 0.15
-
-
-def test_a_cell_that_was_drawn_twice_does_not_meet_itself():
-    z = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]])
-    assert pair_mean(z.norm(dim=-1), z, 1).item() == 2
-    assert torch.allclose(pair_mean(z, z, 1), torch.tensor([[0.5, 1.5]]))
-
-
 def test_the_bound_of_the_objective_is_exact():
     x = torch.randn(300, 2, generator=seeded())
     snapshots = Snapshots(torch.tensor([0.0, 1.0, 2.0]), [x, 0.9 * x, 0.9 * x + 1.0], None)
@@ -105,25 +34,6 @@ def test_the_bound_of_the_objective_is_exact():
         squared_distances(snapshots, seeded()),
         torch.stack([(0.1 * x).square().sum(1).mean(), torch.tensor(2.0)]),
         rtol=1e-4,
-    )
-
-
-def test_an_implicit_step_may_start_where_the_slope_is_steep():
-    x = torch.tensor([[0.5]], dtype=torch.float64)
-    z = prox(lambda z: (50 * z.square().sum(-1), 100 * z), x, torch.tensor(10.0, dtype=torch.float64), x, n_iter=5)
-    assert abs(float(z)) < 0.05
-
-
-def test_log_determinants_exact_and_by_series():
-    d = 12
-    a = 0.15 * torch.randn(d, d, generator=seeded()) / math.sqrt(d)
-    exact = torch.linalg.slogdet(torch.eye(d) + a)[1]
-    x = torch.zeros(4000, d)
-    estimates = log_det(lambda u: u @ a.T, x, seeded(1))
-    assert abs(estimates.mean() - exact) < 4 * estimates.std() / math.sqrt(len(x)) + 1e-3
-    b = torch.randn(3, 3, generator=seeded(2))
-    assert torch.allclose(
-        log_det(lambda u: u @ b.T, torch.zeros(5, 3), seeded()), torch.linalg.slogdet(torch.eye(3) + b)[1]
     )
 
 
@@ -155,15 +65,6 @@ def test_batches_are_drawn_by_weight():
     first, second = draw(snapshots, 20_000, seeded())[..., 0]
     assert abs((first < 10).float().mean() - 0.5) < 0.02
     assert abs((second < 10).float().mean() - 0.2) < 0.02
-
-
-def test_paths_do_not_depend_on_the_times_that_are_asked_for():
-    for scheme in ("implicit", "sde"):
-        model = perturbed(GradientFlow(2, "V+U", 8, (0.0, 1.0, 2.5), time_varying=True, scheme=scheme), 0.3)
-        x = torch.randn(30, 2, generator=seeded())
-        few = model.rollout(Particles(x), torch.tensor([0.0, 0.7, 3.2]), seeded(3)).x
-        many = model.rollout(Particles(x), torch.tensor([0.0, 0.2, 0.7, 1.0, 1.9, 3.2]), seeded(3)).x
-        assert torch.allclose(few, many[[0, 2, 5]], atol=1e-5)
 
 
 def flow(gradient, x, times, n_inner=200, diffusion=0.0, seed=0):
@@ -310,14 +211,126 @@ def test_diffusion_is_recovered_from_an_ornstein_uhlenbeck_process():
     assert abs(fit.dynamics.rates()["diffusion"] / diffusion - 1) < 0.1
 
 
-def test_regression_recovers_a_quadratic_well_in_closed_form_and_by_a_network():
-    a = np.array([1.0, 0.3])
-    x0 = np.random.default_rng(0).normal(size=(800, 2)) + [1.0, 1.0]
-    populations = tuple(x0 / (1 + a) ** k for k in range(3))
-    for options in ({"solver": "ridge"}, {"solver": "neural"}):
-        dynamics = train(Populations(np.arange(3.0), populations), JKOnetStar(**options)).dynamics
-        x = populations[1]
-        assert np.square(-dynamics.force(x, 1) - a * x).mean() < 0.02 * np.square(a * x).mean()
+# The game, at a known energy and known maps
+
+
+class Stretch(torch.nn.Module):
+    """Maps that stretch all populations by one factor, in place of :class:`Maps`."""
+
+    factor = 1.0
+
+    def __init__(self, dim, width, times):
+        super().__init__()
+        self.s = torch.nn.Parameter(torch.tensor(self.factor))
+        self.register_buffer("tau", times.diff()[:, None])
+        self.register_buffer("end", times[1:, None])
+
+    def forward(self, x, directions=None):
+        return self.s * x, None if directions is None else (self.s - 1) * directions
+
+
+def game(monkeypatch, p, factor, parts, **options):
+    """One step at an energy of ``parts`` (see ``oracles.flow``) with all cells in each batch: its log, and its losses.
+
+    These are what the maps descended, and what the energy did.
+    """
+    losses, plain = [], torch.Tensor.backward
+
+    def backward(self, *arguments, **more):
+        losses.append(self.item())
+        return plain(self, *arguments, **more)
+
+    class Known(IJKOnet):
+        def build(self, spec):
+            return known_flow(*parts, times=spec.times)
+
+    energy = "+".join(name for name, part in zip("VWU", parts, strict=True) if part is not None)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", backward)
+        patch.setattr(module, "Maps", type("Factor", (Stretch,), {"factor": factor}))
+        settings = {"lr": 1e-12, "map_lr": 1e-12, "inner_steps": 1, "refine": 0, "batch_size": len(p.positions[0])}
+        fit = train(p, Known(n_steps=1, energy=energy, **{**settings, **options}))
+    return {k: float(v[0]) for k, v in fit.history.items()}, *losses
+
+
+def stretched(scales=(1.0, 1.4, 0.9), times=(0.0, 0.5, 2.0), n=60, d=2):
+    """Populations of one shape and these sizes, in random order; their scales and intervals in standard units."""
+    rng, x = np.random.default_rng(0), standardised(n, d)
+    p = Populations(np.asarray(times), tuple(s * x[rng.permutation(n)] for s in scales))
+    units = Units.of(p)
+    return p, np.asarray(scales) / units.length, np.diff(times) / units.time, d
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3])
+@pytest.mark.parametrize("diffusion", [None, 0.3])
+def test_maps_descend_the_objective_and_the_energy_climbs_it(monkeypatch, factor, diffusion):
+    """For V = k |x|^2 / 2 and T = s x every term is known, of populations of one shape: E|x|^2 = d scale^2."""
+    p, s, tau, d = stretched()
+    k, theta = 0.7, diffusion or 0.0
+    seen, maps, energy = game(monkeypatch, p, factor, (Quadratic(k), None, diffusion))
+    v = lambda scale: k * d * scale**2 / 2  # noqa: E731
+    moved, log_det = factor * s[:-1], d * np.log(factor)
+    value = v(moved) + (factor - 1) ** 2 * d * s[:-1] ** 2 / (2 * tau) - theta * log_det
+    growth = d * np.log(s[1:] / s[:-1])
+    assert maps == pytest.approx(value.mean(), rel=1e-4, abs=1e-5)
+    gain = v(moved) - v(s[1:]) + theta * (growth - log_det)
+    assert energy == pytest.approx(-gain.mean(), rel=1e-4, abs=1e-5)
+    objective = (value - v(s[1:]) + theta * growth).mean()
+    assert seen["loss"] == pytest.approx(objective, rel=1e-4, abs=1e-5)
+    # Without entropy the objective is at most W2^2 / 2 tau, of which it falls short by the misfit.
+    bound = (d * np.diff(s) ** 2 / (2 * tau)).mean()
+    assert seen["misfit"] == pytest.approx(1 - objective / bound, rel=1e-4, abs=1e-4)
+
+
+def test_the_energy_learns_from_cells_that_were_brought_to_the_optimum(monkeypatch):
+    """Which is x / (1 + tau k), wherever the maps put them."""
+    p, s, tau, d = stretched()
+    k = 0.7
+    *_, energy = game(monkeypatch, p, 1.0, (Quadratic(k), None, None), refine=60)
+    gain = k * d / 2 * ((s[:-1] / (1 + tau * k)) ** 2 - s[1:] ** 2)
+    assert energy == pytest.approx(-gain.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_an_interaction_counts_every_pair_once_and_has_no_quadratic_part(monkeypatch, penalty):
+    """W = c |z|^2 / 2 on five cells, of which all pairs are met; it has the quadratic part c, which is penalised."""
+    p, s, tau, d = stretched(n=5)
+    k, c = 0.7, 0.5
+    _, _, alone = game(monkeypatch, p, 1.2, (Quadratic(k), None, None))
+    _, _, energy = game(monkeypatch, p, 1.2, (Quadratic(k), Quadratic(c), None), interaction_penalty=penalty)
+    # The mean of |x - x'|^2 over pairs of other cells is 2 d n / (n - 1), and a pair shares its energy.
+    pairs = lambda scale: 0.5 * c / 2 * 2 * d * scale**2 * 5 / 4  # noqa: E731
+    pull = c * np.linalg.norm(standardised(5, d), axis=1) * 5 / 4
+    speed = pull * (s[1:] * tau / (np.sqrt(d) * np.abs(np.diff(s))))[:, None]
+    expected = -(pairs(1.2 * s[:-1]) - pairs(s[1:])).mean() + module.GAUGE * c**2 + penalty * np.square(speed).mean()
+    assert energy - alone == pytest.approx(expected, rel=1e-3)
+
+
+def test_cells_are_brought_to_the_optimum_with_their_interactions(monkeypatch):
+    """Their partners stay where the maps put them, here where they were: z = x - tau (k z + c (z - mean of others))."""
+    p, s, tau, d = stretched(n=5)
+    k, c = 0.7, 0.5
+    *_, energy = game(monkeypatch, p, 1.0, (Quadratic(k), Quadratic(c), None), refine=60)
+    # Of a centred cloud the mean of the others is -x / (n - 1).
+    z = s[:-1] * (1 - tau * c / 4) / (1 + tau * (k + c))
+    total = lambda scale: (k / 2 + 0.5 * c * 5 / 4) * d * scale**2  # noqa: E731
+    assert energy == pytest.approx(-(total(z) - total(s[1:])).mean() + module.GAUGE * c**2, rel=1e-3)
+
+
+def test_entropy_learns_at_a_lower_rate(monkeypatch):
+    """Since the energy waits for maps that are not refined; unless the rate is given."""
+    rates, plain = [], IJKOnet.init
+
+    def init(self, *arguments):
+        state = plain(self, *arguments)
+        rates.append({name: o.param_groups[0]["lr"] for name, o in state.optimizers.items()})
+        return state
+
+    monkeypatch.setattr(IJKOnet, "init", init)
+    small = {"n_steps": 1, "width": 4, "map_width": 4, "batch_size": 20}
+    for options in ({}, {"energy": "V+U"}, {"lr": 5e-4}):
+        train(stretched()[0], IJKOnet(**small, **options))
+    assert rates == [{"energy": lr, "maps": 5e-3} for lr in (0.01, 0.003, 5e-4)]
 
 
 # Faults

@@ -1,0 +1,628 @@
+"""Do the tests notice a wrong sign? ``make mutants`` breaks one line of the core at a time and runs the tests of it.
+
+Each entry of the table is a file of ``src/wlm/core``, a fragment that stands there exactly once, what to put in its
+place, and the tests that have to fail then. ``src`` is copied, so that the working tree is never touched; what the
+tests import besides wlm is imported once, and each run is a fork of that process.
+
+    make mutants                          # all, two at a time (some minutes)
+    make mutants MUTANTS="sde"            # those whose file, fragments or tests contain a word
+    make mutants MUTANTS="--sample 12"    # every so many-th, as many as that: others on another day of the year
+
+The exit status is 1 if a mutant survives, if a fragment is not there exactly once, or if tests fail without any change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+# One thread each, and no database of failures that a mutant would fill. Before torch is imported.
+os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", MPLBACKEND="agg")
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(tempfile.gettempdir(), f"wlm-mutants-{os.getuid()}")
+
+ROOT = Path(__file__).parents[1]
+CORE = Path("wlm", "core")
+#: Seconds that the tests of a mutant may take: some never end.
+TIMEOUT = 240
+
+
+class Mutant(NamedTuple):
+    """A fragment of a file of the core, what replaces it, and the tests (files of ``tests/core``, words for ``-k``)."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.old.strip()}  ->  {self.new.strip()}"
+
+
+#: By file: what stands there, what replaces it, and the tests that have to notice.
+TABLE: dict[str, list[tuple[str, str, str]]] = {
+    "integrators.py": [
+        ("(1 + gamma) * (h / 2) * quotient", "gamma * (h / 2) * quotient", "test_integrators.py"),
+        ("(1 + gamma) * (h / 2) * quotient", "(1 + gamma) * h * quotient", "test_integrators.py"),
+        ("1 - z / 2 + z * z / 6", "1 + z / 2 + z * z / 6", "test_integrators.py"),
+        ("1 - z / 2 + z * z / 6", "1 - z / 2 + z * z / 2", "test_integrators.py"),
+        ("m = torch.exp(-z)", "m = torch.exp(-2 * z)", "test_integrators.py"),
+        ("z = gamma * h / 2", "z = gamma * h", "test_integrators.py"),
+        ("+ h * v", "+ h * h * v", "test_integrators.py"),
+        ("t = times[k] + (i + 1) * h", "t = times[k] + i * h", "test_integrators.py"),
+        ("dt.abs() / step - 1e-6", "dt.abs() / step - 1", "test_integrators.py"),
+        ("(u - t) * (i + 1) / n", "(u - t) * i / n", "test_integrators.py"),
+        ("sum(substeps[: k + 1])", "sum(substeps[:k])", "test_integrators.py"),
+        ("MAX_ADJOINT * median / size", "MAX_ADJOINT * size / median", "test_integrators.py"),
+        ("g * torch.where(median > 0, factor, 1.0)", "g * factor", "test_integrators.py"),
+    ],
+    "divergences.py": [
+        ("0.5 * distance.square()", "distance.square()", "test_divergences.py"),
+        (
+            "f = scale * (rows.amax(-1).log() - exponent.amax(-1))",
+            "f = scale * (rows.amax(-1).log() + exponent.amax(-1))",
+            "test_divergences.py",
+        ),
+        ("f = f + scale * u", "f = f - scale * u", "test_divergences.py"),
+        ("kernel = rows * a.unsqueeze(-1)", "kernel = rows / len(a)", "test_divergences.py -k geomloss"),
+        ("eps = blur if p == 1 else blur**2", "eps = blur", "test_divergences.py"),
+        ("- 0.5 * vxx", "- vxx", "test_divergences.py"),
+        (
+            "_gradient(pxy, cxy, x, y, p) - _gradient(pxx, cxx, x, x, p)",
+            "_gradient(pxy, cxy, x, y, p) + _gradient(pxx, cxx, x, x, p)",
+            "test_divergences.py",
+        ),
+        ("(a * f).sum(-1) + (b * g).sum(-1)", "(a * f).sum(-1) + g.mean(-1)", "test_divergences.py -k geomloss"),
+        ("w = plan if p == 2 else", "w = plan if p == 1 else", "test_divergences.py"),
+        ("w.sum(-1, keepdim=True) * x - w @ y", "w @ y - w.sum(-1, keepdim=True) * x", "test_divergences.py"),
+        ("return -0.5 * self_plan(", "return 0.5 * self_plan(", "test_divergences.py"),
+        ("log_a.unsqueeze(-2) - scaled", "-scaled", "test_divergences.py -k geomloss"),
+    ],
+    "units.py": [
+        (
+            "np.mean([x.mean(0) for x in populations.positions], axis=0)",
+            "np.concatenate(populations.positions).mean(0)",
+            "test_units.py",
+        ),
+        ("float(np.sqrt(np.mean(square)))", "float(np.mean(square))", "test_units.py"),
+        ("(t[-1] - t[0]) / (len(t) - 1)", "t[1] - t[0]", "test_units.py"),
+        ("x * self.length + self.location", "x * self.length - self.location", "test_units.py"),
+        ("self.length / self.time", "self.length * self.time", "test_units.py"),
+    ],
+    "snapshots.py": [
+        ("v / units.velocity", "v / units.length", "test_snapshots.py"),
+        ("return float(torch.stack(medians).mean())", "return float(torch.stack(medians).max())", "test_snapshots.py"),
+        (
+            "torch.searchsorted(mass, (torch.arange(n) + share) / n * mass[-1], right=True)",
+            "torch.searchsorted(mass, share * mass[-1], right=True)",
+            "test_populations.py -k strata",
+        ),
+        ("ends[:-1] + (share * ends.diff()).long()", "ends[:-1]", "test_populations.py -k drawn"),
+    ],
+    "populations.py": [
+        ("order[rng.integers(ends[:-1], ends[1:])]", "order[ends[:-1] // 2]", "test_populations.py -k sample"),
+    ],
+    "transport.py": [
+        ("return w / w.sum()", "return np.ones(n) / n", "test_transport.py"),
+        ("rng.exponential(size=len(mass)) / mass", "rng.exponential(size=len(mass)) * mass", "test_transport.py"),
+        ("None if b is None else b[j]", "None", "test_transport.py"),
+        ("x + share * (partners", "x + (1 - share) * (partners", "test_transport.py"),
+        ("return columns, cost[rows, columns]", "return columns, cost[rows, rows]", "test_transport.py"),
+    ],
+    "energies/force.py": [
+        ("return -gradient if w is None", "return gradient if w is None", "energies"),
+        ("(energy[0] - energy[1]) / (2 * step)", "(energy[0] - energy[1]) / step", "energies -k automatic"),
+        ("return -(energy[0]", "return (energy[0]", "energies -k automatic"),
+        ("STEP = 1e-2", "STEP = 1.0", "energies -k automatic"),
+    ],
+    "energies/population.py": [
+        ("z = z + self.attend(y, y, log_w)", "z = z + self.attend(y, y)", "energies -k weight"),
+        (
+            "self.gather(self.inducing.expand(*y.shape[:-2], -1, -1), y, log_w)",
+            "self.gather(self.inducing.expand(*y.shape[:-2], -1, -1), y)",
+            "energies -k weight",
+        ),
+    ],
+    "energies/landscape.py": [
+        ("sigma * (1 + h * (1 - sigma))", "sigma * (1 - h * (1 - sigma))", "energies"),
+        ("sigma + h * (1 - sigma**2)", "sigma + h * (1 - sigma)", "energies"),
+        ("/ (2 * self.size**2))", "/ self.size**2)", "energies"),
+        ("self._bump_slopes(x) - self._bump_slopes(-x)", "self._bump_slopes(x) + self._bump_slopes(-x)", "energies"),
+        ("self._bump_slope(x) - self._bump_slope(-x)", "self._bump_slope(x) + self._bump_slope(-x)", "energies"),
+        (
+            "(self.centres.T - x.unsqueeze(-1)) / self.size**2",
+            "(self.centres.T - x.unsqueeze(-1)) / self.size",
+            "energies",
+        ),
+        (
+            "torch.stack(\n            [k * self._monomials(x, p)",
+            "torch.stack(\n            [self._monomials(x, p)",
+            "energies",
+        ),
+    ],
+    "jko.py": [
+        ("/ (2 * h)).sum(-1), gradient", "/ h).sum(-1), gradient", "test_jko.py"),
+        ("gradient + (z - x) / h", "gradient - (z - x) / h", "test_jko.py"),
+        (
+            "math.log(math.pi) * d / 2 - math.lgamma(d / 2 + 1)",
+            "math.log(math.pi) * d / 2 + math.lgamma(d / 2 + 1)",
+            "test_jko.py",
+        ),
+        ("+ 0.5772156649015329", "- 0.5772156649015329", "test_jko.py"),
+        (
+            "(share[who].mean(1) / (1 - share[i])).log()",
+            "(share[who].mean(1) * n / (1 - share[i])).log()",
+            "test_jko.py",
+        ),
+        ("total += float((share[i] * term).sum())", "total += float(term.sum() / n)", "test_jko.py"),
+        ("total - (-1) ** k / k *", "total - (-1) ** k *", "test_jko.py"),
+        ("total - (-1) ** k / k *", "total + (-1) ** k / k *", "test_jko.py"),
+        ("columns.movedim(0, -1) + eye", "columns.movedim(0, -1) - eye", "test_jko.py"),
+    ],
+    "inertia.py": [
+        ('bc_type="natural"', 'bc_type="not-a-knot"', "test_inertia.py -k natural or turn"),
+        (
+            "(1 - share) * chains[k - 1] + share * chains[k]",
+            "share * chains[k - 1] + (1 - share) * chains[k]",
+            "test_inertia.py -k straight",
+        ),
+        (
+            "share = (times[k] - times[k - 1]) / (times[k + 1] - times[k - 1])",
+            "share = 0.5",
+            "test_inertia.py -k straight",
+        ),
+        ("index = partner[index]", "index = partner", "test_inertia.py -k turn or motion"),
+        ("spline(times[k], 1).astype", "spline(times[k], 0).astype", "test_inertia.py -k motion"),
+        ("2 * better.sum() > len(better) and", "2 * better.sum() >= len(better) and", "test_inertia.py -k found"),
+        ("INERTIAL * self.straight.mean()", "self.straight.mean()", "test_inertia.py -k found"),
+    ],
+    "velocity.py": [
+        ("* pace).sum(1)) * dt", "* pace).sum(1))", "test_velocity.py"),
+        ("np.square(pace).sum(1)) * dt**2", "np.square(pace).sum(1)) * dt", "test_velocity.py"),
+        ("(v[k][i] + v[k + 1][j]) / 2", "v[k][i] + v[k + 1][j]", "test_velocity.py"),
+        ("float(mass @ np.square(pace).sum(1))", "float(np.square(pace).sum(1).mean())", "test_velocity.py"),
+        ("coupling(x[k], x[k + 1], w[k], w[k + 1])", "coupling(x[k], x[k + 1])", "test_velocity.py"),
+        (
+            "backward[k + 1] = _image(j, i, mass, x[k], len(x[k + 1]))",
+            "backward[k] = _image(j, i, mass, x[k], len(x[k + 1]))",
+            "test_velocity.py",
+        ),
+        ("(forward[k] - backward[k]) /", "(backward[k] - forward[k]) /", "test_velocity.py"),
+        ("np.bincount(rows, mass * y[columns, c], n)", "np.bincount(rows, y[columns, c], n)", "test_velocity.py"),
+    ],
+    "dynamics.py": [
+        (
+            "self.units.length**2 / self.units.time**self.model.order",
+            "self.units.length**2 / self.units.time**2",
+            "methods/test_flow.py -k units",
+        ),
+        (
+            "* self.units.length / self.units.time**self.model.order",
+            "* self.units.length / self.units.time**2",
+            "methods/test_flow.py -k units",
+        ),
+        (
+            "* self.units.length / self.units.time**self.model.order",
+            "* self.units.length**2 / self.units.time**self.model.order",
+            "test_dynamics.py -k units",
+        ),
+        (
+            "moved[1].cpu().numpy() * self.units.velocity",
+            "moved[1].cpu().numpy() / self.units.velocity",
+            "test_dynamics.py -k units",
+        ),
+        ("(f - cost(chunk, xs, 2)) / eps", "(-f - cost(chunk, xs, 2)) / eps", "test_dynamics.py -k carried"),
+        ("/ eps + wa.log(), dim=1)", "/ eps, dim=1)", "test_dynamics.py -k carried"),
+        ("(CARRY_BLUR * self.spec.blur) ** 2", "CARRY_BLUR * self.spec.blur", "test_dynamics.py -k carried"),
+        ("plan(c, wa, wb, eps)", "plan(c, wa, uniform(ys[j]), eps)", "test_dynamics.py -k carried"),
+        ('"friction": 1 / self.units.time', '"friction": self.units.time', "test_dynamics.py"),
+        (
+            '"diffusion": self.units.length**2 / self.units.time',
+            '"diffusion": self.units.length / self.units.time',
+            "methods/test_jkonet_star.py -k closed_form",
+        ),
+    ],
+    "diagnosis.py": [
+        ("kinetic = 0.5 * (share * np.square", "kinetic = (share * np.square", "test_diagnosis.py"),
+        ("kinetic = 0.5 * (share * np.square", "kinetic = 0.5 * (np.square", "test_diagnosis.py"),
+        ("_logarithmic_mean(2 * gamma * kinetic)", "_logarithmic_mean(gamma * kinetic)", "test_diagnosis.py"),
+        ("mean(np.square(force - gamma * v))", "mean(np.square(force + gamma * v))", "test_diagnosis.py"),
+        ("(share * dynamics.energy(xs, t, w=w)).mean()", "dynamics.energy(xs, t, w=w).mean()", "test_diagnosis.py"),
+        ("(share[:, None] * a.astype(np.float64)).mean()", "a.astype(np.float64).mean()", "test_diagnosis.py"),
+        ("alignment = mean(v * force) / scale", "alignment = -mean(v * force) / scale", "test_diagnosis.py"),
+        ("potential - potential[0], dissipated", "potential, dissipated", "test_diagnosis.py"),
+        ("total = kinetic + potential\n", "total = kinetic - potential\n", "test_diagnosis.py"),
+        ("0.5 * (share * v", "0.5 * (v", "test_diagnosis.py"),
+    ],
+    "prediction.py": [
+        (
+            "share = (wanted[k] - start) / (target_time - start)",
+            "share = wanted[k] / target_time",
+            "test_prediction.py -k bridg",
+        ),
+        ("positions[k] + share * error", "positions[k] + error", "test_prediction.py -k bridg"),
+        ("x + share * (end - x)", "x + share * error", "test_prediction.py -k steady"),
+        ("error) / (target_time - start)", "error) / target_time", "test_prediction.py -k bridg"),
+        ("velocities[k] + change)", "change)", "test_prediction.py -k bridg"),
+        ("error = end - positions[-1]", "error = positions[-1] - end", "test_prediction.py -k bridg"),
+        (
+            "0.0 if dynamics.needs_velocity else 0.5",
+            "0.5 if dynamics.needs_velocity else 0.0",
+            "test_prediction.py -k steady",
+        ),
+        (
+            "partners(positions[-1], target, rng, w, target_w)",
+            "partners(positions[-1], target, rng, None, target_w)",
+            "test_prediction.py -k bridges_lead",
+        ),
+        (
+            "partners(positions[-1], target, rng, w, target_w)",
+            "partners(positions[-1], target, rng, w)",
+            "test_prediction.py -k bridges_lead",
+        ),
+        ("np.flatnonzero(wanted < target_time)", "np.flatnonzero(wanted > start)", "test_prediction.py -k beyond"),
+        (
+            "w = None if w is None else w[keep]",
+            "w = None if w is None else w[: len(keep)]",
+            "test_prediction.py -k stored",
+        ),
+        (
+            "Rollout(times, positions, velocities, origin[keep], w)",
+            "Rollout(times, positions, velocities, keep, w)",
+            "test_prediction.py -k stored",
+        ),
+        ("[t, observed[k + 1]]", "[t, observed[-1]]", "test_prediction.py -k fields_of_a_flow"),
+        ("a=path.weights, b=w", "b=w", "test_prediction.py -k momentum"),
+        (
+            "np.argmin(np.abs(self.times - t))",
+            "np.argmin(np.abs(self.times - t)) - 1",
+            "test_prediction.py -k every_observed",
+        ),
+    ],
+    "uncertainty.py": [
+        ("tail = (1 - level) / 2", "tail = 1 - level", "test_uncertainty.py"),
+        ("- 0.5 * w[order]", "- w[order]", "test_uncertainty.py"),
+        ("ddof=1", "ddof=0", "test_uncertainty.py"),
+        ("np.average(inside, weights=w)", "np.average(inside)", "test_uncertainty.py"),
+        ("measured)[order] < FAILED", "measured)[order] > FAILED", "test_uncertainty.py"),
+        ("1 - OUTSIDE", "0.5", "test_uncertainty.py"),
+    ],
+    "metrics.py": [
+        ('np.sqrt(_exact(x, y, a, b, "sqeuclidean"))', '_exact(x, y, a, b, "sqeuclidean")', "test_metrics.py"),
+        ("(n + m) * (n + m - 1)", "(n + m) ** 2", "test_metrics.py"),
+        ("bandwidth * 2.0**k", "bandwidth * 2.0 ** (k + 1)", "test_metrics.py"),
+        ("shares(a, n), -shares(b, m)", "shares(a, n), shares(b, m)", "test_metrics.py"),
+        ("float(-signed @ cdist", "float(signed @ cdist", "test_metrics.py"),
+        (
+            "ot.emd2(shares(a, len(x)), shares(b, len(y))",
+            "ot.emd2(shares(None, len(x)), shares(b, len(y))",
+            "test_metrics.py",
+        ),
+    ],
+    "training.py": [
+        ("min(method.ema, step / (step + 9))", "method.ema", "test_training.py -k running_average"),
+        ("1 - decay)", "decay)", "test_training.py -k running_average"),
+        ("BLUR * median_distance", "median_distance", "test_training.py -k blur"),
+    ],
+    "checkpoint.py": [
+        ("group[name] *= factor", "group[name] /= factor", "test_checkpoint.py -k lower_rates"),
+        ("[lr * factor for lr in value.base_lrs]", "list(value.base_lrs)", "test_checkpoint.py -k lower_rates"),
+    ],
+    "methods/_flow.py": [
+        ("return value + pair, slope + pull", "return value + 0.5 * pair, slope + pull", "methods/test_flow.py"),
+        ("x - h * self.landscape", "x + h * self.landscape", "methods/test_flow.py"),
+        ("(2 * diffusion * h).sqrt() * noise", "(diffusion * h).sqrt() * noise", "methods/test_flow.py"),
+        ("(2 * diffusion * h).sqrt() * noise", "0.5 * (2 * diffusion * h).sqrt() * noise", "methods/test_flow.py"),
+        ("end > float(t) - 1e-6", "end > float(t) + 1e-6", "methods/test_flow.py"),
+        ("for end in self._times[1:] if", "for end in self._times if", "methods/test_flow.py"),
+        ("t.new_tensor(later[0] if later", "t.new_tensor(later[-1] if later", "methods/test_flow.py"),
+        ("return t + SDE_STEP", "return t + 2 * SDE_STEP", "methods/test_flow.py"),
+        ("default=t + 1.0)", "default=t + 2.0)", "methods/test_flow.py"),
+        ("share * (i[:, None] != some)", "share * torch.ones_like(i[:, None] * some)", "methods/test_flow.py"),
+        ("- others[some]", "+ others[some]", "methods/test_flow.py"),
+        ("N_PROX, N_REPEAT = 60, 3", "N_PROX, N_REPEAT = 60, 1", "methods/test_flow.py"),
+    ],
+    "methods/_mechanics.py": [
+        ("return (1 + self.friction) * (self.potential", "return (self.potential", "test_dynamics.py"),
+        ("return ((1 + self.friction) * force", "return (self.friction * force", "test_dynamics.py"),
+    ],
+    "methods/_start.py": [
+        (
+            "field.scalar(x, u) + field.scalar(x, t)",
+            "field.scalar(x, u) - field.scalar(x, t)",
+            "methods/test_start.py -k action or scalar",
+        ),
+        ("+ 0.25 * dt * kinetic", "+ 0.5 * dt * kinetic", "methods/test_start.py -k action or scalar"),
+        ("+ 0.25 * dt * kinetic", "+ 0.25 * kinetic", "methods/test_start.py -k action or scalar"),
+        ("change.mean() - (field", "change.mean() + (field", "methods/test_start.py -k action or scalar"),
+        ("sigma * (1 + h * (1 - sigma))", "sigma * (1 + h)", "methods/test_start.py -k action or scalar"),
+    ],
+    "methods/wlm.py": [
+        ("slice(first + 1, last + 1)", "slice(first, last)", "methods/test_wlm.py -k costs_nothing"),
+        ('loss + extra["constant"][target]', "loss", "methods/test_wlm.py -k costs_nothing"),
+        (
+            "plan.mT @ velocities.detach() / plan.sum(-2)",
+            "plan.mT @ velocities.detach() / plan.sum() * len(x) / plan.sum(-2)",
+            "methods/test_wlm.py -k costs_nothing or branch",
+        ),
+        ("carried, start=1)", "carried, start=2)", "methods/test_wlm.py -k costs_nothing or branch"),
+        ("(fine[-1] - fine[0])", "1.0", "methods/test_wlm.py -k penalty"),
+        ("change / fine[1:].diff()", "change", "methods/test_wlm.py -k penalty"),
+        (
+            'penalty = 0.01 if self._start(spec) == "data" else 0.03',
+            'penalty = 0.03 if self._start(spec) == "data" else 0.01',
+            "methods/test_wlm.py -k penalty",
+        ),
+        ("loss, penalty * acceleration", "loss, -penalty * acceleration", "methods/test_wlm.py -k penalty"),
+        (
+            'friction = 0.1 if start == "data" else 3.0',
+            'friction = 3.0 if start == "data" else 0.1',
+            "methods/test_wlm.py -k friction",
+        ),
+        (
+            '(0.01 if self._start(spec) == "data" else 0.1)',
+            '(0.1 if self._start(spec) == "data" else 0.01)',
+            "methods/test_wlm.py -k friction or rates",
+        ),
+        ("step=self._step(spec) / 2", "step=self._step(spec)", "methods/test_wlm.py -k half"),
+        ("(spec.n_times - 1) / 16", "(spec.n_times - 1) / 4", "methods/test_wlm.py -k half"),
+        ("0.01 + 0.99 * 0.5 * (1 + math.cos", "0.01 + 0.99 * 0.5 * (1 - math.cos", "methods/test_wlm.py -k rates_rise"),
+        ("return (step + 1) / warm_up", "return step / warm_up", "methods/test_wlm.py -k rates_rise"),
+        ("self.n_steps // 20", "self.n_steps // 10", "methods/test_wlm.py -k rates_rise"),
+        ("FIRST_HORIZON + int(grown * n_times)", "n_times", "test_training.py -k longest_horizon"),
+        (
+            "last = first + 1 + int(_draw(generator) * longest)",
+            "last = first + 1",
+            "test_training.py -k longest_horizon",
+        ),
+    ],
+    "methods/ijkonet.py": [
+        ("loss = -gain.mean()", "loss = gain.mean()", "methods/test_ijkonet.py -k descend"),
+        (
+            "gain = gain + growth - model.diffusion * log_dets",
+            "gain = gain - growth - model.diffusion * log_dets",
+            "methods/test_ijkonet.py -k descend",
+        ),
+        (
+            "gain = gain + growth - model.diffusion * log_dets",
+            "gain = gain + growth + model.diffusion * log_dets",
+            "methods/test_ijkonet.py -k descend",
+        ),
+        (
+            "return value - model.diffusion * log_dets, moved",
+            "return value + model.diffusion * log_dets, moved",
+            "methods/test_ijkonet.py -k descend",
+        ),
+        ("value - observed + growth", "value - observed - growth", "methods/test_ijkonet.py -k descend"),
+        ("/ (2 * maps.tau.squeeze(-1))", "/ maps.tau.squeeze(-1)", "methods/test_ijkonet.py -k descend"),
+        ("squares / (2 * maps.tau.flatten())", "squares / maps.tau.flatten()", "methods/test_ijkonet.py -k descend"),
+        ("1 - objective / max(bound, 1e-3)", "objective / max(bound, 1e-3)", "methods/test_ijkonet.py -k descend"),
+        ("out + 0.5 * pair_mean", "out + pair_mean", "methods/test_ijkonet.py -k every_pair"),
+        (
+            "GAUGE * quadratic_part(model, y, state.generator).square()",
+            "GAUGE * quadratic_part(model, y, state.generator)",
+            "methods/test_ijkonet.py -k every_pair",
+        ),
+        (
+            "self.interaction_penalty * speed.square().mean()",
+            "self.interaction_penalty * speed.mean()",
+            "methods/test_ijkonet.py -k every_pair",
+        ),
+        ("excess.clamp_min(0).square()", "excess.square()", "methods/test_ijkonet.py -k slope"),
+        ("excess = speed * maps.tau /", "excess = speed /", "methods/test_ijkonet.py -k slope"),
+        ("2 * g - before", "2 * g + before", "methods/test_ijkonet.py -k optimistic"),
+        (
+            "prox(energy, x, maps.tau.unsqueeze(-1), moved",
+            "prox(energy, x, 2 * maps.tau.unsqueeze(-1), moved",
+            "methods/test_ijkonet.py -k optimum",
+        ),
+        (
+            "slope + (share.unsqueeze(-1) * pull).sum(0)",
+            "slope - (share.unsqueeze(-1) * pull).sum(0)",
+            "methods/test_ijkonet.py -k optimum",
+        ),
+        ("shifts = 1 + torch.randperm(n - 1", "shifts = torch.randperm(n - 1", "methods/test_ijkonet.py -k partners"),
+        ('(3e-3 if "U" in self.energy else 1e-2)', "1e-2", "methods/test_ijkonet.py -k lower_rate"),
+    ],
+    "methods/jkonet_star.py": [
+        ("-(y[columns] - x[rows]) / tau", "-(y[columns] - x[rows])", "methods/test_jkonet_star.py -k exact_steps"),
+        ("-(y[columns] - x[rows]) / tau", "(y[columns] - x[rows]) / tau", "methods/test_jkonet_star.py -k exact_steps"),
+        (
+            'error + model.diffusion * part["score"][i]',
+            'error - model.diffusion * part["score"][i]',
+            "methods/test_jkonet_star.py -k exact_steps",
+        ),
+        (
+            'columns.append(part["score"][i].unsqueeze(-1))',
+            'columns.append(-part["score"][i].unsqueeze(-1))',
+            "methods/test_jkonet_star.py -k exact_steps",
+        ),
+        (
+            "mixture.means_ - positions[:, None]",
+            "positions[:, None] - mixture.means_",
+            "methods/test_jkonet_star.py -k exact_steps",
+        ),
+        (
+            'z = y[:, None] - part["others"][j]',
+            'z = part["others"][j] - y[:, None]',
+            "methods/test_jkonet_star.py -k exact_steps",
+        ),
+        ("columns.append(pull / total)", "columns.append(pull)", "methods/test_jkonet_star.py -k exact_steps"),
+        (
+            'torch.multinomial(part["mass"], n',
+            'torch.multinomial(torch.ones_like(part["mass"]), n',
+            "methods/test_jkonet_star.py -k weight",
+        ),
+        (
+            'torch.einsum("n,ndp,nd->p", mass,',
+            'torch.einsum("n,ndp,nd->p", torch.ones_like(mass),',
+            "methods/test_jkonet_star.py -k weight or exact_steps",
+        ),
+        (
+            "return (other * values).sum(dim) / other.sum(dim).clamp_min(1.0)",
+            "return values.mean(dim)",
+            "methods/test_jkonet_star.py -k meet_itself",
+        ),
+        ("float(solution[-1]) < DIFFUSION_FLOOR", "False", "methods/test_jkonet_star.py -k negative"),
+    ],
+}
+MUTANTS = [Mutant(file, *row) for file, rows in TABLE.items() for row in rows]
+
+
+@dataclass
+class Job:
+    """A run of tests in a fork: where its source and its output are, and how it ended (None: it is not over)."""
+
+    label: str
+    tests: str
+    source: Path
+    output: Path
+    pid: int = 0
+    start: float = 0.0
+    status: int | None = None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("filter", nargs="?", default="", help="only mutants whose row contains this")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--sample", type=int, help="only as many, others every day of the year")
+    parser.add_argument("--verbose", action="store_true", help="print what the tests of each mutant say")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if options.filter.lower() in "\n".join(m).lower()]
+    if options.sample and options.sample < len(chosen):
+        every, day = -(-len(chosen) // options.sample), datetime.date.today().timetuple().tm_yday
+        chosen = chosen[day % every :: every]
+    if not chosen:
+        print(f"no mutant contains {options.filter!r}")
+        return 1
+    wrong = [f"{n} times in the file: {m}" for m in chosen if (n := _text(m.file).count(m.old)) != 1]
+    if wrong:
+        print("These fragments have to stand exactly once in their file:", *wrong, sep="\n  ")
+        return 1
+    begin = time.monotonic()
+    _import_libraries()
+    with tempfile.TemporaryDirectory(prefix="wlm-mutants-") as name:
+        folder = Path(name)
+        plain = folder / "plain"
+        shutil.copytree(ROOT / "src", plain, ignore=shutil.ignore_patterns("__pycache__"))
+        selections = sorted({m.tests for m in chosen})
+        jobs = [Job(tests, tests, plain, folder / f"plain{k}.txt") for k, tests in enumerate(selections)]
+        failed = [job for job in _run(jobs, options.jobs, lambda job: None) if job.status != 0]
+        for job in failed:
+            print(f"Tests that fail without any change (status {job.status}): {job.tests}\n{job.output.read_text()}")
+        if failed:
+            return 1
+        print(f"{len(selections)} selections of tests pass without any change ({time.monotonic() - begin:.0f} s)")
+        mutants = [_mutated(m, folder / str(k)) for k, m in enumerate(chosen)]
+
+        def report(job: Job) -> None:
+            verdict = {0: "SURVIVED", 1: "noticed", None: "endless"}.get(job.status, f"broken (status {job.status})")
+            print(f"{verdict:9} {time.monotonic() - job.start:4.0f} s  {job.label}", flush=True)
+            if options.verbose or verdict.startswith("broken"):
+                print(job.output.read_text())
+
+        done = list(_run(mutants, options.jobs, report))
+        # 0: nothing noticed; above 1: pytest itself failed, or there is no such test.
+        bad = [job for job in done if job.status not in (1, None)]
+        print(f"{len(done)} mutants, {len(bad)} survivors, {time.monotonic() - begin:.0f} s")
+        for job in bad:
+            print(f"  {job.label}\n      in spite of {job.tests}")
+    return int(bool(bad))
+
+
+def _text(file: str) -> str:
+    return (ROOT / "src" / CORE / file).read_text()
+
+
+def _mutated(m: Mutant, folder: Path) -> Job:
+    """A job in a copy of the sources with one line changed."""
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "src" / CORE / m.file).write_text(_text(m.file).replace(m.old, m.new))
+    return Job(str(m), m.tests, folder / "src", folder / "output.txt")
+
+
+def _import_libraries() -> None:
+    """Everything that takes time to import, but not wlm."""
+    import anndata  # noqa: F401
+    import dask.array  # noqa: F401
+    import geomloss  # noqa: F401
+    import h5py  # noqa: F401
+    import hypothesis.extra.numpy  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import ot  # noqa: F401
+    import pytest  # noqa: F401
+    import scanpy  # noqa: F401
+    import scipy.interpolate  # noqa: F401
+    import sklearn.mixture  # noqa: F401
+    import torch
+    import zarr  # noqa: F401
+
+    torch.set_num_threads(1)
+    assert "wlm" not in sys.modules
+
+
+def _run(jobs: Iterable[Job], n: int, report: Callable[[Job], None]) -> list[Job]:
+    """Run the jobs, ``n`` at a time; one that takes too long is ended and keeps the status None."""
+    waiting, running, done = list(jobs)[::-1], [], []
+    while waiting or running:
+        while waiting and len(running) < n:
+            job = waiting.pop()
+            job.start, job.pid = time.monotonic(), _fork(job)
+            running.append(job)
+        time.sleep(0.05)
+        for job in list(running):
+            pid, status = os.waitpid(job.pid, os.WNOHANG)
+            if pid:
+                job.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() - job.start < TIMEOUT:
+                continue
+            else:
+                os.kill(job.pid, signal.SIGKILL)
+                os.waitpid(job.pid, 0)
+            running.remove(job)
+            done.append(job)
+            report(job)
+    return done
+
+
+def _fork(job: Job) -> int:
+    """Run the tests of a job in a child of this process; returns its number."""
+    if pid := os.fork():
+        return pid
+    status = 70
+    try:
+        with job.output.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.chdir(ROOT)
+        sys.path.insert(0, str(job.source))
+        os.environ["PYTHONPATH"] = str(job.source)  # of processes that tests start
+        sys.dont_write_bytecode = True
+        import pytest
+
+        files, _, words = job.tests.partition(" -k ")
+        call = [f"tests/core/{file}" for file in files.split()] + (["-k", words] if words else [])
+        status = int(pytest.main([*call, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]))
+        import wlm.core
+
+        if not str(wlm.core.__file__).startswith(str(job.source)):
+            print("another wlm was tested:", wlm.core.__file__)
+            status = 71
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""WLM's objective, schedule and defaults: on motions whose loss and penalty are known, with a potential of zero."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles import dynamics
+
+from wlm.core.methods import WLM, Spec
+from wlm.core.populations import Populations
+from wlm.core.training import train
+
+#: Nothing is learned, and batches are whole populations.
+FROZEN = {"lr": 1e-12, "batch_size": 64, "friction_lr": 0.0, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+TIMES = (0.0, 0.5, 2.0, 3.0)
+
+
+def flight(times=TIMES, *, weighted=False, measured=None, n=64, spread=(0.2, 0.1)):
+    """Cells that fly apart at constant speeds, as a gradient does, in random order; velocities of the first times."""
+    rng = np.random.default_rng(0)
+    x0 = rng.normal(size=(n, 2))
+    v, w = x0 * spread + [1.0, -0.5], np.exp(1.5 * x0[:, 0])
+    orders = [rng.permutation(n) for _ in times]
+    x = tuple((x0 + v * t)[i] for t, i in zip(times, orders, strict=True))
+    known = len(times) if measured is None else measured
+    velocities = tuple(v[i] if k < known else np.full_like(v, np.nan) for k, i in enumerate(orders))
+    return Populations(np.asarray(times), x, velocities, tuple(w[i] for i in orders) if weighted else None)
+
+
+@pytest.fixture
+def totals(monkeypatch):
+    """What is differentiated in each step."""
+    seen, plain = [], torch.Tensor.backward
+
+    def backward(self, *arguments, **options):
+        seen.append(self.item())
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    return seen
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("measured", [None, 1])
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_rollout_that_is_right_costs_nothing_from_wherever_it_starts(weighted, measured, p, totals):
+    """Over irregular times, from measured velocities or from the momentum that rollouts from the first time brought."""
+    method = WLM(n_steps=24, friction=0, initial_velocity="data", p=p, blur=0.1, **FROZEN)
+    loss = train(flight(weighted=weighted, measured=measured), method).history["loss"]
+    # Marginals are met to a percent, momenta that are means over neighbours to a little more; a target of a
+    # neighbouring time, or copies in place of weights, cost more than 0.1.
+    assert np.abs(loss).max() < 0.03
+    np.testing.assert_allclose(totals, loss, atol=2e-3)  # and constant velocities have no penalty
+
+
+def test_momentum_is_carried_to_the_branch_it_belongs_to():
+    """Two groups that pass each other's places: a mean over both would miss all later times."""
+    p = flight(spread=(0.0, 0.0))
+    side = [np.sign(x[:, 1] - x[:, 1].mean())[:, None] for x in p.positions]
+    x = tuple(z + s * [3.0 * (t - 1), 8.0] for z, s, t in zip(p.positions, side, TIMES, strict=True))
+    v = tuple(v + s * [3.0, 0.0] for v, s in zip(p.velocities, side, strict=True))
+    p = Populations(p.times, x, (v[0], *(np.full_like(v[0], np.nan) for _ in TIMES[1:])))
+    method = WLM(n_steps=24, friction=0, initial_velocity="data", blur=0.1, **FROZEN)
+    assert np.abs(train(p, method).history["loss"]).max() < 0.05
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_penalty_is_the_mean_square_of_acceleration_along_the_path(weighted, totals):
+    """Cells that coast: v = v0 exp(-gamma t), so that |dv/dt| is gamma |v|. The first step is left out."""
+    gamma, weight = 0.8, 5.0
+    p = flight((0.0, 1.0), weighted=weighted)
+    method = WLM(
+        n_steps=3, friction=gamma, initial_velocity="data", acceleration_penalty=weight, max_step=0.01, **FROZEN
+    )
+    fit = train(p, method)
+    square = np.square(p.velocities[0] / fit.dynamics.units.velocity).sum(1)
+    mean = np.average(square, weights=None if p.weights is None else p.weights[0])
+    expected = gamma**2 * mean * (1 - math.exp(-2 * gamma)) / (2 * gamma)
+    np.testing.assert_allclose(totals - fit.history["loss"], weight * expected, rtol=0.05)
+
+
+def test_the_penalty_is_less_where_velocities_are_measured(totals):
+    """By default 0.01, and 0.03 where they are not: relative to those of a known weight, for the same path."""
+
+    class Moving(WLM):
+        def build(self, spec):
+            model = super().build(spec)
+            if model.start is not None:
+                torch.nn.init.normal_(model.start.last, generator=torch.Generator().manual_seed(0))
+            return model
+
+    p = flight((0.0, 1.0))
+    for populations, start, default in ((p, "data", 0.01), (Populations(p.times, p.positions), "learned", 0.03)):
+        found = []
+        for penalty in (None, 1.0):
+            totals.clear()
+            method = Moving(n_steps=2, friction=5.0, initial_velocity=start, acceleration_penalty=penalty, **FROZEN)
+            loss = train(populations, method).history["loss"]
+            found.append(totals[0] - loss[0])
+        assert found[0] == pytest.approx(default * found[1], rel=0.05)
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """Learning rates and weight decays of the groups of parameters, at each step."""
+    seen, plain = [], torch.optim.AdamW.step
+
+    def step(self, *arguments, **options):
+        seen.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return seen
+
+
+def test_learning_rates_rise_for_a_twentieth_of_the_steps_and_fall_along_a_cosine(rates):
+    more = {**FROZEN, "lr": 1e-4, "friction_lr": None}
+    train(flight(), WLM(n_steps=40, initial_velocity="data", weight_decay=0.02, **more))
+    assert len(rates) == 40
+    share = [0.5, 1.0, *(0.01 + 0.99 * (1 + math.cos(math.pi * k / 38)) / 2 for k in range(38))]
+    np.testing.assert_allclose([r[0][0] for r in rates], 1e-4 * np.array(share), rtol=1e-6)
+    np.testing.assert_allclose([r[1][0] for r in rates], 0.01 * np.array(share), rtol=1e-6)
+    assert {(r[0][1], r[1][1]) for r in rates} == {(0.02, 0.0)}  # friction does not decay
+
+
+def test_without_velocities_friction_starts_high_and_learns_fast(rates):
+    p = flight()
+    without = Populations(p.times, p.positions)
+    options = {**FROZEN, "friction_lr": None, "n_steps": 2, "initial_velocity": "learned"}
+    train(without, WLM(**options))
+    train(without, WLM(**{**options, "friction_lr": 0.5}))
+    assert [r[1][0] for r in rates[:2]] == pytest.approx([0.1, 0.1]) and rates[2][1][0] == pytest.approx(0.5)
+    for has_velocity, friction in ((True, 0.1), (False, 3.0)):
+        spec = Spec(2, 0.1, has_velocity=has_velocity, n_times=3, times=(0.0, 1.0, 2.0))
+        assert WLM().build(spec).friction.item() == pytest.approx(friction)
+
+
+@pytest.mark.parametrize(
+    ("options", "n_times", "steps"), [({}, 3, 4), ({"max_step": 0.2}, 3, 10), ({}, 33, 1), ({}, 17, 2)]
+)
+def test_predictions_take_half_a_training_step(options, n_times, steps):
+    """That is a quarter of an interval, or a thirty-second of all of the time where that is more."""
+    times = tuple(float(t) for t in range(n_times))
+    small = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    model = WLM(**small, **options).build(Spec(2, 0.1, has_velocity=True, n_times=n_times, times=times))
+    calls = []
+    model.potential.register_forward_hook(lambda *_: calls.append(1))
+    x = np.random.default_rng(0).normal(size=(10, 2))
+    dynamics(model).simulate(x, [0.0, 1.0], v=x)
+    assert len(calls) == steps + 1
+
+
+def test_the_gradient_of_the_potential_is_clipped(monkeypatch):
+    """Its norm is what is logged, and ``CLIP`` what is left of it."""
+    norms, plain = [], torch.nn.utils.clip_grad_norm_
+
+    def clip(parameters, size, *arguments, **options):
+        parameters = list(parameters)
+        before = plain(parameters, size, *arguments, **options)
+        after = math.sqrt(sum(p.grad.square().sum().item() for p in parameters if p.grad is not None))
+        norms.append((before.item(), after, size))
+        return before
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    monkeypatch.setattr(WLM, "CLIP", 1e-3)
+    p = flight()
+    resting = Populations(p.times, p.positions)
+    history = train(resting, WLM(n_steps=3, initial_velocity="zero", **FROZEN)).history
+    for logged, (before, after, size) in zip(history["gradient_norm"], norms, strict=True):
+        assert size == 1e-3 < before == pytest.approx(logged, rel=1e-5) and after == pytest.approx(1e-3, rel=1e-3)
