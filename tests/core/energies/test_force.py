@@ -56,6 +56,7 @@ def test_the_gradient_of_a_weighted_force_agrees_with_automatic_differentiation(
             assert a.norm().item() == pytest.approx(b.norm().item(), rel=2e-2)
 
 
+@pytest.mark.slow
 def test_compiled_derivatives_are_those_of_the_plain_ones():
     """Forces on weighted cells, and the gradients of a loss of theirs in positions and parameters.
 
