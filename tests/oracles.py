@@ -6,6 +6,8 @@ Tests are imported by ``--import-mode=importlib``, which puts none of their fold
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from wlm.core.dynamics import Dynamics
@@ -146,3 +148,25 @@ def dynamics(model, scale=None, *, blur=0.1, times=(0.0, 1.0)):
     dim = 2 if scale is None else len(scale.location)
     spec = Spec(dim, blur, has_velocity=not first_order, n_times=len(times), times=tuple(times))
     return Dynamics(model.eval(), JKOnetStar() if first_order else WLM(), spec, units() if scale is None else scale)
+
+
+# Data
+
+
+class Drawn:
+    """The part of a numpy generator that tests use, with numbers that Hypothesis draws, and so makes simple again."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def integers(self, n):
+        return self.data.draw(st.integers(0, int(n) - 1))
+
+    def random(self, size):
+        return self.uniform(0, 1, size)
+
+    def uniform(self, low, high, size):
+        return self.data.draw(arrays(np.float64, size, elements=st.floats(low, high)))
+
+    def normal(self, size):
+        return self.uniform(-4, 4, size)

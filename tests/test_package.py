@@ -16,6 +16,7 @@ SOURCE = Path(wlm.__file__).parent
 PUBLIC = [(module, name) for module in ("pp", "tl", "pl", "datasets") for name in getattr(wlm, module).__all__]
 
 
+@pytest.mark.slow
 def test_import_is_lazy_and_the_core_needs_torch_and_numpy_only():
     blocked = [
         "anndata",

@@ -26,6 +26,7 @@ def both(treated, quick):
     return treated
 
 
+@pytest.mark.slow
 def test_fits_are_those_of_the_conditions_alone(both, treated, quick, tmp_path):
     assert list(both.uns["wlm"]["conditions"]) == ["none", "drug"]
     assert list(both.uns["wlm"]["keys"]) == ["wlm_none", "wlm_drug"]

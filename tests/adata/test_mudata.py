@@ -135,6 +135,7 @@ def test_a_joint_representation_is_fitted_at_the_joint_level(mdata, level, quick
     assert np.array_equal(wlm.tl.predict(mdata, [1.5, 6]).obsm["X_mofa"], expected)
 
 
+@pytest.mark.slow
 def test_copy_diagnosis_evaluation_and_plots(mdata, quick):
     before = state(mdata)
     with md.set_options(pull_on_update=False):
@@ -158,6 +159,7 @@ def test_copy_diagnosis_evaluation_and_plots(mdata, quick):
     assert list(joint["model"]) == list(table["model"]) and np.isfinite(joint["w1"]).all()
 
 
+@pytest.mark.slow
 def test_neighbours_weighted_over_modalities(mdata, quick, tmp_path):
     with md.set_options(pull_on_update=False):
         mu.pp.intersect_obs(mdata)
@@ -282,6 +284,7 @@ def test_an_anndata_needs_no_mudata(cells, quick, monkeypatch):
     assert wlm.tl.predict(cells, 2.5).n_obs == 60
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_cells_in_two_modalities(real_data):
     adata = ad.read_h5ad(real_data / "reprogramming_250.h5ad")

@@ -289,6 +289,7 @@ def process(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_process_keeps_standard_output_clean(source, out):
     done = process("fit", source, "--time-key", "day", "-o", out, *OPTIONS)
     assert done.returncode == 0 and done.stdout == "" and out.exists(), done.stderr
@@ -333,6 +334,7 @@ def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, 
     assert theirs.uns["wlm_drug"]["velocity"]["scale"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_raw_counts_to_a_rollout(real_data, tmp_path):
     names = ["velocity", "fitted", "predicted"]

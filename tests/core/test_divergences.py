@@ -86,6 +86,20 @@ def test_geomloss_as_the_loss_is_ours_with_its_constant(backend):
     assert torch.cosine_similarity(one, other, dim=0) > 0.999
 
 
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("blur", [0.3, 1.0])
+def test_weighted_clouds_agree_with_geomloss(p, blur):
+    """Very different weights on both sides, of which those of no cell can be left out."""
+    x, y = cloud(80, 2, 0).double().requires_grad_(), cloud(60, 2, 1, shift=0.5, scale=0.7).double()
+    a, b = (torch.softmax(z[:, 0].detach(), 0) for z in (x, -y))
+    loss = sinkhorn_loss(x, y, a, b, p=p, blur=blur, tol=1e-6, max_iter=2000)[0] + self_term(y, b, p=p, blur=blur)
+    (ours,) = torch.autograd.grad(loss, x)
+    oracle = geomloss.SamplesLoss("sinkhorn", p=p, blur=blur, scaling=0.99, backend="tensorized")(a, x, b, y)
+    (theirs,) = torch.autograd.grad(oracle, x)
+    assert loss.item() == pytest.approx(oracle.item(), rel=2e-3, abs=1e-3)
+    assert (ours - theirs).norm() < 0.01 * theirs.norm()
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.3, 3.0), st.floats(-3.0, 3.0), st.floats(0.7, 2.0))
 def test_entropic_transport_between_gaussians_in_closed_form(scale, shift, blur):

@@ -84,6 +84,7 @@ def test_rollout_passes_through_every_observed_time():
     assert np.allclose(path.at(0.5)[0], x[path.origin] + 0.5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_large_populations_move_in_parts_that_stand_for_the_whole():
     """Exactly where cells do not feel each other; else nearly, and the nearer the larger the parts."""
     rng = np.random.default_rng(1)

@@ -74,6 +74,7 @@ def state(fit):
     return {**fit.history, "force": fit.dynamics.force(x, 1.0)}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_their_batches_joined(tmp_path):
     (tmp_path / "work.py").write_text(SCRIPT.format(here=os.path.dirname(__file__)))
     call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

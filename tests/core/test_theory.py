@@ -37,6 +37,7 @@ def both_representations():
     )
 
 
+@pytest.mark.slow
 def test_a_gradient_flow_is_learned_in_both_its_representations(both_representations):
     (x0, x1), ahead = gradient_flow((0.0, 1.2))[1], gradient_flow((0.0, 1.6))[1][1]
     overdamped, conservative = both_representations
@@ -51,6 +52,7 @@ def test_a_gradient_flow_is_learned_in_both_its_representations(both_representat
     assert np.sqrt(np.square(marginals[0][0] - marginals[1][0]).mean()) < 0.06 * scale
 
 
+@pytest.mark.slow
 def test_the_two_representations_have_opposite_potentials(both_representations):
     """Overdamped the potential is F; conservative it is -|grad F|^2 / 2, here -F: it accelerates outwards."""
     overdamped, conservative = both_representations
@@ -71,6 +73,7 @@ def oscillators(gamma, n=150, times=(0.0, 0.5, 1.0, 1.5, 2.0)):
     return Populations(np.array(times), tuple(x), tuple(v))
 
 
+@pytest.mark.slow
 def test_friction_tells_dissipative_from_conservative_dynamics():
     options = {"n_steps": 400, "friction": 0.3, "friction_lr": 0.1, "acceleration_penalty": 0.0, "blur": 0.15}
     method = WLM(**options, **SMALL)
@@ -93,6 +96,7 @@ def two_bodies(times, k=1.0):
     return Populations(np.array(times), tuple(x), tuple(v))
 
 
+@pytest.mark.slow
 def test_an_interaction_is_recovered_from_two_bodies():
     """The force between them, and no net force on both: no external potential does that while they move on."""
     populations = two_bodies(np.arange(0, 3.01, 0.3))

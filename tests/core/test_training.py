@@ -27,6 +27,7 @@ def oscillators(n=200, times=(0.0, 0.5, 1.0, 1.5), omega2=(1.0, 2.0), seed=0):
     return Populations(np.array(times), tuple(x), tuple(v))
 
 
+@pytest.mark.slow
 def test_recovers_a_known_quadratic_potential():
     populations = oscillators()
     method = WLM(n_steps=500, friction=0, acceleration_penalty=0.0, initial_velocity="data", **SMALL)
@@ -46,6 +47,7 @@ def test_recovers_a_known_quadratic_potential():
     assert error < 0.25 * ahead.positions[1].std()
 
 
+@pytest.mark.slow
 def test_friction_is_learned():
     """Cells that coast to rest without force, each in its own direction: x = x0 + v0 (1 - exp(-gamma t)) / gamma."""
     rng, gamma, times = np.random.default_rng(0), 1.5, np.array([0.0, 0.5, 1.0, 1.5])
@@ -57,6 +59,7 @@ def test_friction_is_learned():
     assert friction == pytest.approx(gamma, rel=0.2)
 
 
+@pytest.mark.slow
 def test_longest_horizon_grows_over_the_first_half(monkeypatch):
     reached = []
     p = oscillators(20, times=np.arange(13.0))
@@ -89,6 +92,7 @@ def test_a_step_without_a_usable_gradient_is_skipped_but_not_for_ever(monkeypatc
         train(p, WLM(n_steps=30, **SMALL))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bad", "stops"), [(lambda n: n == 39, False), (lambda n: n > 40, True)])
 @pytest.mark.parametrize(("added", "became"), [(torch.nan, "nan"), (1e4, "inf")])
 def test_a_rollout_that_leaves_all_numbers_or_the_data_is_skipped_but_not_for_ever(
@@ -123,6 +127,7 @@ def test_same_seed_same_numbers_and_global_state_untouched(options):
     assert np.array_equal(runs[0].history["loss"], runs[1].history["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["zero", "learned", "estimated"])
 def test_starts_without_velocities(start):
     p = oscillators(60)
@@ -143,6 +148,7 @@ def test_learned_initial_velocity_is_a_gradient_field():
     assert jacobian.abs().max() > 1e-4 and torch.allclose(jacobian, jacobian.T, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_diverging_training_stops_with_the_step_and_advice(monkeypatch):
     monkeypatch.setattr(WLM, "CLIP", 1e18)
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match=r"at step \d+ of 60.*smaller learning rate"):
@@ -172,6 +178,7 @@ def test_equal_weights_change_nothing_and_unequal_ones_do():
     assert np.allclose(losses[0], losses[1], rtol=1e-3, atol=1e-5) and not np.allclose(losses[0], losses[2], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_weights_move_mass():
     """The same cells at both times, but the weights move from left to right: so must the cells."""
     rng = np.random.default_rng(0)
@@ -275,6 +282,7 @@ def test_many_dimensions_are_not_taken_for_a_rollout_that_left_the_data():
     )
 
 
+@pytest.mark.slow
 def test_a_compiled_training_is_the_same_to_rounding():
     p = oscillators(40)
     small = {"n_steps": 3, "width": 8, "heads": 2, "hidden": 16, "n_inducing": 2, "batch_size": 40}

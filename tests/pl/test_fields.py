@@ -84,6 +84,7 @@ def test_times_conditions_and_methods(cells, quick):
         wlm.pl.velocity(cells, key="j", kind="arrows")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_and_files_stay_small(known, tmp_path):
     before = known.copy()
     many = known[np.random.default_rng(0).integers(known.n_obs, size=20_000)].copy()

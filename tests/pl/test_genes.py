@@ -79,6 +79,7 @@ def test_titles_labels_and_legend(fitted):
     assert all(a.get_tightbbox().y0 >= below for a in figure.axes)
 
 
+@pytest.mark.slow
 def test_layer_and_unit_are_named(cells, quick):
     cells.layers["logged"] = cells.X.copy()
     cells.X = cells.layers["spliced"]
@@ -104,6 +105,7 @@ def test_own_axes_for_one_gene(fitted):
         wlm.pl.genes(fitted, GENES, ax=own)
 
 
+@pytest.mark.slow
 def test_weighted_cells_count_as_often_as_they_weigh(cells, quick):
     rng = np.random.default_rng(0)
     values, w = rng.normal(size=(3000, 2)), rng.integers(1, 4, 3000)

@@ -157,6 +157,7 @@ def test_auto_finds_velocities_and_says_what_it_chose(cells, quick, caplog):
         wlm.tl.fit(cells, "day", use_rep="X_umap", velocity_key="auto", **quick)
 
 
+@pytest.mark.slow
 def test_scale_is_calibrated_stored_and_reported(quick):
     adata = wlm.datasets.bifurcation(300, noise=False, rng=0)
     sc.pp.normalize_total(adata)

@@ -32,6 +32,7 @@ def test_the_report_and_what_is_written(fitted, tmp_path):
     assert (list(fitted.obs), list(fitted.obsm)) == keys[:2]
 
 
+@pytest.mark.slow
 def test_other_seeds_refit_with_the_same_settings(fitted):
     report = wlm.tl.diagnose(fitted, seeds=3)
     stored = fitted.uns["wlm_diagnosis"]["friction_seeds"]
@@ -42,6 +43,7 @@ def test_other_seeds_refit_with_the_same_settings(fitted):
     assert np.array_equal(wlm.tl.diagnose(fitted, seeds=3)["value"], report["value"])
 
 
+@pytest.mark.slow
 def test_gain_by_velocities_is_that_of_two_evaluations(moving, quick):
     report = wlm.tl.diagnose(moving, key="m", holdout=[2, 3], rng=np.random.default_rng(3))
     options = {k: v for k, v in quick.items() if k != "show_progress"}

@@ -105,6 +105,7 @@ def test_ensembles_with_weights_velocities_and_conditions(cells, quick):
     assert np.isfinite(predicted.obs["wlm_spread"]).all()
 
 
+@pytest.mark.slow
 def test_models_trained_side_by_side_are_the_same(cells, quick):
     one = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
     with joblib.parallel_config(n_jobs=2):
@@ -114,6 +115,7 @@ def test_models_trained_side_by_side_are_the_same(cells, quick):
     np.testing.assert_allclose(one.obsm["wlm_next"], two.obsm["wlm_next"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_other_backends_of_joblib(cells, quick, backend):
     one = wlm.tl.fit(cells, "day", n_models=3, copy=True, **quick)

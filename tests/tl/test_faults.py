@@ -25,12 +25,13 @@ adata.write_h5ad(sys.argv[3])
 SAVED = """
 import sys
 import anndata as ad, numpy as np, torch, wlm
-torch.set_num_threads(int(sys.argv[2]))
-adata = ad.read_h5ad(sys.argv[1])
-wlm.tl.fit(adata, "day", n_steps=5, show_progress=False)
-assert adata.uns["wlm"]["params"]["threads"] == int(sys.argv[2])
-w = adata.uns["wlm"]["weights"]
-np.save(sys.argv[3], np.concatenate([w[k].ravel() for k in sorted(w)]))
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    adata = ad.read_h5ad(sys.argv[1])
+    wlm.tl.fit(adata, "day", n_steps=5, show_progress=False)
+    assert adata.uns["wlm"]["params"]["threads"] == threads
+    w = adata.uns["wlm"]["weights"]
+    np.save(f"{sys.argv[2]}_{threads}.npy", np.concatenate([w[k].ravel() for k in sorted(w)]))
 """
 FORKED = """
 import multiprocessing
@@ -60,6 +61,7 @@ def interrupt_at(monkeypatch, n):
     monkeypatch.setattr(wlm.core.methods.WLM, "step", step)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_object_as_it_was(fitted, quick, monkeypatch):
     before = fitted.copy()
     interrupt_at(monkeypatch, 9)
@@ -70,6 +72,7 @@ def test_ctrl_c_leaves_the_object_as_it_was(fitted, quick, monkeypatch):
         assert np.array_equal(fitted.obsm[key], before.obsm[key], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_can_keep_the_model_so_far(cells, quick, monkeypatch):
     interrupt_at(monkeypatch, 9)
     with pytest.warns(UserWarning, match="interrupted after 8 of 15 steps"):
@@ -78,6 +81,7 @@ def test_ctrl_c_can_keep_the_model_so_far(cells, quick, monkeypatch):
     assert np.isfinite(wlm.tl.predict(cells, 2).obsm["X_pca"]).all()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_ensemble_keeps_the_models_that_are_complete(cells, quick, monkeypatch, tmp_path):
     interrupt_at(monkeypatch, 15 + 15 + 9)
     call = {"on_interrupt": "keep", "n_models": 4, "checkpoint": tmp_path / "fit.npz", **quick}
@@ -89,6 +93,7 @@ def test_ctrl_c_in_an_ensemble_keeps_the_models_that_are_complete(cells, quick, 
     assert cells.uns["wlm"]["params"]["n_models"] == 4 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_ensemble_goes_on_from_its_checkpoints_and_deletes_them(cells, quick, monkeypatch, tmp_path):
     expected = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
     call = {"n_models": 2, "checkpoint": tmp_path / "fit.npz", **quick}
@@ -106,6 +111,7 @@ def test_an_ensemble_goes_on_from_its_checkpoints_and_deletes_them(cells, quick,
     assert np.array_equal(cells.obs["wlm_spread"], expected.obs["wlm_spread"], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_same_weights(cells, tmp_path):
     cells = cells[::3].copy()
     cells.write_h5ad(tmp_path / "cells.h5ad")
@@ -139,19 +145,18 @@ def test_a_checkpoint_that_cannot_be_is_refused_before_the_fit(cells, tmp_path, 
         wlm.tl.fit(cells, "day", on_interrupt="keep", condition_key="treatment")
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_another_process_with_as_many_threads_gives_the_same_bits(cells, tmp_path, threads):
+@pytest.mark.slow
+def test_another_process_with_as_many_threads_gives_the_same_bits(cells, tmp_path):
+    """With one and with two threads, in two processes that fit with both."""
     cells = cells[::3].copy()
     cells.write_h5ad(tmp_path / "cells.h5ad")
-    found = []
     for k in range(2):
-        out = tmp_path / f"{k}.npy"
-        arguments = [str(tmp_path / "cells.h5ad"), str(threads), str(out)]
-        subprocess.run([sys.executable, "-c", SAVED, *arguments], check=True)
-        found.append(np.load(out))
-    assert np.array_equal(*found)
+        subprocess.run([sys.executable, "-c", SAVED, str(tmp_path / "cells.h5ad"), str(tmp_path / str(k))], check=True)
+    for threads in (1, 2):
+        assert np.array_equal(*(np.load(tmp_path / f"{k}_{threads}.npy") for k in range(2)))
 
 
+@pytest.mark.slow
 def test_a_forked_worker_fits_where_its_parent_has_used_threads(tmp_path):
     """It would wait for the threads of its parent for ever, had it not one of its own."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120)

@@ -47,6 +47,7 @@ def test_a_fit_writes_the_same_keys(fits, name):
     assert np.isnan(adata.obsm["wlm_next"][last]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -55,7 +56,7 @@ def test_a_fit_writes_the_same_keys(fits, name):
     ],
 )
 def test_everything_of_an_energy_survives_a_file(cells, more, tmp_path):
-    cells = cells[::3].copy()  # simulating pairs of features takes its time
+    cells = cells[::6].copy()  # simulating pairs of features takes its time
     wlm.tl.fit(cells, "day", n_dims=2, **{**options(more["method"]), **more})
     cells.write_h5ad(tmp_path / "fit.h5ad")
     back = ad.read_h5ad(tmp_path / "fit.h5ad")
@@ -63,6 +64,7 @@ def test_everything_of_an_energy_survives_a_file(cells, more, tmp_path):
     assert np.array_equal(ours, theirs) and np.isfinite(ours).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("write", ["write_h5ad", "write_zarr"])
 def test_predictions_survive_a_file(fits, name, write, tmp_path):
@@ -75,6 +77,7 @@ def test_predictions_survive_a_file(fits, name, write, tmp_path):
     assert np.array_equal(ours, theirs) and np.isfinite(ours).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_same_seed_gives_the_same_fit_and_another_one_another(fits, _bifurcation, name):
     again = wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **options(name))
@@ -84,6 +87,7 @@ def test_the_same_seed_gives_the_same_fit_and_another_one_another(fits, _bifurca
     assert not np.array_equal(first, other.obsm["wlm_velocity"], equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_plots_draw_every_method(fits, name):
     before = set(fits[name].uns)
@@ -102,6 +106,7 @@ def test_wrong_options_are_refused_with_the_right_ones(cells, name):
     assert set(cells.uns) == set(before.uns) and set(cells.obsm) == set(before.obsm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_ORDER)
 @pytest.mark.parametrize("energy", ENERGIES)
 def test_every_energy_fits_predicts_and_is_stored(cells, name, energy):
@@ -121,6 +126,7 @@ def test_simulation_and_time(cells, name, extra):
     assert np.allclose(ours[0], ours[2]) == ("U" not in extra.get("energy", "V"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_cells_move_to_where_the_weight_is(cells, name):
     """Of the two ends of day 4, nearly all of the weight is given to one."""
@@ -161,6 +167,7 @@ def test_a_lost_game_leaves_the_object_unchanged(cells):
     assert "wlm" not in cells.uns and "wlm_velocity" not in cells.obsm
 
 
+@pytest.mark.slow
 def test_methods_are_evaluated_side_by_side_each_with_its_options(cells):
     cells.obsm["v"] = cells.obsm["X_pca"] * 0.1
     methods = {

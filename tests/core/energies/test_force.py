@@ -52,6 +52,7 @@ def test_the_gradient_of_a_weighted_force_in_positions_weights_and_parameters():
             assert a.norm().item() == pytest.approx(b.norm().item(), rel=2e-2)
 
 
+@pytest.mark.slow
 def test_compiled_derivatives_are_those_of_the_plain_ones():
     """Forces on weighted cells, and the gradients of a loss of theirs in positions and parameters.
 

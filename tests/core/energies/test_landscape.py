@@ -39,4 +39,6 @@ def test_the_gradient_of_features_is_that_of_their_values(even):
     t = torch.zeros(())
     (slope,) = torch.autograd.grad(v(x, t).sum(), x)
     assert torch.allclose(v.gradient(x, t), slope, rtol=1e-4, atol=1e-4)
+    # The gradients of all features, of which the potential is a sum.
+    assert torch.allclose(v.design(x) @ v.coefficients, slope, rtol=1e-4, atol=1e-4)
     assert torch.allclose(v(x, t), v(-x, t)) == even

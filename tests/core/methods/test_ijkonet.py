@@ -96,6 +96,7 @@ def gaussian():
     return a, c, populations, fit
 
 
+@pytest.mark.slow
 def test_a_quadratic_well_is_recovered_from_gaussians(gaussian):
     a, c, populations, fit = gaussian
     for k in (1, 2):
@@ -104,11 +105,13 @@ def test_a_quadratic_well_is_recovered_from_gaussians(gaussian):
         assert np.square(error).sum(1).mean() < 0.02 * np.square(a * (populations[0] - c)).sum(1).mean()
 
 
+@pytest.mark.slow
 def test_the_misfit_vanishes_where_a_potential_explains_every_step(gaussian):
     *_, fit = gaussian
     assert abs(fit.history["misfit"][-1]) < 0.1
 
 
+@pytest.mark.slow
 def test_the_error_of_the_gradient_is_bounded_by_the_gap(gaussian):
     r"""Theorem 3.1: for one step, the squared error of the gradient is at most a constant times the objective's gap.
 
@@ -138,6 +141,7 @@ def test_the_error_of_the_gradient_is_bounded_by_the_gap(gaussian):
     assert abs(gap) < 0.1 * objective(a) + 0.02 and error < 0.1 * zero
 
 
+@pytest.mark.slow
 def test_a_double_well_is_recovered_up_to_a_constant():
     def slope(x):
         return np.stack([x[:, 0] ** 3 - x[:, 0], 0.5 * x[:, 1]], 1)
@@ -154,6 +158,7 @@ def test_a_double_well_is_recovered_up_to_a_constant():
     assert barrier[0] > barrier[1:].max() + 0.1
 
 
+@pytest.mark.slow
 def test_an_interaction_is_recovered_from_two_groups_that_attract_each_other():
     """W(z) = -2 exp(-|z|^2 / 8) and no V: groups that start apart and of different sizes fall together."""
 
@@ -183,6 +188,7 @@ def test_an_interaction_is_recovered_from_two_groups_that_attract_each_other():
     assert np.square(error).mean() < 0.2 * np.square(true).mean()
 
 
+@pytest.mark.slow
 def test_a_penalty_on_the_interaction_makes_it_smaller():
     """Two groups that shrink towards the middle, as V or W can explain: with a penalty W explains less of it."""
     rng = np.random.default_rng(0)
@@ -199,6 +205,7 @@ def test_a_penalty_on_the_interaction_makes_it_smaller():
     assert speed[10.0] < 0.5 * speed[0.0]
 
 
+@pytest.mark.slow
 def test_diffusion_is_recovered_from_an_ornstein_uhlenbeck_process():
     """dX = -X dt + sqrt(2 D) dB from N(2, 0.1): all marginals are Gaussians with known moments."""
     diffusion, times = 0.5, np.array([0.0, 0.1, 0.2, 0.4, 0.8, 1.6])

@@ -18,6 +18,7 @@ def test_a_cell_that_was_drawn_twice_does_not_meet_itself():
     assert torch.allclose(pair_mean(z, z, 1), torch.tensor([[0.5, 1.5]]))
 
 
+@pytest.mark.slow
 def test_regression_recovers_a_quadratic_well_in_closed_form_and_by_a_network():
     a = np.array([1.0, 0.3])
     x0 = np.random.default_rng(0).normal(size=(800, 2)) + [1.0, 1.0]

@@ -1,6 +1,7 @@
 """Fields of initial velocities: their loss in closed form, and the field that it finds."""
 
 import numpy as np
+import pytest
 import torch
 
 from wlm.core.methods._start import GradientField, dice_loss, fit_dice
@@ -43,6 +44,7 @@ def test_a_field_is_the_gradient_of_its_scalar():
     torch.testing.assert_close(field(x, t), gradient)
 
 
+@pytest.mark.slow
 def test_dice_finds_the_velocity_of_least_energy():
     """Cells that move by a constant velocity: the field is that velocity, everywhere and always."""
     x0, shift, times = np.random.default_rng(0).normal(size=(400, 2)), np.array([0.4, -0.2]), torch.arange(4.0)

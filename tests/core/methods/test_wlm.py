@@ -12,11 +12,11 @@ from wlm.core.populations import Populations
 from wlm.core.training import train
 
 #: Nothing is learned, and batches are whole populations.
-FROZEN = {"lr": 1e-12, "batch_size": 64, "friction_lr": 0.0, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+FROZEN = {"lr": 1e-12, "batch_size": 48, "friction_lr": 0.0, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
 TIMES = (0.0, 0.5, 2.0, 3.0)
 
 
-def flight(times=TIMES, *, weighted=False, measured=None, n=64, spread=(0.2, 0.1)):
+def flight(times=TIMES, *, weighted=False, measured=None, n=48, spread=(0.2, 0.1)):
     """Cells that fly apart at constant speeds, as a gradient does, in random order; velocities of the first times."""
     rng = np.random.default_rng(0)
     x0 = rng.normal(size=(n, 2))
@@ -46,7 +46,7 @@ def totals(monkeypatch):
 @pytest.mark.parametrize("p", [1, 2])
 def test_a_rollout_that_is_right_costs_nothing_from_wherever_it_starts(weighted, measured, p, totals):
     """Over irregular times, from measured velocities or from the momentum that rollouts from the first time brought."""
-    method = WLM(n_steps=24, friction=0, initial_velocity="data", p=p, blur=0.1, **FROZEN)
+    method = WLM(n_steps=12, friction=0, initial_velocity="data", p=p, blur=0.1, **FROZEN)
     loss = train(flight(weighted=weighted, measured=measured), method).history["loss"]
     # Marginals are met to a percent, momenta that are means over neighbours to a little more; a target of a
     # neighbouring time, or copies in place of weights, cost more than 0.1.
@@ -61,7 +61,7 @@ def test_momentum_is_carried_to_the_branch_it_belongs_to():
     x = tuple(z + s * [3.0 * (t - 1), 8.0] for z, s, t in zip(p.positions, side, TIMES, strict=True))
     v = tuple(v + s * [3.0, 0.0] for v, s in zip(p.velocities, side, strict=True))
     p = Populations(p.times, x, (v[0], *(np.full_like(v[0], np.nan) for _ in TIMES[1:])))
-    method = WLM(n_steps=24, friction=0, initial_velocity="data", blur=0.1, **FROZEN)
+    method = WLM(n_steps=12, friction=0, initial_velocity="data", blur=0.1, **FROZEN)
     assert np.abs(train(p, method).history["loss"]).max() < 0.05
 
 
