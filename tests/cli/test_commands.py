@@ -333,6 +333,7 @@ def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, 
     assert theirs.uns["wlm_drug"]["velocity"]["scale"] == 0.5
 
 
+@pytest.mark.scvelo
 @pytest.mark.shared
 def test_raw_counts_to_a_rollout(real_data, tmp_path):
     names = ["velocity", "fitted", "predicted"]
