@@ -55,7 +55,7 @@ site: docs
 
 # The full counts of what the tests do in small: malformed objects, damaged fits, kills, coverage, memory (about an hour).
 stress: .venv-test/ready
-	WLM_EXAMPLES=2000 .venv-test/bin/python -m pytest tests/test_malformed.py tests/test_persistence.py
+	WLM_EXAMPLES=2000 .venv-test/bin/python -m pytest tests/test_malformed.py tests/store/test_persistence.py
 	.venv-test/bin/python benchmarks/reliability.py all
 
 sbom: .venv-test/ready
