@@ -58,16 +58,13 @@ PUBLISHED = {
 #: One change at a time to the settings of the energies with interaction.
 STABILISERS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "optimistic gradients": {"optimistic": True},
     "no average of the weights": {"ema": 0.0},
     "1 inner step": {"inner_steps": 1},
     "5 inner steps": {"inner_steps": 5},
     "no refinement": {"refine": 0},
-    "slope of V bounded": {"gradient_bound": 3.0},
     "penalty on W 0.1": {"interaction_penalty": 0.1},
     "penalty on W 1": {"interaction_penalty": 1.0},
     "penalty on W 10": {"interaction_penalty": 10.0},
-    "warm start": {"warm_start": True},
 }
 
 

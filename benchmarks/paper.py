@@ -21,6 +21,7 @@ from _report import RESULTS, key, machine, options, parser, prepare, run_missing
 from vortex import run as run_vortex
 
 import wlm
+from wlm.core.methods import WLM
 from wlm.core.metrics import w1
 from wlm.datasets._particles import POTENTIALS
 
@@ -139,6 +140,9 @@ EXPERIMENTS = {
 
 def run(experiment: str, case: str, seed: int, extra: dict[str, Any], quick: bool) -> list[Row]:  # noqa: FBT001
     begin = time.perf_counter()
+    extra = dict(extra)
+    if extra.pop("paper_settings", False):
+        extra["method"] = WLM.paper(experiment.replace("-", "_"))
     rows = EXPERIMENTS[experiment][0](case, seed, extra, quick=quick)
     common = {"experiment": experiment, "seed": seed, "seconds": time.perf_counter() - begin, "machine": machine()}
     return [{**common, **r} for r in rows]
@@ -154,7 +158,7 @@ def table(rows: list[Row]) -> pd.DataFrame:
     several = several.groupby(["experiment", "case", "part", "model", "seed"], sort=False)["w1"].mean().reset_index()
     groups = pd.concat([each, several]).groupby(["experiment", "case", "part", "model"], sort=False)["w1"]
     out = groups.agg(["mean", "std", "size"]).rename(columns={"size": "seeds", "std": "sd"})
-    out["published"] = [PUBLISHED.get(key[:3], np.nan) if key[3] == "wlm" else np.nan for key in out.index]
+    out["published"] = [PUBLISHED.get(key[:3], np.nan) if key[3].startswith("wlm") else np.nan for key in out.index]
     return out
 
 
@@ -162,12 +166,15 @@ def main() -> None:
     p = parser(__doc__, seeds=5)
     p.add_argument("experiment", choices=[*EXPERIMENTS, "all"])
     p.add_argument("--fresh", action="store_true", help="do not use runs that are there already")
+    p.add_argument("--paper-settings", action="store_true", help="the authors' algorithm and settings, not ours")
     p.add_argument("--case", action="append", help="only this case; repeatable")
     arguments = p.parse_args()
     prepare()
     extra = options(arguments.option)
     if arguments.quick:
         extra, arguments.seeds = {"n_steps": 10, "width": 16, "hidden": 16, **extra}, 1
+    if arguments.paper_settings:
+        extra["paper_settings"] = True
     path = RESULTS / ("paper-quick.json" if arguments.quick else "paper.json")
     names = list(EXPERIMENTS) if arguments.experiment == "all" else [arguments.experiment]
     cases = [

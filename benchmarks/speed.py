@@ -32,6 +32,7 @@ from wlm.core.energies.force import force
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.integrators import half_kick, leapfrog
 from wlm.core.metrics import w1
+from wlm.core.particles import Particles
 from wlm.core.snapshots import median_distance
 
 #: Cells, dimensions, width, heads, hidden width, intervals.
@@ -73,7 +74,8 @@ def stages(n: int, d: int, width: int, heads: int, hidden: int, k: int, repeat: 
     parameters = [p for p in energy.parameters() if p.requires_grad]
 
     def ours_rollout() -> Tensor:
-        return torch.stack([x for x, _ in leapfrog(lambda x, t: force(energy, x, t), x, v, times, gamma, [1] * k)])
+        start = Particles(x, v)
+        return torch.stack([p.x for p in leapfrog(lambda p, t: force(energy, p, t), start, times, gamma, [1] * k)])
 
     def ours_loss(path: Tensor) -> Tensor:
         return sinkhorn_loss(path, y, p=2, blur=blur, tol=1e-2, max_iter=40)[0].mean()
@@ -173,8 +175,9 @@ def score(energy: PopulationPotential, cells: dict, v: dict, held: list[int], ga
     for t in held:
         span = torch.tensor([t - 1.0, float(t)])
         with torch.no_grad():
-            states = leapfrog(lambda x, s: force(energy, x, s), cells[t - 1], v[t - 1], span, gamma, [10])
-            out.append(w1(next(iter(states))[0].numpy(), cells[t].numpy()))
+            start = Particles(cells[t - 1], v[t - 1])
+            states = leapfrog(lambda p, s: force(energy, p, s), start, span, gamma, [10])
+            out.append(w1(next(iter(states)).x.numpy(), cells[t].numpy()))
     return float(np.mean(out))
 
 

@@ -1,4 +1,7 @@
-"""The package's logger: it writes information to standard error; ``logging.getLogger("wlm")`` changes that."""
+"""The package's logger, ``logging.getLogger("wlm")``: what is set on it, or on logging as a whole, holds.
+
+Where nobody has set anything, it writes information to standard error.
+"""
 
 import logging
 import threading
@@ -6,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger("wlm")
-if not logger.handlers:
+# This file is imported with the first module that needs it, which may be long after a user has chosen.
+if logger.level == logging.NOTSET:
+    logger.setLevel(logging.INFO)
+if not logger.hasHandlers():
     _handler = logging.StreamHandler()
     _handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logger.addHandler(_handler)
-    logger.setLevel(logging.INFO)
     logger.propagate = False
 
 

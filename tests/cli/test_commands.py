@@ -187,7 +187,7 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
 
 
 def test_divergence_is_code_3(source, out):
-    arguments = ["--option=n_steps=50", "--option=lr=1e30", "--option=clip=1e30", "--option=width=16"]
+    arguments = ["--option=n_steps=50", "--option=lr=1e30", "--option=width=16"]
     assert failed(run("fit", source, "--time-key", "day", "-o", out, *arguments), 3, "smaller learning rate")
     assert list(out.parent.iterdir()) == []
 
@@ -377,7 +377,7 @@ def test_every_argument_of_python_has_an_option_with_the_same_default(name, else
     import inspect
 
     python = inspect.signature(getattr(wlm.tl, name)).parameters
-    command = inspect.signature(getattr(wlm.cli, name)).parameters
+    command = inspect.signature(getattr(wlm.cli.commands, name)).parameters
     for argument in set(python) - elsewhere:
         assert argument in command, argument
         default = command[argument].default

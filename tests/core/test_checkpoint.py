@@ -1,5 +1,6 @@
 """Faults of a training: crashes, interruptions, numbers that are none, full disks, small devices."""
 
+import collections
 import io
 import zipfile
 
@@ -9,13 +10,16 @@ import torch
 
 from wlm.core import checkpoint as checkpoints
 from wlm.core.methods import METHODS
+from wlm.core.methods.ijkonet import IJKOnet
 from wlm.core.methods.wlm import WLM
 from wlm.core.populations import Populations
 from wlm.core.training import TrainingError, train
 
+MECHANICS = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, "batch_size": 32}
 SMALL = {
-    "wlm": {"width": 8, "heads": 2, "hidden": 8, "depth": 1, "n_inducing": 2, "batch_size": 32},
-    "ijkonet": {"width": 8, "map_width": 8, "inner_steps": 1, "refine": 1, "batch_size": 32, "optimistic": True},
+    "wlm": MECHANICS,
+    "wlm_paper": MECHANICS,
+    "ijkonet": {"width": 8, "map_width": 8, "inner_steps": 1, "refine": 1, "batch_size": 32},
     "jkonet_star": {"width": 8, "batch_size": 32},
 }
 
@@ -98,9 +102,50 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_is_executed(tmp_path)
 
 def test_capture_is_a_copy_that_does_not_share_memory():
     x = torch.ones(3)
-    saved = checkpoints.capture({"a": {1: [x, (2, None, "b")]}})
+    memory = checkpoints.Memory({1: [x, (2, None, "b")]})
+    saved = checkpoints.capture({"a": memory})
     x.add_(1)
     assert saved["a"][1][0].tolist() == [1, 1, 1] and saved["a"][1][1] == (2, None, "b")
+    memory["later"] = 3.0
+    checkpoints.restore({"a": memory}, saved, torch.device("cpu"))
+    assert memory[1][0].tolist() == [1, 1, 1] and "later" not in memory
+    memory[1][0].add_(1)
+    assert saved["a"][1][0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("lost", [np.ones(2), np.float64(1), np.int64(1), {1, 2}, collections.deque([1]), object()])
+def test_capture_refuses_what_it_would_lose(lost):
+    with pytest.raises(TypeError, match=r"'a/x/1' of a training run is a .*, which is not kept"):
+        checkpoints.capture({"a": checkpoints.Memory({"x": [1.0, lost]})})
+    with pytest.raises(TypeError, match="without a state_dict"):
+        checkpoints.capture({"a": lost})
+
+
+def test_every_learning_rate_is_slowed_down_once_whatever_it_is_called():
+    """A return to a good state makes both players of iJKOnet slower by the same factor."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    parts = {"optimizer": optimizer, "the same": optimizer, "schedule": schedule, "memory": checkpoints.Memory()}
+    checkpoints.slow_down(parts, 0.3)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3) and schedule.base_lrs == [pytest.approx(0.3)]
+    with pytest.raises(TypeError, match="slow_down"):
+        checkpoints.slow_down({"own": collections.Counter()}, 0.3)
+
+
+def test_both_players_of_the_game_are_slowed_down_by_the_factor_of_the_docs(monkeypatch):
+    rates, step = [], IJKOnet.step
+
+    def sometimes(self, model, spec, state):
+        rates.append({name: o.param_groups[0]["lr"] for name, o in state.optimizers.items()})
+        scalars = step(self, model, spec, state)
+        return {**scalars, "loss": float("nan")} if len(rates) == 10 else scalars
+
+    monkeypatch.setattr(IJKOnet, "step", sometimes)
+    with pytest.warns(UserWarning, match="going back to step 9"):
+        train(clouds(), method("ijkonet", 20), seed=3)
+    for name in ("energy", "maps"):
+        assert rates[10][name] == pytest.approx(0.3 * rates[9][name])
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path, monkeypatch):

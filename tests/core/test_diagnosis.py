@@ -21,12 +21,12 @@ class Spring(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.5 / (1 + gamma)))
         self.embed = nn.Linear(1, 1)
 
-    def forward(self, x, t):
+    def forward(self, x, t, log_w=None):
         return self.scale * x.square().sum(-1)
 
 
 def spring(gamma, *, length=1.0, time=1.0):
-    model = Mechanics(Spring(gamma), gamma, None, rest=False, momentum="full", step=0.05)
+    model = Mechanics(Spring(gamma), gamma, None, rest=False, step=0.05)
     return Dynamics(model, WLM(), Spec(2, 1.0, has_velocity=True, n_times=9), Units(np.zeros(2), length, 0.0, time))
 
 

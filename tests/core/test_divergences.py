@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wlm.core.divergences import cost, plan, self_term, sinkhorn_loss, uniform
+from wlm.core.divergences import (
+    cost,
+    geomloss_divergence,
+    plan,
+    self_plan,
+    self_term,
+    sinkhorn_loss,
+    uniform,
+)
 
 
 def cloud(n, d, seed, shift=0.0, scale=1.0):
@@ -27,6 +35,55 @@ def test_value_and_gradient_agree_with_geomloss(p, blur):
     assert torch.allclose(loss, oracle, rtol=2e-3, atol=1e-3)
     assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
     assert abs(ours.norm() / theirs.norm() - 1) < 0.01
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("blur", [0.3, 1.0])
+def test_the_gradient_in_the_weights_is_that_of_geomloss(p, blur):
+    """With light cells among them, whose potentials the iterations hardly look at."""
+    x, y = cloud(80, 3, 0, shift=0.5).double(), cloud(60, 3, 2).double()
+    w = torch.ones(80, dtype=torch.float64)
+    w[:5] = 1e-3
+    a, b = (w / w.sum()).requires_grad_(), uniform(y).requires_grad_()
+    ours = torch.autograd.grad(sinkhorn_loss(x, y, a, b, p=p, blur=blur)[0], [a, b])
+    oracle = geomloss.SamplesLoss("sinkhorn", p=p, blur=blur, scaling=0.999, backend="tensorized", debias=True)
+    theirs = torch.autograd.grad(oracle(a, x, b, y), [a, b])
+    # Weights sum to one: a constant in the gradient means nothing. Of b geomloss has the self term, which ours leaves
+    # out. It ends after a fixed annealing, which is what the tolerance is for; the difference quotient below is exact.
+    y_self = self_plan(cost(y, y, p), b.detach(), blur if p == 1 else blur**2, n_iter=200)[1]
+    for one, other in zip((ours[0], ours[1] - y_self), theirs, strict=True):
+        torch.testing.assert_close(one - one.mean(), other - other.mean(), rtol=0.0, atol=0.02)
+        assert (one - one.mean()).abs().max() > 0.2
+
+
+def test_the_gradient_in_the_weights_is_a_difference_quotient():
+    x, y = cloud(40, 2, 0).double(), cloud(30, 2, 1, shift=1.0).double()
+    a, b = torch.rand(2, 40, dtype=torch.float64).softmax(-1)[0], uniform(y)
+    tight = {"p": 2, "blur": 0.5, "tol": 1e-10, "max_iter": 5000}
+    for which in (0, 1):
+        weights = [a.clone(), b.clone()]
+        weights[which].requires_grad_()
+        (gradient,) = torch.autograd.grad(sinkhorn_loss(x, y, *weights, **tight)[0], weights[which])
+        direction = cloud(len(weights[which]), 1, 3).double()[:, 0]
+        direction = (direction - direction.mean()) * 1e-3 * weights[which].detach()
+        direction = direction - direction.mean()
+        values = []
+        for sign in (1, -1):
+            moved = [w.detach() for w in weights]
+            moved[which] = moved[which] + sign * direction
+            values.append(sinkhorn_loss(x, y, *moved, **tight)[0])
+        assert float((gradient * direction).sum()) == pytest.approx(float(values[0] - values[1]) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorized"])
+def test_geomloss_as_the_loss_is_ours_with_its_constant(backend):
+    x = torch.stack([cloud(60, 3, 0), cloud(60, 3, 1, shift=2.0)]).requires_grad_()
+    y, b = torch.stack([cloud(50, 3, 2), cloud(50, 3, 3)]), torch.rand(2, 50).softmax(-1)
+    theirs = geomloss_divergence(x, y, uniform(x), b, p=2, blur=0.5, backend=backend)
+    ours = sinkhorn_loss(x, y, None, b, p=2, blur=0.5)[0] + self_term(y, b, p=2, blur=0.5)
+    torch.testing.assert_close(theirs, ours, rtol=0.02, atol=2e-3)
+    one, other = (torch.autograd.grad(v.sum(), x)[0].flatten() for v in (theirs, ours))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.999
 
 
 @settings(max_examples=15, deadline=None)

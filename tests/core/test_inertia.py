@@ -91,8 +91,8 @@ def test_straight_lines_through_all_times_are_no_sign_of_it():
 def test_three_times_do_not_tell():
     p = moving(circle, TURN[:3])
     assert measure_inertia(p) is None
-    assert WLM().estimate_velocities(p) == (None, None)
-    assert WLM(initial_velocity="spline").estimate_velocities(p)[0] is not None
+    assert WLM().prepare(p) == (p, {})
+    assert WLM(initial_velocity="spline").prepare(p)[0].velocities is not None
 
 
 def test_training_starts_with_them_where_they_are_found_or_asked_for():
@@ -101,8 +101,8 @@ def test_training_starts_with_them_where_they_are_found_or_asked_for():
     needs = lambda p, **o: train(p, WLM(**SMALL, **o)).dynamics.needs_velocity  # noqa: E731
     assert needs(turning) and not needs(resting)
     assert needs(resting, initial_velocity="spline") and not needs(turning, initial_velocity="learned")
-    assert IJKOnet().estimate_velocities(turning) == (None, None)
-    assert WLM().estimate_velocities(with_velocity) == (None, None)  # measured ones are not replaced
+    assert IJKOnet().prepare(turning) == (turning, {})
+    assert WLM().prepare(with_velocity) == (with_velocity, {})  # measured ones are not replaced
     with pytest.raises(ValueError, match="no use for measured velocities"):
         train(with_velocity, WLM(initial_velocity="spline", **SMALL))
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from wlm.core.integrators import half_kick, leapfrog, substeps_for
+from wlm.core.particles import Particles
 
 
 def integrate(acceleration, x, v, t_end, n, gamma):
     times = torch.tensor([0.0, t_end], dtype=torch.float64)
-    ((x, v),) = leapfrog(acceleration, x, v, times, torch.tensor(gamma, dtype=torch.float64), [n])
-    return x, v
+    (p,) = leapfrog(acceleration, Particles(x, v), times, torch.tensor(gamma, dtype=torch.float64), [n])
+    return p.x, p.v
 
 
 def start():
@@ -19,8 +20,8 @@ def start():
     return torch.randn(2, 50, 3, generator=generator, dtype=torch.float64)
 
 
-def oscillator(x, t):
-    return -x
+def oscillator(p, t):
+    return -p.x
 
 
 def damped(x0, v0, t, gamma):
@@ -50,7 +51,7 @@ def test_oscillator_keeps_period_and_energy_over_ten_periods():
 
 def test_time_reversal_without_friction():
     x0, v0 = start()
-    anharmonic = lambda x, t: -x - x**3  # noqa: E731
+    anharmonic = lambda p, t: -p.x - p.x**3  # noqa: E731
     x, v = integrate(anharmonic, x0, v0, 1.0, 50, 0.0)
     assert (x - x0).abs().max() > 0.1
     back, v_back = integrate(anharmonic, x, -v, 1.0, 50, 0.0)
@@ -81,13 +82,13 @@ def test_half_kick_has_a_finite_gradient_at_zero_friction():
 def test_one_acceleration_per_step():
     calls = []
 
-    def counted(x, t):
+    def counted(p, t):
         calls.append(float(t))
-        return -x
+        return -p.x
 
     x0, v0 = start()
     times = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
-    states = list(leapfrog(counted, x0, v0, times, torch.tensor(0.5, dtype=torch.float64), [2, 4]))
+    states = list(leapfrog(counted, Particles(x0, v0), times, torch.tensor(0.5, dtype=torch.float64), [2, 4]))
     assert len(states) == 2 and calls == [0, 0.5, 1, 1.5, 2, 2.5, 3]
 
 

@@ -10,7 +10,7 @@ from wlm.core.metrics import METRICS, mmd, w1, w2
 from wlm.core.populations import Populations
 from wlm.core.prediction import predict, rollout
 from wlm.core.training import train
-from wlm.core.transport import _partners, coupling, interpolate
+from wlm.core.transport import coupling, interpolate, partners
 
 
 def free(shift=(4.0, 0.0), n=80):
@@ -70,7 +70,7 @@ def test_populations_are_coupled_in_parts_when_large():
     _, x, y = free()
     few = interpolate(x, y[:3], 1.0)
     assert len(np.unique(few.round(4), axis=0)) == 3
-    parts = _partners(x, y, np.random.default_rng(0), size=30)
+    parts = partners(x, y, np.random.default_rng(0), size=30)
     assert np.array_equal(np.unique(parts, axis=0), np.unique(y, axis=0))
 
 
@@ -129,7 +129,7 @@ def test_weights_in_metrics_count_cells(name):
     assert METRICS[name](x, y, np.ones(30), np.ones(40)) == pytest.approx(METRICS[name](x, y))
 
 
-def test_weights_decide_who_partners_whom():
+def test_weights_decide_whopartners_whom():
     """Two cells, two places: with weights 9:1 on both sides everyone stays, without on one side most must move."""
     x = np.repeat([[0.0, 0.0], [10.0, 0.0]], 200, axis=0)
     heavy = np.repeat([0.9, 0.1], 200)

@@ -103,7 +103,7 @@ def test_the_gradient_of_several_batches_is_their_mean(monkeypatch):
     p = populations(velocity=True)
     one, other = (state(train(p, WLM(n_steps=3, n_batches=n, **SMALL))) for n in (1, 2))
     assert not np.allclose(one["loss"], other["loss"])
-    monkeypatch.setattr("wlm.core.methods.wlm._stream", lambda generator, i: generator.clone_state())
+    monkeypatch.setattr("wlm.core.methods.wlm.stream", lambda generator, i: generator.clone_state())
     alike = state(train(p, WLM(n_steps=3, n_batches=2, **SMALL)))
     reference = state(train(p, WLM(n_steps=3, n_batches=1, **SMALL)))
     for key, expected in reference.items():

@@ -26,7 +26,7 @@ def both_representations():
     times, x = gradient_flow()
     options = {
         "n_steps": 400,
-        "learn_friction": False,
+        "friction_lr": 0.0,
         "acceleration_penalty": 0.0,
         "max_step": 0.25,
         "blur": 0.1,

@@ -12,6 +12,7 @@ from wlm._store.integrity import seal
 
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
+    "wlm_paper": {"width": 16, "hidden": 16},
     "ijkonet": {"width": 16, "map_width": 16, "inner_steps": 1, "refine": 1},
     "jkonet_star": {"width": 16},
 }

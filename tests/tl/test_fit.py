@@ -326,10 +326,10 @@ def test_a_layer_without_velocities_at_a_time_is_not_at_rest_there(cells, quick)
         wlm.tl.fit(cells, "day", velocity_key="velocity", velocity_scale=1.0, **quick)
 
 
-def test_momentum_option_holds_for_carried_and_not_for_measured_velocities(cells, quick):
+def test_cells_of_the_papers_algorithm_start_at_rest_unless_their_velocity_is_measured(cells, quick):
     cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
     cells.obsm["v"][cells.obs["day"] == 1] = np.nan
-    wlm.tl.fit(cells, "day", velocity_key="v", momentum="none", **quick)
+    wlm.tl.fit(cells, "day", velocity_key="v", method="wlm_paper", **quick)
     weights = cells.uns["wlm"]["weights"]
     for name in weights:
         if name.startswith("potential_energy"):  # without force, cells move by their velocity alone

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 
 import wlm
-from wlm._adata import genes
+from wlm._adata import genes as _genes
 from wlm._adata.genes import decode, make_receipt
 
 
@@ -59,7 +59,7 @@ def test_r2_is_that_of_an_independent_pca_with_the_fitted_components(cells, few)
 def test_storage_and_chunks_do_not_matter(cells, monkeypatch):
     whole, dense = make_receipt(cells, 5), cells.X.toarray()
     for chunk, form in ((2**23, np.asarray), (70, csr_matrix), (1, csc_matrix)):
-        monkeypatch.setattr(genes, "_CHUNK", chunk)
+        monkeypatch.setattr(_genes, "_CHUNK", chunk)
         cells.X = form(dense)
         part = make_receipt(cells, 5)
         assert np.allclose(part.r2, whole.r2, atol=1e-5) and np.allclose(part.mean, whole.mean, atol=1e-5)

@@ -13,10 +13,11 @@ from wlm.core.methods import METHODS
 
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
+    "wlm_paper": {"width": 16, "hidden": 16},
     "ijkonet": {"width": 16, "map_width": 16, "inner_steps": 1, "refine": 1},
     "jkonet_star": {"width": 16},
 }
-FIRST_ORDER = [name for name, method in METHODS.items() if not method.takes_velocity]
+FIRST_ORDER = [name for name, method in METHODS.items() if "velocity" not in method.takes]
 ENERGIES = ["V+U", "V+W", "W+U", "V+W+U"]
 
 

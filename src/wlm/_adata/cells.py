@@ -60,6 +60,19 @@ class Cells:
             v[self.at(t)] = at_t
         return replace(self, v=v)
 
+    def without(self, held: Any) -> Cells:
+        """The cells that have a time, but not one of ``held``; all their times are trained on."""
+        keep = np.isfinite(self.times) & ~np.isin(self.times, held)
+        times = self.times[keep]
+        observed = np.unique(times)
+        rows: dict[str, Any] = {name: getattr(self, name) for name in ("names", "x", "v", "w", "strata")}
+        rows = {name: None if values is None else values[keep] for name, values in rows.items()}
+        return replace(self, times=times, observed=observed, training=observed, **rows)
+
+    def without_velocities(self) -> Cells:
+        """The same cells for a method that has no use for their velocities."""
+        return replace(self, v=None, rna=False)
+
     def populations(self) -> Populations:
         """The training populations."""
         index = [self.at(t) for t in self.training]

@@ -116,7 +116,8 @@ def parse_time(values: Any) -> tuple[NDArray[np.float64], str]:
 
     Examples
     --------
-    >>>     >>> parse_time(["E8.5", "E9.0"])
+    >>> from wlm.pp import parse_time
+    >>> parse_time(["E8.5", "E9.0"])
     (array([8.5, 9. ]), 'embryonic day')
     """
     series = pd.Series(values)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wlm._adata.cells import read_weights
 from wlm._adata.conditions import select_condition
 from wlm._adata.mudata import get_source, get_target, having
+from wlm._adata.reading import Reading
 from wlm._adata.times import read_times
 from wlm._logging import logger
 from wlm._store.group import conditions
@@ -24,19 +25,11 @@ from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
 from wlm.core.model import drawing_from
-from wlm.core.prediction import Rollout
+from wlm.core.prediction import Ensemble, Member, Rollout
 from wlm.core.units import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
 FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Member:
-    """A further model of an ensemble, and the ``path`` of the same cells of the first training time with it."""
-
-    dynamics: Dynamics
-    path: Rollout
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,23 @@ class StoredFit:
         """Weights of the cells (n_obs,), or None if the fit has none."""
         key = self.uns["params"].get("weight_key")
         return None if key is None else read_weights(adata, str(key), self.times(adata))
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """All its models; the path of the first is the stored rollout."""
+        rollout = self.uns["rollout"]
+        path = Rollout(
+            np.asarray(rollout["times"], dtype=np.float64),
+            np.asarray(rollout["positions"]),
+            np.asarray(rollout["velocities"]),
+            np.arange(len(rollout["origin"])),
+        )
+        return Ensemble((Member(self.dynamics, path), *self.others), self.training, self.measured, self.seed)
+
+    @property
+    def reading(self) -> Reading:
+        """The data arguments of the fit."""
+        return Reading.of(self.time_key, self.uns["params"])
 
     @property
     def seed(self) -> int:
@@ -155,7 +165,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
         raise ValueError(f"uns[{key!r}] was stored without its model; run wlm.tl.fit again with store_model=True")
     try:
         uns = _migrate(uns)
-        method = METHODS[str(uns["method"])].from_options(json.loads(uns["config"]))
+        method = METHODS[str(uns["method"])].from_json(uns["config"])
         spec = Spec(**json.loads(uns["spec"]))
         time, rep = uns["time"], uns["representation"]
         units = Units(

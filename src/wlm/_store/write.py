@@ -34,12 +34,10 @@ def describe_fit(
     cells: Cells,
     models: Sequence[tuple[Fit, Rollout]],
     params: dict[str, Any],
-    velocity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What ``uns[key]`` is to hold of a fit to the ``cells`` of ``adata``; nothing is written.
 
-    ``models`` are the fits of an ensemble with their rollouts, ``velocity`` is what
-    :func:`wlm._adata.calibration.calibrate` noted.
+    ``models`` are the fits of an ensemble with their rollouts.
     """
     fit, rollout = models[0]
     dynamics = fit.dynamics
@@ -86,7 +84,6 @@ def describe_fit(
             "velocities": rollout.velocities,
             "origin": cells.names[rollout.origin].to_numpy(dtype=object),
         },
-        **({} if velocity is None else {"velocity": {k: v for k, v in velocity.items() if k != "cells"}}),
         **dynamics.rates(),
     }
 
@@ -115,6 +112,18 @@ def _ensemble(cells: Cells, models: Sequence[tuple[Fit, Rollout]]) -> dict[str, 
             for i, (fit, rollout) in enumerate(models[1:], start=1)
         },
     }
+
+
+def write_fits(
+    target: Any,
+    key: str,
+    condition_key: str | None,
+    fits: Mapping[str, tuple[Any, dict[str, Any], Mapping[str, Any]]],
+) -> list[str]:
+    """Write the one fit, under ``""``, or those of all conditions; returns the names of the keys that were written."""
+    if condition_key is None:
+        return write_fit(target, key, *fits[""][1:])
+    return write_conditions(target, key, condition_key, fits)
 
 
 def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, Any]) -> list[str]:

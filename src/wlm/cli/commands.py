@@ -444,6 +444,6 @@ def _number(text: str | None) -> float | str | None:
 
 def _check_method(name: str, options: dict[str, Any]) -> None:
     """Refuse a wrong option before a large file is read."""
-    from wlm.tl._models import get_method
+    from wlm.core.methods import get_method
 
     get_method(name, options)

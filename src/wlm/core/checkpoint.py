@@ -7,79 +7,115 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from struct import error as StructError
-from typing import Any
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-#: What an object of a training run is when it does not change: the method makes it again.
-FIXED = object()
-Stateful = nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler
+Plain = bool | int | float | str | None
 
 
-def capture(value: Any) -> Any:
-    """A copy of all that changes in ``value``: nested dicts, lists and tuples of tensors, numbers and strings."""
-    if isinstance(value, torch.Generator):
-        return value.get_state()
-    if isinstance(value, Stateful):
-        return capture(value.state_dict())
-    if isinstance(value, nn.Parameter):
-        return FIXED  # belongs to a module, which is captured itself
+class Stateful(Protocol):
+    """A part of a training run that changes: modules, optimisers, schedules, :class:`Memory`, or a method's own kind.
+
+    A kind of a method's own also has ``slow_down(factor)``, for what of it is a learning rate.
+    """
+
+    def state_dict(self) -> Any:
+        """All that changes: dicts, lists and tuples of tensors, numbers, texts and None."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Become what ``state_dict`` was taken from."""
+
+
+class Memory(dict[Any, Any]):
+    """What a training remembers from one step to the next: tensors, numbers, texts, and tuples or dicts of them."""
+
+    def state_dict(self) -> dict[Any, Any]:
+        """The entries."""
+        return dict(self)
+
+    def load_state_dict(self, state_dict: dict[Any, Any]) -> None:
+        """Forget all, and remember these entries."""
+        self.clear()
+        self.update(state_dict)
+
+
+def capture(parts: Mapping[str, Stateful | torch.Generator]) -> dict[str, Any]:
+    """A copy of all that changes in the parts of a training run.
+
+    Raises
+    ------
+    TypeError
+        If a part has no state, or one that holds something else than dicts, lists and tuples of tensors, numbers, texts
+        and None: it would be lost.
+    """
+    return {name: _copied(_state(name, part), name) for name, part in parts.items()}
+
+
+def restore(parts: Mapping[str, Stateful | torch.Generator], saved: Mapping[str, Any], device: torch.device) -> None:
+    """Bring the parts of a training run, in place, back to where ``saved`` was captured from them."""
+    for name, part in parts.items():
+        if isinstance(part, torch.Generator):
+            part.set_state(saved[name].cpu())
+        else:
+            part.load_state_dict(_copied(saved[name], name, device))  # a copy: optimisers keep what they are given
+
+
+def slow_down(parts: Mapping[str, Any], factor: float) -> None:
+    """Multiply the learning rates of all optimisers and schedules by ``factor``, each once.
+
+    Raises
+    ------
+    TypeError
+        If a part is of an unknown kind without a ``slow_down`` of its own.
+    """
+    for part in {id(part): part for part in parts.values()}.values():
+        if isinstance(part, torch.optim.Optimizer):
+            for group in part.param_groups:
+                for name in ("lr", "initial_lr"):
+                    if name in group:
+                        group[name] *= factor
+        elif isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+            part.base_lrs = [lr * factor for lr in part.base_lrs]
+        elif hasattr(part, "slow_down"):
+            part.slow_down(factor)
+        elif not isinstance(part, (nn.Module, torch.Generator, Memory)):
+            raise TypeError(f"a {type(part).__name__} has no learning rate that is known; give it slow_down(factor)")
+
+
+def _state(name: str, part: Any) -> Any:
+    if isinstance(part, torch.Generator):
+        return part.get_state()
+    if not hasattr(part, "state_dict"):
+        raise TypeError(f"{name!r} of a training run is a {type(part).__name__} without a state_dict")
+    return part.state_dict()
+
+
+def _copied(value: Any, name: str, device: torch.device | None = None) -> Any:
+    """A deep copy of a state, on ``device`` if that is given."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return value.detach().clone() if device is None else value.detach().to(device, copy=True)
     if isinstance(value, dict):
-        parts = {k: capture(v) for k, v in value.items()}
-        return {k: v for k, v in parts.items() if v is not FIXED}
+        return {k: _copied(v, f"{name}/{k}", device) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [capture(v) for v in value]
-        return FIXED if any(v is FIXED for v in items) else type(value)(items)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else FIXED
-
-
-def restore(value: Any, saved: Any, device: torch.device) -> Any:
-    """``value`` as it was when ``saved`` was captured from it; objects with a state are changed in place."""
-    if isinstance(value, torch.Generator):
-        value.set_state(saved.cpu())
+        items = [_copied(v, f"{name}/{i}", device) for i, v in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Plain) and not isinstance(value, np.generic):
         return value
-    if isinstance(value, Stateful):
-        value.load_state_dict(capture(saved))  # a copy: optimisers keep what they are given
-        return value
-    if isinstance(saved, Tensor):
-        return saved.to(device, copy=True)
-    if isinstance(saved, dict):
-        # What changes is as saved, what was not there then is gone, what never changes stays.
-        old = value if isinstance(value, dict) else {}
-        fixed = {k: v for k, v in old.items() if k not in saved and capture(v) is FIXED}
-        return {**fixed, **{k: restore(old.get(k), v, device) for k, v in saved.items()}}
-    if isinstance(saved, (list, tuple)):
-        parts = value if isinstance(value, (list, tuple)) and len(value) == len(saved) else [None] * len(saved)
-        return type(saved)(restore(v, s, device) for v, s in zip(parts, saved, strict=True))
-    return saved
-
-
-def slow_down(value: Any, factor: float) -> None:
-    """Multiply the learning rates of all optimisers and schedules in ``value`` by ``factor``."""
-    if isinstance(value, torch.optim.Optimizer):
-        for group in value.param_groups:
-            for name in ("lr", "initial_lr"):
-                if name in group:
-                    group[name] *= factor
-    elif isinstance(value, torch.optim.lr_scheduler.LRScheduler):
-        value.base_lrs = [lr * factor for lr in value.base_lrs]
-    elif isinstance(value, dict):
-        for part in value.values():
-            slow_down(part, factor)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            slow_down(part, factor)
+    raise TypeError(
+        f"{name!r} of a training run is a {type(value).__name__}, which is not kept; tensors, numbers, texts, None "
+        "are, and dicts, lists and tuples of them"
+    )
 
 
 def write(path: Path, tree: Any) -> None:
-    """Write what :func:`capture` returned; the file is complete or, after a crash, the one before."""
+    """Write such a tree of tensors and numbers; the file is complete or, after a crash, the one before."""
     arrays: list[np.ndarray] = []
     skeleton = json.dumps(_flatten(tree, arrays))
     scratch = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -84,19 +84,13 @@ def conservation_error(dynamics: Dynamics, path: Rollout) -> float:
     One step of the integrator for each step of the stored rollout. Not 0 if the potential depends on time.
     """
     model, units = dynamics.model, dynamics.units
-
-    def tensor(a: NDArray[np.floating]) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(a, dtype=np.float32), device=dynamics.device)
-
-    x, v = tensor(units.standard_position(path.positions[0])), tensor(path.velocities[0] / units.velocity)
-    times = tensor(units.standard_time(path.times))
-    w = None if path.weights is None else tensor(path.weights / np.mean(path.weights))
-    share = torch.ones(len(x), device=x.device) if w is None else w
+    start = dynamics.particles(path.positions[0], v=path.velocities[0], w=path.weights)
+    times = torch.as_tensor(np.asarray(units.standard_time(path.times), dtype=np.float32), device=dynamics.device)
     steps = [1] * (len(times) - 1)
     with torch.no_grad():
-        states = [(x, v), *leapfrog(lambda x, t: model.force(x, t, w), x, v, times, times.new_zeros(()), steps)]
-        kinetic = torch.stack([0.5 * (share * v.square().sum(-1)).mean() for _, v in states])
-        energy = [(share * model.energy(x, t, w)).mean() for (x, _), t in zip(states, times, strict=True)]
+        states = [start, *leapfrog(model.force, start, times, times.new_zeros(()), steps)]
+        kinetic = torch.stack([p.mean(0.5 * p.v.square().sum(-1)) for p in states if p.v is not None])
+        energy = [p.mean(model.energy(p, t)) for p, t in zip(states, times, strict=True)]
         potential = torch.stack(energy)
     total = kinetic + potential
     return float((total - total[0]).abs().max() / kinetic.max().clamp_min(1e-30))

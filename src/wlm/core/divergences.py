@@ -8,6 +8,7 @@ Conventions are those of geomloss (its oracle in the tests): cost :math:`|x-y|` 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -89,8 +90,31 @@ def _scale(kernel: Tensor, a: Tensor, b: Tensor, tol: float | None, n_iter: int)
     return u, v, False
 
 
-def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Tensor, Tensor]:
-    """As ``plan`` for a cloud against itself: one potential, averaged updates (Feydy et al. 2019)."""
+def barycentres(
+    x: Tensor, a: Tensor, y: Tensor, some: Tensor, b: Tensor, values: Tensor, eps: float, *, chunk: int = 4096
+) -> Iterator[tuple[slice, Tensor]]:
+    """Means of ``values`` (n, k) at the cells ``x`` (n, d) for all of ``y`` (m, d), under the plan between both.
+
+    The plan is that of ``x``, weights ``a`` (n,), with ``some`` (l, d) of ``y``, weights ``b`` (l,), for squared
+    distance; its dual potential extends it to the others.
+
+    Yields
+    ------
+    Which rows of ``y``, and the means (.., k) for them.
+    """
+    _, f, _ = plan(cost(x, some, 2), a, b, eps)
+    for start in range(0, len(y), chunk):
+        rows = slice(start, start + chunk)
+        yield rows, torch.softmax((f - cost(y[rows], x, 2)) / eps + a.log(), dim=1) @ values
+
+
+def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``plan`` for a cloud against itself: one potential, averaged updates (Feydy et al. 2019).
+
+    Returns
+    -------
+    The plan (..., n, n), the potential (..., n), and the transport cost (...,).
+    """
     scaled = c / eps
     log_a = a.clamp_min(_TINY).log()
     f = torch.zeros_like(a)
@@ -103,7 +127,8 @@ def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Te
     for _ in range(n_iter):
         u = (u * a / (kernel @ u.unsqueeze(-1)).squeeze(-1).clamp_min(_TINY)).sqrt()
     p = u.unsqueeze(-1) * kernel * u.unsqueeze(-2)
-    return p, 2 * eps * (a * (f + u.clamp_min(_TINY).log())).sum(-1)
+    potential = f + u.clamp_min(_TINY).log()
+    return p, eps * potential, 2 * eps * (a * potential).sum(-1)
 
 
 def _gradient(plan: Tensor, c: Tensor, x: Tensor, y: Tensor, p: int) -> Tensor:
@@ -113,6 +138,8 @@ def _gradient(plan: Tensor, c: Tensor, x: Tensor, y: Tensor, p: int) -> Tensor:
 
 
 class _Sinkhorn(torch.autograd.Function):
+    """The divergence without its constant; differentiable in ``x``, ``a`` and ``b``, and not in the plan."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: int, blur: float, tol: float, max_iter: int
@@ -120,15 +147,25 @@ class _Sinkhorn(torch.autograd.Function):
         eps = blur if p == 1 else blur**2
         cxy, cxx = cost(x, y, p), cost(x, x, p)
         pxy, f, g = plan(cxy, a, b, eps, tol=tol, max_iter=max_iter)
-        pxx, vxx = self_plan(cxx, a, eps)
+        pxx, f_self, vxx = self_plan(cxx, a, eps)
         gradient = _gradient(pxy, cxy, x, y, p) - _gradient(pxx, cxx, x, x, p)
-        ctx.save_for_backward(gradient)
+        # The gradient in the weights are the potentials (envelope theorem). One exact update of each, for the weights
+        # that the iterations have hardly looked at.
+        ga = _transform(cxy, g, b, eps) - f_self if ctx.needs_input_grad[2] else None
+        gb = _transform(cxy.mT, f, a, eps) if ctx.needs_input_grad[3] else None
+        ctx.save_for_backward(gradient, ga, gb)
         return (a * f).sum(-1) + (b * g).sum(-1) - 0.5 * vxx, pxy
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _plan: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return grad[..., None, None] * gradient, *[None] * 7
+        gradient, *duals = ctx.saved_tensors
+        ga, gb = (None if dual is None else grad[..., None] * dual for dual in duals)
+        return grad[..., None, None] * gradient, None, ga, gb, *[None] * 4
+
+
+def _transform(c: Tensor, g: Tensor, b: Tensor, eps: float) -> Tensor:
+    """The potential (..., n) that is optimal beside ``g`` (..., m) of weights ``b`` (..., m)."""
+    return -eps * torch.logsumexp(b.clamp_min(_TINY).log().unsqueeze(-2) + (g.unsqueeze(-2) - c) / eps, dim=-1)
 
 
 def sinkhorn_loss(
@@ -147,9 +184,9 @@ def sinkhorn_loss(
     Parameters
     ----------
     x, y
-        Predicted and observed clouds, shapes (..., n, d) and (..., m, d). Differentiable in ``x``.
+        Predicted and observed clouds, shapes (..., n, d) and (..., m, d). Differentiable in ``x``, not in ``y``.
     a, b
-        Weights summing to one, shapes (..., n), (..., m); uniform by default.
+        Weights summing to one, shapes (..., n), (..., m); uniform by default. Differentiable in both.
     p
         1 or 2, the exponent of the cost.
     blur
@@ -170,10 +207,42 @@ def sinkhorn_loss(
     return loss, pxy.detach()
 
 
+#: Who computes a divergence in training: this file, or geomloss with one of its backends.
+DIVERGENCES = ("sinkhorn", "geomloss", "geomloss-tensorized", "geomloss-online", "geomloss-multiscale")
+#: Ratio of consecutive scales in geomloss's annealing, as in the authors' code.
+SCALING = 0.9
+
+
+def geomloss_divergence(
+    x: Tensor, y: Tensor, a: Tensor, b: Tensor, *, p: int = 2, blur: float, backend: str = "auto"
+) -> Tensor:
+    r"""The debiased Sinkhorn divergence by geomloss (Feydy et al. 2019), self terms included.
+
+    Parameters
+    ----------
+    x, y, a, b, p, blur
+        As for :func:`sinkhorn_loss`, with one leading axis T.
+    backend
+        ``"auto"``, ``"tensorized"``, or, one cloud after the other and with pykeops installed, ``"online"`` and
+        ``"multiscale"``.
+
+    Returns
+    -------
+    Divergences, shape (T,).
+    """
+    from geomloss import SamplesLoss
+
+    loss = SamplesLoss("sinkhorn", p=p, blur=blur, scaling=SCALING, backend=backend)
+    x, y, a, b = (z.contiguous() for z in (x, y, a, b))
+    if backend in ("auto", "tensorized"):
+        return loss(a, x, b, y)
+    return torch.stack([loss(*clouds) for clouds in zip(a, x, b, y, strict=True)])
+
+
 def self_term(y: Tensor, b: Tensor | None = None, *, p: int = 2, blur: float) -> Tensor:
     r"""The constant :math:`-\tfrac12 OT_\varepsilon(y, y)` of the divergence, shape (...,)."""
     b = uniform(y) if b is None else b
-    return -0.5 * self_plan(cost(y, y, p), b, blur if p == 1 else blur**2)[1]
+    return -0.5 * self_plan(cost(y, y, p), b, blur if p == 1 else blur**2)[2]
 
 
 def uniform(x: Tensor) -> Tensor:

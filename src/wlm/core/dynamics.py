@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wlm.core.divergences import cost, plan, uniform
+from wlm.core.divergences import barycentres, uniform
 from wlm.core.methods._base import Method
 from wlm.core.model import Model, Spec
+from wlm.core.particles import Particles
 from wlm.core.populations import Array
 from wlm.core.units import Units
 
@@ -20,6 +21,9 @@ Float32 = NDArray[np.float32]
 
 #: Most cells that move together: enough that the field of a random part is that of the whole population.
 CHUNK = 10_000
+#: Blur of the plan that carries velocities, relative to the training blur: coarse enough to average over
+#: cells, fine enough to keep velocities of different branches apart.
+CARRY_BLUR = 1.5
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Dynamics:
     def device(self) -> torch.device:
         """Where the model lives."""
         return next(self.model.parameters()).device
+
+    def as_stored(self) -> Dynamics:
+        """The same as when it is read from a file, where units have double precision: the same bits as there."""
+        location = np.asarray(self.units.location, dtype=np.float64)
+        return replace(self, units=replace(self.units, location=location))
 
     def simulate(
         self,
@@ -75,19 +84,20 @@ class Dynamics:
         positions, velocities = (np.empty((len(times), *np.shape(x)), dtype=np.float32) for _ in range(2))
         generator = torch.Generator(self.device).manual_seed(seed)
         for i in _parts(len(x), chunk_size):
-            xs = self._position(x[i])
-            start = (
-                self.model.initial_velocity(xs) if v is None else self._tensor(np.asarray(v[i]) / self.units.velocity)
-            )
-            if start is None:
+            start = self.particles(x[i], v=None if v is None else v[i], w=None if w is None else w[i])
+            if start.v is None:
+                start = start._replace(v=self.model.initial_velocity(start.x))
+            if start.v is None:
                 raise ValueError(
                     "these dynamics need the velocities of the cells they start from: pass v, of which a fit has "
                     "obsm['wlm_velocity']"
                 )
             with torch.no_grad():
-                moved = self.model.rollout(xs, start, self._time(times), generator, self._weights(w, i))
-            positions[:, i] = self.units.data_position(moved[0].cpu().numpy())
-            velocities[:, i] = moved[1].cpu().numpy() * self.units.velocity
+                moved = self.model.rollout(start, self._time(times), generator)
+            if moved.v is None:
+                raise ValueError(f"a rollout of method {self.method.name!r} has no velocities")
+            positions[:, i] = self.units.data_position(moved.x.cpu().numpy())
+            velocities[:, i] = moved.v.cpu().numpy() * self.units.velocity
         return positions, velocities
 
     def start_velocity(self, v: Array, *, seed: int = 0) -> Float32:
@@ -110,7 +120,7 @@ class Dynamics:
         out = np.empty(len(x), dtype=np.float32)
         for i in _parts(len(x)):
             with torch.no_grad():
-                energy = self.model.energy(self._position(x[i]), self._time(t), self._weights(w, i))
+                energy = self.model.energy(self.particles(x[i], w=None if w is None else w[i]), self._time(t))
             out[i] = energy.cpu().numpy() * self.units.length**2 / self.units.time**self.model.order
         return out
 
@@ -122,7 +132,7 @@ class Dynamics:
         """
         out = np.empty(np.shape(x), dtype=np.float32)
         for i in _parts(len(x)):
-            force = self.model.force(self._position(x[i]), self._time(t), self._weights(w, i))
+            force = self.model.force(self.particles(x[i], w=None if w is None else w[i]), self._time(t))
             out[i] = force.detach().cpu().numpy() * self.units.length / self.units.time**self.model.order
         return out
 
@@ -130,7 +140,7 @@ class Dynamics:
         """Velocity (n, d) of each cell at time ``t``, where position and time determine it; else None."""
         out = np.empty(np.shape(x), dtype=np.float32)
         for i in _parts(len(x)):
-            velocity = self.model.velocity(self._position(x[i]), self._time(t), self._weights(w, i))
+            velocity = self.model.velocity(self.particles(x[i], w=None if w is None else w[i]), self._time(t))
             if velocity is None:
                 return None
             out[i] = velocity.cpu().numpy() * self.units.velocity
@@ -169,33 +179,29 @@ class Dynamics:
         rng = np.random.default_rng(seed)
         i = rng.permutation(len(x))[:n_max]
         j = rng.permutation(len(y))[:n_max]
-        xs, ys = (self._tensor(self.units.standard_position(a)) for a in (x[i], y))
-        eps = (CARRY_BLUR * self.spec.blur) ** 2
-        c = cost(xs, ys[j], 2)
-        wa = uniform(xs) if a is None else self._tensor(a[i] / a[i].sum())
+        start = self.particles(x[i], w=None if a is None else a[i])
+        ys = self._tensor(self.units.standard_position(y))
         wb = uniform(ys[j]) if b is None else self._tensor(b[j] / b[j].sum())
-        _, f, _ = plan(c, wa, wb, eps)
+        eps = (CARRY_BLUR * self.spec.blur) ** 2
         out = np.empty_like(y, dtype=np.float32)
-        vs = self._tensor(v[i])
-        for start in range(0, len(y), 4096):
-            chunk = ys[start : start + 4096]
-            w = torch.softmax((f - cost(chunk, xs, 2)) / eps + wa.log(), dim=1)
-            out[start : start + 4096] = (w @ vs).cpu().numpy()
+        for rows, mean in barycentres(start.x, start.shares, ys, ys[j], wb, self._tensor(v[i]), eps):
+            out[rows] = mean.cpu().numpy()
         return out
 
     def rates(self) -> dict[str, float]:
-        """Friction (1/time) or diffusion (length**2/time), by name."""
-        unit = {"friction": 1 / self.units.time, "diffusion": self.units.length**2 / self.units.time}
-        return {k: value * unit[k] for k, value in self.model.rates().items()}
+        """What the model has learned besides its energy, by name: friction (1/time) or diffusion (length**2/time)."""
+        return {name: quantity.in_data(self.units) for name, quantity in self.model.constants().items()}
+
+    def particles(self, x: Array, *, v: Array | None = None, w: Array | None = None) -> Particles:
+        """Cells as tensors in standard units; ``w`` (n,) are the numbers of cells that each stands for."""
+        return Particles(
+            self._tensor(self.units.standard_position(x)),
+            None if v is None else self._tensor(np.asarray(v) / self.units.velocity),
+            None if w is None else self._tensor(np.log(w)),
+        )
 
     def _tensor(self, a: Array) -> torch.Tensor:
         return torch.as_tensor(np.array(a, dtype=np.float32), device=self.device)
-
-    def _position(self, x: Array) -> torch.Tensor:
-        return self._tensor(self.units.standard_position(x))
-
-    def _weights(self, w: Array | None, i: Any = slice(None)) -> torch.Tensor | None:
-        return None if w is None else self._tensor(w[i] / np.mean(w[i]))
 
     def _time(self, t: Sequence[float] | Array | float) -> torch.Tensor:
         return self._tensor(self.units.standard_time(np.asarray(t, dtype=np.float64)))
@@ -206,8 +212,3 @@ def _parts(n: int, size: int = CHUNK) -> list[Any]:
     if n <= size:
         return [slice(None)]
     return np.array_split(np.random.default_rng(0).permutation(n), -(-n // size))
-
-
-#: Blur of the plan that carries velocities, relative to the training blur: coarse enough to average over
-#: cells, fine enough to keep velocities of different branches apart.
-CARRY_BLUR = 1.5

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-Acceleration = Callable[[Tensor, Tensor], Tensor]
+from wlm.core.particles import Particles
+
+Acceleration = Callable[[Particles, Tensor], Tensor]
 
 #: Largest gradient with respect to the state of a cell, in medians over the cells.
 MAX_ADJOINT = 5.0
@@ -48,8 +50,8 @@ def half_kick(gamma: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def leapfrog(
-    acceleration: Acceleration, x: Tensor, v: Tensor, times: Tensor, gamma: Tensor, substeps: list[int]
-) -> Iterator[tuple[Tensor, Tensor]]:
+    acceleration: Acceleration, start: Particles, times: Tensor, gamma: Tensor, substeps: list[int]
+) -> Iterator[Particles]:
     """Integrate kick-drift-kick through ``times`` and yield the state at each of them.
 
     One acceleration is evaluated per step: the closing one opens the next step.
@@ -57,9 +59,9 @@ def leapfrog(
     Parameters
     ----------
     acceleration
-        ``a(x, t)``, positions (..., n, d) to accelerations of the same shape.
-    x, v
-        Positions and velocities at ``times[0]``, shape (..., n, d).
+        Of each cell (..., n, d), given the cells and the time.
+    start
+        The cells at ``times[0]``; their velocities must be known.
     times
         Times to pass through, shape (T,), monotonic.
     gamma
@@ -69,20 +71,28 @@ def leapfrog(
 
     Yields
     ------
-    x, v
-        The state at ``times[1], times[2], ...``.
+    The cells at ``times[1], times[2], ...``.
+
+    Raises
+    ------
+    ValueError
+        If the cells have no velocities.
     """
-    a = acceleration(x, times[0])
+    if start.v is None:
+        raise ValueError("second-order dynamics need the velocities of the cells that they start from")
+    p, v = start, start.v
+    a = acceleration(p, times[0])
     for k, n in enumerate(substeps):
         h = (times[k + 1] - times[k]) / n
         m, c = half_kick(gamma, h)
         for i in range(n):
             v = m * v + c * a
-            x = x + h * v
+            p = p._replace(x=p.x + h * v)
             t = times[k] + (i + 1) * h
-            a = acceleration(x, t)
+            a = acceleration(p, t)
             v = m * v + c * a
-        yield x, v
+        p = p._replace(v=v)
+        yield p
 
 
 def substeps_for(times: Tensor, step: float) -> list[int]:
@@ -99,7 +109,7 @@ def refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
     return torch.stack([times[0], *steps]), at
 
 
-def bounded(x: Tensor, w: Tensor | None) -> Tensor:
+def bounded(x: Tensor, w: Tensor | None = None) -> Tensor:
     """``x`` (n, d), whose gradient with respect to each cell is cut to ``MAX_ADJOINT`` times the median over cells.
 
     Of weighted cells the gradient is compared per unit of weight ``w`` (n,).
@@ -107,7 +117,7 @@ def bounded(x: Tensor, w: Tensor | None) -> Tensor:
 
     def cut(g: Tensor) -> Tensor:
         size = g.norm(dim=-1, keepdim=True)
-        size = size if w is None else size / w.unsqueeze(-1)
+        size = size if w is None else size / w.detach().unsqueeze(-1)
         median = size.median(dim=-2, keepdim=True).values
         factor = (MAX_ADJOINT * median / size.clamp_min(1e-30)).clamp_max(1.0)
         return g * torch.where(median > 0, factor, 1.0)

@@ -12,6 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from wlm.core.particles import Particles
+from wlm.core.units import Units
+
 #: torch draws initial weights from one generator for the whole process, so that threads have to wait for each other.
 _DRAWING = threading.RLock()
 
@@ -51,6 +54,29 @@ class Spec:
     times: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """A constant of a model in standard units, with its powers of length and time: friction has (0, -1)."""
+
+    value: float
+    length: int = 0
+    time: int = 0
+
+    def in_data(self, units: Units) -> float:
+        """The value in the units of the data."""
+        scale = units.length**self.length
+        return self.value * (scale / units.time**-self.time if self.time < 0 else scale * units.time**self.time)
+
+    def unit(self, length: str, time: str) -> str:
+        """Its unit, given those of length and time: ``"1/day"``, ``"X_pca units^2/day"``."""
+        powers = [(length, self.length), (time, self.time)]
+        above, below = (
+            " ".join(name if abs(n) == 1 else f"{name}^{abs(n)}" for name, n in powers if n * sign > 0)
+            for sign in (1, -1)
+        )
+        return f"{above or '1'}/{below}" if below else above or "1"
+
+
 class Model(nn.Module, ABC):
     """A dynamical model in standard units (see :class:`~wlm.core.units.Units`)."""
 
@@ -61,8 +87,8 @@ class Model(nn.Module, ABC):
     def initial_velocity(self, x: Tensor) -> Tensor | None:
         """Velocity (n, d) with which cells at ``x`` (n, d) start at time 0, or None if it must be given."""
 
-    def velocity(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor | None:
-        """Velocity (n, d) of cells at ``x`` (n, d), if position and time determine it; else None."""
+    def velocity(self, p: Particles, t: Tensor) -> Tensor | None:
+        """Velocity (n, d) of each cell, if position and time determine it; else None."""
         return None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,36 +96,31 @@ class Model(nn.Module, ABC):
         return v
 
     @abstractmethod
-    def rollout(
-        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
         """Move cells from ``times[0]`` through ``times``.
 
         Parameters
         ----------
-        x, v
-            Positions and velocities at ``times[0]``, shape (n, d).
+        start
+            The cells at ``times[0]``: positions and velocities (n, d), weights (n,).
         times
             Increasing times, shape (T,).
         generator
             Source of randomness, for stochastic models.
-        w
-            Weights of the cells, shape (n,), 1 on average; all equal by default.
 
         Returns
         -------
-        positions, velocities
-            Shape (T, n, d), the start included.
+        The cells at all times, the start included: every array has a leading axis T.
         """
 
     @abstractmethod
-    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        """Energy of each cell (n,) of a population ``x`` (n, d) with weights ``w`` (n,) at time ``t``."""
+    def energy(self, p: Particles, t: Tensor) -> Tensor:
+        """Energy (n,) of each cell in its population at time ``t``."""
 
     @abstractmethod
-    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+    def force(self, p: Particles, t: Tensor) -> Tensor:
         """Driving force on each cell (n, d), friction not included."""
 
     @abstractmethod
-    def rates(self) -> dict[str, float]:
-        """Scalars of the model that have the unit 1/time (``friction``) or length**2/time (``diffusion``)."""
+    def constants(self) -> dict[str, Quantity]:
+        """The scalars that the model has learned, ``friction`` or ``diffusion`` for example, by name."""

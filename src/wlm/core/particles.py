@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,3 +43,14 @@ class Particles(NamedTuple):
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the cells of ``values`` (..., n), every cell counting as often as its weight says."""
         return values.mean(-1) if self.log_w is None else (self.shares * values).sum(-1)
+
+
+def together(states: Sequence[Particles]) -> Particles:
+    """The same cells at several times, with a leading axis for these."""
+    v, log_w = _stacked([p.v for p in states]), _stacked([p.log_w for p in states])
+    return Particles(torch.stack([p.x for p in states]), v, log_w)
+
+
+def _stacked(arrays: Sequence[Tensor | None]) -> Tensor | None:
+    there = [a for a in arrays if a is not None]
+    return torch.stack(there) if len(there) == len(arrays) else None

@@ -38,6 +38,28 @@ class Rollout:
         return self.positions[k], self.velocities[k]
 
 
+@dataclass(frozen=True)
+class Member:
+    """One model of a fit, and the ``path`` of cells of the first training time with it."""
+
+    dynamics: Dynamics
+    path: Rollout
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """All models of a fit, which were trained on the same cells.
+
+    ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
+    first model.
+    """
+
+    members: tuple[Member, ...]
+    training: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    seed: int
+
+
 def rollout(
     dynamics: Dynamics,
     x: Array,

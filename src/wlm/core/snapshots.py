@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wlm.core.particles import Particles
 from wlm.core.populations import Array, Populations
 from wlm.core.units import Units
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Populations as tensors in standard units (weights 1 on average), on the device where they are trained on."""
+    """Populations as tensors in standard units, on the device where they are trained on."""
 
     times: Tensor
     positions: list[Tensor]
@@ -35,15 +36,16 @@ class Snapshots:
             tensor(units.standard_time(populations.times)),
             [tensor(units.standard_position(x)) for x in populations.positions],
             None if velocities is None else [tensor(v / units.velocity) for v in velocities],
-            None if populations.weights is None else [tensor(w / w.mean()) for w in populations.weights],
+            None if populations.weights is None else [tensor(w) for w in populations.weights],
             None
             if populations.strata is None
             else [torch.as_tensor(np.argsort(s, kind="stable"), device=device) for s in populations.strata],
         )
 
-    def weights_of(self, k: int, cells: Tensor) -> Tensor | None:
-        """Weights of some ``cells`` (m,) of time index ``k``; None if all are equal."""
-        return None if self.weights is None else self.weights[k][cells]
+    def particles(self, k: int, cells: Tensor, v: Tensor | None = None) -> Particles:
+        """Some ``cells`` (m,) of time index ``k``, with the velocities ``v`` (m, d)."""
+        log_w = None if self.weights is None else self.weights[k][cells].log()
+        return Particles(self.positions[k][cells], v, log_w)
 
     def draw(self, k: int, n: int, generator: torch.Generator) -> Tensor:
         """Indices of at most ``n`` cells of time index ``k``, without replacement; of each stratum its share."""
@@ -92,8 +94,7 @@ class Snapshots:
         )
         shares = positions.new_zeros(positions.shape[:2])
         for k, i in enumerate(cells):
-            w = self.weights_of(k, i)
-            shares[k, : len(i)] = 1 / len(i) if w is None else w / w.sum()
+            shares[k, : len(i)] = self.particles(k, i).shares
         return cells, positions, shares
 
 

@@ -6,19 +6,21 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel
 
 from wlm.core import checkpoint as checkpoints
 from wlm.core import processes
+from wlm.core.checkpoint import Stateful
 from wlm.core.dynamics import Dynamics
-from wlm.core.methods._base import DivergenceError, Method
-from wlm.core.model import Spec, drawing_from
+from wlm.core.methods._base import DivergenceError, Method, State
+from wlm.core.model import Model, Spec, drawing_from
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots, median_distance
 from wlm.core.units import Units
@@ -56,7 +58,7 @@ class Fit:
 
 def train(
     populations: Populations,
-    method: Method,
+    method: Method[Any, Any],
     *,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -86,10 +88,10 @@ def train(
     on_interrupt
         What a KeyboardInterrupt does: ``"raise"``, or ``"keep"`` the model of the last step.
     checkpoint
-        File that the state is written to, now and then and in the end. If it is there, training goes on from it, to
-        the same result. It is for whoever called to delete it.
+        File for the training state, written periodically and at the end. If it exists, training resumes from it and
+        reaches the same result. The caller deletes it.
     prepared
-        The method has checked these populations already, and they have the velocities that it estimates.
+        The method has prepared these populations already.
 
     Returns
     -------
@@ -110,118 +112,164 @@ def train(
         )
     populations = populations.sampled()
     if not prepared:
-        method.check(has_velocity=populations.velocities is not None)
-        velocities, _ = method.estimate_velocities(populations)
-        if velocities is not None:
-            populations = replace(populations, velocities=velocities)
-    device = torch.device(device)
-    units = Units.of(populations)
-    snapshots = Snapshots.of(populations, units, device)
-    run = _fingerprint(snapshots, method, seed)
-    generator = torch.Generator(device).manual_seed(seed)
-    spec = Spec(
-        n_dims=populations.n_dims,
-        blur=BLUR * median_distance(snapshots.positions, generator),
-        has_velocity=snapshots.velocities is not None,
-        n_times=len(populations.times),
-        times=tuple(snapshots.times.tolist()),
-    )
-    with drawing_from(seed):
-        model = method.build(spec).to(device)
-    state = method.init(model, spec, snapshots, generator)
-    if together and not processes.agree(run, device):
+        populations, _ = method.prepare(populations)
+    run = _Run.begin(populations, method, seed, torch.device(device))
+    if together and not processes.agree(run.identity, run.device):
         raise ValueError("processes that train together need the same cells, options and seed; they have others")
-    average = [p.detach().clone() for p in model.parameters()]
-    logged: list[dict[str, float]] = []
-    step, restarts = 0, 0
-    every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
-
-    def capture() -> dict[str, Any]:
-        parts = {"model": model, "optimizer": state.optimizer, "generator": generator, "extra": state.extra}
-        numbers = {"step": step, "restarts": restarts, "batch_size": getattr(method, "batch_size", 0)}
-        return {"run": run, **numbers, **checkpoints.capture({**parts, "average": average, "logged": logged})}
-
-    def restore(saved: dict[str, Any]) -> None:
-        nonlocal step, restarts, average, logged
-        for part, name in ((model, "model"), (state.optimizer, "optimizer"), (generator, "generator")):
-            checkpoints.restore(part, saved[name], device)
-        state.extra = checkpoints.restore(state.extra, saved["extra"], device)
-        average = checkpoints.restore(None, saved["average"], device)
-        logged = checkpoints.restore(None, saved["logged"], device)
-        step, restarts, state.skipped = saved["step"], saved["restarts"], 0
-
-    good = capture()
     if checkpoint is not None and checkpoint.exists():
-        good = checkpoints.read(checkpoint)
-        if not isinstance(good, dict) or good.get("run") != run:
-            raise ValueError(
-                f"{str(checkpoint)!r} is the checkpoint of another fit (other cells, options, seed or device); delete "
-                "it, or name another file"
-            )
-        restore(good)
-        if good["batch_size"]:
-            method = replace(method, batch_size=good["batch_size"])  # type: ignore[call-arg]
+        run.resume(checkpoint)
+    every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
     try:
-        while step < method.n_steps:
-            try:
-                scalars = method.step(model, spec, state)
-            except DivergenceError as error:
-                raise TrainingError(f"step {step + 1} of {method.n_steps}: {error}") from None
-            except torch.cuda.OutOfMemoryError as error:
-                if together:
-                    raise TrainingError(f"a device ran out of memory; choose a smaller batch_size ({error})") from error
-                restore(good)
-                method = _smaller_batches(method, error)
+        while run.step < method.n_steps:
+            scalars = run.attempt(together=together)
+            if scalars is None:
                 continue
-            bad = [k for k, x in scalars.items() if not np.isfinite(x)]
-            if bad:
-                found = f"{bad[0]} became {scalars[bad[0]]} at step {step + 1} of {method.n_steps}"
-                if restarts == MAX_RESTARTS:
-                    lr = getattr(method, "lr", None)  # None where the method chooses
-                    lower = "lr" if lr is None else f"lr={lr * SLOWER**MAX_RESTARTS:g}"
-                    raise TrainingError(
-                        f"{found}, for the {restarts + 1}th time; try a smaller learning rate ({lower})"
-                    )
-                failures = restarts + 1
-                restore(good)
-                restarts = failures
-                checkpoints.slow_down([state.optimizer, state.extra], SLOWER)
-                warnings.warn(f"{found}; going back to step {step} with lower learning rates", stacklevel=2)
-                good = capture()
-                continue
-            step += 1
-            # The average forgets its start: early on it follows the weights closely.
-            decay = min(method.ema, step / (step + 9))
-            with torch.no_grad():
-                torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)
-            if step % every == 0 or step == method.n_steps:
-                logged.append({"step": step, **scalars})
-            if (step % keep == 0 or step == method.n_steps) and not state.skipped:
-                good = capture()
-                if checkpoint is not None:
-                    try:
-                        checkpoints.write(checkpoint, good)
-                    except OSError as error:  # a full disk is no reason to lose the training as well
-                        warnings.warn(f"no checkpoint is written any more: {error}", stacklevel=2)
-                        checkpoint = None
+            last = run.step == method.n_steps
+            if run.step % every == 0 or last:
+                run.logged.append({"step": run.step, **scalars})
+            if (run.step % keep == 0 or last) and not run.state.skipped:
+                checkpoint = run.keep(checkpoint)
             if on_step is not None:
-                on_step(step, scalars)
+                on_step(run.step, scalars)
     except KeyboardInterrupt:
-        if on_interrupt != "keep" or not logged:
+        if on_interrupt != "keep" or not run.logged:
             raise
         warnings.warn(
-            f"interrupted after {step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
+            f"interrupted after {run.step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
         )
-    with torch.no_grad():
-        for p, mean in zip(model.parameters(), average, strict=True):
-            p.copy_(mean)
-    history = {k: np.array([row[k] for row in logged], dtype=np.float32) for k in logged[0]}
-    return Fit(Dynamics(model.eval(), method, spec, units), history, step)
+    history = {k: np.array([row[k] for row in run.logged], dtype=np.float32) for k in run.logged[0]}
+    model = cast("Model", run.average.module).eval()
+    return Fit(Dynamics(model, run.method, run.spec, run.units), history, run.step)
 
 
-def _smaller_batches(method: Method, error: Exception) -> Method:
+@dataclass
+class _Run:
+    """A training in progress: what a step changes, and the last good state to go back to."""
+
+    identity: str
+    device: torch.device
+    method: Method[Any, Any]
+    spec: Spec
+    units: Units
+    model: Model
+    state: State
+    average: AveragedModel
+    step: int = 0
+    restarts: int = 0
+    logged: list[dict[str, float]] = field(default_factory=list)
+    good: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, populations: Populations, method: Method[Any, Any], seed: int, device: torch.device) -> _Run:
+        """A training before its first step."""
+        units = Units.of(populations)
+        snapshots = Snapshots.of(populations, units, device)
+        generator = torch.Generator(device).manual_seed(seed)
+        spec = Spec(
+            n_dims=populations.n_dims,
+            blur=BLUR * median_distance(snapshots.positions, generator),
+            has_velocity=snapshots.velocities is not None,
+            n_times=len(populations.times),
+            times=tuple(snapshots.times.tolist()),
+        )
+        with drawing_from(seed):
+            model = method.build(spec).to(device)
+        state = method.init(model, spec, snapshots, generator)
+        average = AveragedModel(model, multi_avg_fn=_follow(method.ema))
+        average.update_parameters(model)  # it starts as the untrained model
+        identity = _fingerprint(snapshots, method, seed)
+        run = cls(identity, device, method, spec, units, model, state, average)
+        run.good = run.capture()
+        return run
+
+    def parts(self) -> dict[str, Stateful | torch.Generator]:
+        """Everything with a state."""
+        return {"model": self.model, "average": self.average, **self.state.parts()}
+
+    def capture(self) -> dict[str, Any]:
+        """The state as plain arrays and numbers."""
+        numbers = {"step": self.step, "restarts": self.restarts, "batch_size": self.method.batch_size}
+        logged = [dict(row) for row in self.logged]
+        return {"run": self.identity, **numbers, "logged": logged, "parts": checkpoints.capture(self.parts())}
+
+    def restore(self) -> None:
+        """Go back to the last good state."""
+        checkpoints.restore(self.parts(), self.good["parts"], self.device)
+        self.step, self.restarts, self.state.skipped = self.good["step"], self.good["restarts"], 0
+        self.logged = [dict(row) for row in self.good["logged"]]
+
+    def resume(self, file: Path) -> None:
+        """Go on from a checkpoint."""
+        good = checkpoints.read(file)
+        if not isinstance(good, dict) or good.get("run") != self.identity:
+            raise ValueError(
+                f"{str(file)!r} is the checkpoint of another fit (other cells, options, seed or device); delete "
+                "it, or name another file"
+            )
+        self.good = good
+        self.restore()
+        self.method = replace(self.method, batch_size=good["batch_size"])
+
+    def keep(self, file: Path | None) -> Path | None:
+        """Remember this state as good, and write it to ``file``; returns where the next goes."""
+        self.good = self.capture()
+        if file is None:
+            return None
+        try:
+            checkpoints.write(file, self.good)
+        except OSError as error:  # a full disk is no reason to lose the training as well
+            warnings.warn(f"no checkpoint is written any more: {error}", stacklevel=3)
+            return None
+        return file
+
+    def attempt(self, *, together: bool) -> dict[str, float] | None:
+        """One step; its scalars, or None if training went back instead."""
+        where = f"step {self.step + 1} of {self.method.n_steps}"
+        try:
+            scalars = self.method.step(self.model, self.spec, self.state)
+        except DivergenceError as error:
+            raise TrainingError(f"{where}: {error}") from None
+        except torch.cuda.OutOfMemoryError as error:
+            if together:
+                raise TrainingError(f"a device ran out of memory; choose a smaller batch_size ({error})") from error
+            self.restore()
+            self.method = _smaller_batches(self.method, error)
+            return None
+        bad = [k for k, x in scalars.items() if not np.isfinite(x)]
+        if bad:
+            self.go_back(f"{bad[0]} became {scalars[bad[0]]} at {where}")
+            return None
+        self.step += 1
+        self.average.update_parameters(self.model)
+        return scalars
+
+    def go_back(self, found: str) -> None:
+        """Return to the last good state, with lower learning rates, but not for ever."""
+        if self.restarts == MAX_RESTARTS:
+            lr = self.method.lr  # None where the method chooses
+            lower = "lr" if lr is None else f"lr={lr * SLOWER**MAX_RESTARTS:g}"
+            raise TrainingError(f"{found}, for the {self.restarts + 1}th time; try a smaller learning rate ({lower})")
+        failures = self.restarts + 1
+        self.restore()
+        self.restarts = failures
+        checkpoints.slow_down(self.parts(), SLOWER)
+        warnings.warn(f"{found}; going back to step {self.step} with lower learning rates", stacklevel=4)
+        self.good = self.capture()
+
+
+def _follow(ema: float) -> Callable[[Any, Any, Any], None]:
+    """How the running average follows the weights: closely at first, so that it forgets its start."""
+
+    def follow(averaged: Any, current: Any, n: Any) -> None:
+        decay = min(ema, int(n) / (int(n) + 9))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    return follow
+
+
+def _smaller_batches(method: Method[Any, Any], error: Exception) -> Method[Any, Any]:
     """The method with half the batch, or an error where that does not help."""
-    size = getattr(method, "batch_size", 0)
+    size = method.batch_size
     if size // 2 < MIN_BATCH:
         raise TrainingError(
             f"the device ran out of memory with batches of {size} cells; choose device='cpu', or fewer dimensions "
@@ -229,10 +277,10 @@ def _smaller_batches(method: Method, error: Exception) -> Method:
         ) from error
     torch.cuda.empty_cache()
     warnings.warn(f"the device ran out of memory; going on with batches of {size // 2} cells, not {size}", stacklevel=3)
-    return replace(method, batch_size=size // 2)  # type: ignore[call-arg]
+    return replace(method, batch_size=size // 2)
 
 
-def _fingerprint(snapshots: Snapshots, method: Method, seed: int) -> str:
+def _fingerprint(snapshots: Snapshots, method: Method[Any, Any], seed: int) -> str:
     """A hash of everything that determines a training."""
     digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
     more = (snapshots.velocities, snapshots.weights, snapshots.orders)

@@ -99,7 +99,37 @@ def rollout(
     positions = np.asarray(predicted.obsm[fit.use_rep])
     generator = np.random.default_rng(seed)
 
-    n_panels = len(wanted) + 2
+    figure, axes = _panels(len(wanted) + 2, ax)
+    for panel, t in zip(axes, [first, *wanted], strict=False):
+        panel.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
+        seen = np.flatnonzero(cell_times == t)
+        some = _some(seen, max_cells, generator)
+        own = OBSERVED if coloring is None or t != first else coloring.rgba(coloring.values[some])
+        panel.scatter(*shown[some].T, s=6, c=own, linewidths=0, rasterized=True)
+        here = _some(positions[predicted.obs[fit.time_key].to_numpy() == t], max_cells, generator)
+        if len(here):
+            near: Any = PREDICTED
+            if coloring is not None:
+                near = coloring.rgba(from_neighbours(x[known], coloring.values[known], here))
+            panel.scatter(*project(here).T, s=4, c=near, alpha=0.6, linewidths=0, rasterized=True)
+        panel.set_title(_fill(f"{fit.time_key} {t:.4g}, {_role(t, fit.training, seen)}"), fontsize="medium")
+        bare(panel, labels)
+
+    paths = axes[-1]
+    paths.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
+    lines = project(np.asarray(fit.uns["rollout"]["positions"])).transpose(1, 0, 2)
+    lines = _some(lines, n_paths, generator)
+    paths.add_collection(LineCollection(list(lines), colors=PATH, linewidths=0.7, alpha=0.7))
+    paths.scatter(*lines[:, 0].T, s=8, color="black", linewidths=0, zorder=3)
+    paths.set_title(_fill(f"paths from {time_label(fit)} {first:.4g}"), fontsize="medium")
+    bare(paths, labels)
+    if ax is None:
+        _explain(figure, axes, coloring)
+    return finish(figure, axes, show, return_fig)
+
+
+def _panels(n_panels: int, ax: Sequence[Axes] | None) -> tuple[Any, np.ndarray]:
+    """A figure with so many panels, or the axes that were given."""
     if ax is None:
         columns = 3 if n_panels in (5, 6, 9) else min(n_panels, 4)  # few empty places in the last row
         rows = -(-n_panels // columns)
@@ -123,55 +153,34 @@ def rollout(
                 f"ax must hold {n_panels} axes, one for each time and one for the paths; found {len(axes)}"
             )
         figure = axes[0].figure
+    return figure, axes
 
-    for panel, t in zip(axes, [first, *wanted], strict=False):
-        panel.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
-        seen = np.flatnonzero(cell_times == t)
-        some = _some(seen, max_cells, generator)
-        own = OBSERVED if coloring is None or t != first else coloring.rgba(coloring.values[some])
-        panel.scatter(*shown[some].T, s=6, c=own, linewidths=0, rasterized=True)
-        here = _some(positions[predicted.obs[fit.time_key].to_numpy() == t], max_cells, generator)
-        if len(here):
-            near: Any = PREDICTED
-            if coloring is not None:
-                near = coloring.rgba(from_neighbours(x[known], coloring.values[known], here))
-            panel.scatter(*project(here).T, s=4, c=near, alpha=0.6, linewidths=0, rasterized=True)
-        state = (
-            "start"
-            if t == first
-            else "trained on"
-            if t in fit.training
-            else "held out"
-            if len(seen)
-            else "not observed"
+
+def _role(t: float, training: np.ndarray, seen: np.ndarray) -> str:
+    """What the fit knows of the time ``t``, at which there are the cells ``seen``."""
+    if t == training[0]:
+        return "start"
+    if t in training:
+        return "trained on"
+    return "held out" if len(seen) else "not observed"
+
+
+def _explain(figure: Any, axes: np.ndarray, coloring: Coloring | None) -> None:
+    """A legend below the panels."""
+    handles = [
+        Line2D([], [], marker="o", ls="", ms=4, color=c, label=text)
+        for c, text in (
+            ("#e6e6e6", "all cells"),
+            (OBSERVED, "observed at that time"),
+            (PREDICTED, "predicted from the time before"),
+            ("black", "start of a path"),
         )
-        panel.set_title(_fill(f"{fit.time_key} {t:.4g}, {state}"), fontsize="medium")
-        bare(panel, labels)
-
-    paths = axes[-1]
-    paths.scatter(*_some(shown, max_cells, generator).T, s=2, color="#e6e6e6", linewidths=0, rasterized=True)
-    lines = project(np.asarray(fit.uns["rollout"]["positions"])).transpose(1, 0, 2)
-    lines = _some(lines, n_paths, generator)
-    paths.add_collection(LineCollection(list(lines), colors=PATH, linewidths=0.7, alpha=0.7))
-    paths.scatter(*lines[:, 0].T, s=8, color="black", linewidths=0, zorder=3)
-    paths.set_title(_fill(f"paths from {time_label(fit)} {first:.4g}"), fontsize="medium")
-    bare(paths, labels)
-    if ax is None:
-        handles = [
-            Line2D([], [], marker="o", ls="", ms=4, color=c, label=text)
-            for c, text in (
-                ("#e6e6e6", "all cells"),
-                (OBSERVED, "observed at that time"),
-                (PREDICTED, "predicted from the time before"),
-                ("black", "start of a path"),
-            )
-        ]
-        handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
-        if coloring is not None:
-            handles[2] = Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec="black", label="coloured: predicted")
-            coloring.explain(figure, axes)
-        figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
-    return finish(figure, axes, show, return_fig)
+    ]
+    handles.insert(3, Line2D([], [], color=PATH, lw=1.2, label="path"))
+    if coloring is not None:
+        handles[2] = Line2D([], [], marker="o", ls="", ms=4, mfc="none", mec="black", label="coloured: predicted")
+        coloring.explain(figure, axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
 
 
 def _default_times(observed: np.ndarray, training: np.ndarray) -> np.ndarray:

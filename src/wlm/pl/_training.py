@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import anndata as ad
@@ -60,10 +61,11 @@ def training(
     ax.set_ylabel("loss (standard units)", color=PREDICTED)
     ax.spines["top"].set_visible(False)
     axes = [ax]
-    second = {
-        "friction": (1 / fit.dynamics.units.time, f"friction (1/{fit.unit or 'time unit'})"),
-        "misfit": (1.0, "misfit (0: every step explained)"),
-    }
+    second = {name: (1.0, label) for name, label in fit.dynamics.method.scalars.items()}
+    for name, quantity in fit.dynamics.model.constants().items():
+        one = replace(quantity, value=1.0)
+        unit = quantity.unit(f"{fit.use_rep} units", fit.unit or "time unit")
+        second[name] = one.in_data(fit.dynamics.units), f"{name} ({unit})"
     for name, (scale, label) in second.items():
         if name in history:
             twin = ax.twinx()

@@ -32,15 +32,16 @@ def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, de
     import torch
 
     from wlm.core.divergences import sinkhorn_loss
-    from wlm.core.methods import METHODS, Spec
+    from wlm.core.methods import DEFAULT, Spec, get_method
     from wlm.core.model import drawing_from
+    from wlm.core.particles import Particles
     from wlm.core.populations import Populations
     from wlm.core.snapshots import Snapshots, median_distance
     from wlm.core.training import BLUR
     from wlm.core.units import Units
 
-    config = METHODS["wlm"].from_options({})
-    size, rng = getattr(config, "batch_size", 256), np.random.default_rng(0)
+    config = get_method(DEFAULT, {})
+    size, rng = config.batch_size, np.random.default_rng(0)
     first = observed[:MAX_TIMED]
     index = [rng.permutation(np.flatnonzero(times == t)) for t in first]
     n = min(size, *map(len, index))
@@ -58,7 +59,7 @@ def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, de
         start = snapshots.positions[0]
         velocity = model.initial_velocity(start)
         velocity = torch.zeros_like(start) if velocity is None else velocity
-        path, _ = model.rollout(start, velocity, snapshots.times[:n_times], generator)
+        path = model.rollout(Particles(start, velocity), snapshots.times[:n_times], generator).x
         targets = torch.stack(snapshots.positions[1:n_times])
         loss, _ = sinkhorn_loss(path[1:], targets, p=2, blur=blur, tol=1e-2, max_iter=40)
         loss.sum().backward()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import anndata as ad
@@ -10,15 +9,17 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata.cells import read_cells, read_rep, read_weights
+from wlm._adata.cells import Cells, read_rep, read_weights
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm.core.devices import get_device
 from wlm.core.diagnosis import conservation_error, energies
+from wlm.core.methods import Method
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate
-from wlm.tl._folds import refit, scale_argument, slim
+from wlm.tl._folds import Fold
 
 
 def diagnose(
@@ -121,13 +122,10 @@ def diagnose(
     )
     energy, inertia, alignment = energies(dynamics, path)
     friction = [dynamics.rates()["friction"]]
-    names = ("use_rep", "n_dims", "velocity_key", "velocity_scale", "weight_key", "strata_key", "nan", "device")
-    arguments = {k: params[k] for k in names if params.get(k) is not None}
-    arguments |= {"method": dynamics.method.name, **_options(stored)}
     if seeds > 1 or holdout is not None:
         _check_cells(adata, stored)
     if seeds > 1:
-        friction += _other_frictions(adata, stored, arguments, _other_seeds(seed, seeds, params["seed"]), n_jobs)
+        friction += _other_frictions(adata, stored, _other_seeds(seed, seeds, params["seed"]), n_jobs)
     unit = stored.unit or "time unit"
     squared = f"{stored.use_rep} units^2 / {unit}^2"
     gamma = friction[0]
@@ -148,7 +146,7 @@ def diagnose(
         "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
     }
     if holdout is not None:
-        gain = _velocity_gain(adata, stored.time_key, arguments, holdout, seeds, seed, n_jobs)
+        gain = _velocity_gain(adata, stored, holdout, seeds, seed, n_jobs)
         rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with measured velocities than without, relative")
         rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
     report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
@@ -176,12 +174,6 @@ def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
     return read_weights(adata, weight_key, stored.times(adata))[index]
 
 
-def _options(stored: StoredFit) -> dict[str, Any]:
-    """The options of the fit that are not the method's defaults."""
-    method = stored.dynamics.method
-    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if getattr(method, f.name) != f.default}
-
-
 def _check_cells(adata: ad.AnnData, stored: StoredFit) -> None:
     """Refuse to refit on other cells than those of the fit."""
     found, wanted = adata.n_obs, int(stored.uns["representation"]["n_obs"])
@@ -194,39 +186,30 @@ def _other_seeds(seed: int, n: int, used: int) -> list[int]:
     return [s for s in as_seeds(seed, n) if s != used][: n - 1]
 
 
-def _other_frictions(
-    adata: ad.AnnData, stored: StoredFit, arguments: dict[str, Any], seeds: list[int], n_jobs: int
-) -> list[float]:
+def _other_frictions(adata: ad.AnnData, stored: StoredFit, seeds: list[int], n_jobs: int) -> list[float]:
     """Friction of fits with the same settings and other seeds."""
-    keys = ("use_rep", "n_dims", "velocity_key", "weight_key", "strata_key", "nan")
-    cells = read_cells(adata, stored.time_key, **{k: v for k, v in arguments.items() if k in keys})
-    # The cells have these dimensions already.
-    rest = {k: v for k, v in arguments.items() if k not in ("n_dims", "nan", "velocity_scale")}
-    rest |= scale_argument(cells, arguments.get("velocity_scale"))
-    held = stored.observed[~np.isin(stored.observed, stored.training)].tolist() or None
-    small = slim(cells)
-    return Parallel(n_jobs=n_jobs)(delayed(_friction)(small, held, seed, rest) for seed in seeds)
+    cells = stored.reading.parts(adata)[""].cells
+    cells = cells.without(stored.observed[~np.isin(stored.observed, stored.training)])
+    fold = Fold(where=get_device(str(stored.uns["params"]["device"])), velocity_scale=stored.reading.velocity_scale)
+    return Parallel(n_jobs=n_jobs)(delayed(_friction)(fold, cells, stored.dynamics.method, seed) for seed in seeds)
 
 
-def _friction(small: ad.AnnData, held: list[float] | None, seed: int, arguments: dict[str, Any]) -> float:
+def _friction(fold: Fold, cells: Cells, method: Method[Any, Any], seed: int) -> float:
     """Friction of one fit."""
-    return float(refit(small, held, seed, **arguments).uns["wlm"]["friction"])
+    return fold.fit(cells, method, seed)[1][0].fit.dynamics.rates()["friction"]
 
 
 def _velocity_gain(
-    adata: ad.AnnData,
-    time_key: str,
-    arguments: dict[str, Any],
-    holdout: Any,
-    seeds: int,
-    seed: int,
-    n_jobs: int,
+    adata: ad.AnnData, stored: StoredFit, holdout: Any, seeds: int, seed: int, n_jobs: int
 ) -> np.ndarray:
     """Relative gain of mean W1 by velocities (seeds,), on the same held-out times and seeds."""
+    given = {k: v for k, v in stored.reading.params().items() if v is not None and k != "time_key"}
+    given |= {"device": stored.uns["params"]["device"], "method": stored.dynamics.method.name}
+    given |= stored.dynamics.method.options()
     # Without velocities the method chooses how cells start.
-    free = {k: v for k, v in arguments.items() if k not in ("velocity_key", "velocity_scale", "initial_velocity")}
+    free = {k: v for k, v in given.items() if k not in ("velocity_key", "velocity_scale", "initial_velocity")}
     common = {"holdout": holdout, "metrics": ("w1",), "baselines": False, "seeds": seeds, "n_jobs": n_jobs, "rng": seed}
-    tables = [evaluate(adata, time_key, **common, **chosen) for chosen in (arguments, free)]
+    tables = [evaluate(adata, stored.time_key, **common, **chosen) for chosen in (given, free)]
     scores = [table.groupby("seed")["w1"].mean().sort_index().to_numpy() for table in tables]
     return 1 - scores[0] / scores[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from wlm._adata.calibration import calibrate, resolve_velocity
-from wlm._adata.cells import Cells, read_cells
+from wlm._adata.calibration import calibrate
+from wlm._adata.cells import Cells
 from wlm._adata.columns import read_column
-from wlm._adata.conditions import naming, read_conditions
-from wlm._adata.mudata import get_source, get_target
+from wlm._adata.reading import Reading
 from wlm._adata.times import read_holdout, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
-from wlm.tl._folds import predict_fold, scale_argument, slim
-from wlm.tl._models import check_sharing, get_method
+from wlm.core.methods import DEFAULT, Method, get_method
+from wlm.tl._folds import Fold
+from wlm.tl._models import check_sharing, named
 from wlm.tl._scores import (
     SCORES,
     Population,
@@ -45,14 +45,14 @@ def evaluate(
     adata: ad.AnnData,
     time_key: str,
     *,
-    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = "wlm",
+    method: str | Method[Any, Any] | Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT,
     holdout: Any = "each",
     metrics: Sequence[str] = ("w1", "w2", "mmd"),
     baselines: bool = True,
     seeds: int = 1,
     n_jobs: int = 1,
     rng: RNG = 0,
-    use_rep: str = "X_pca",
+    use_rep: str | None = None,
     n_dims: int | None = None,
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
@@ -139,6 +139,60 @@ def evaluate(
         As for :func:`wlm.tl.fit`; before any fit starts.
     """
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    _check(metrics, label_key, baselines=baselines, seeds=seeds, max_cells=max_cells, n_models=n_models, n_boot=n_boot)
+    where = get_device(device)
+    reading = Reading(
+        time_key=time_key,
+        use_rep=use_rep,
+        n_dims=n_dims,
+        velocity_key=velocity_key,
+        velocity_scale=velocity_scale,
+        weight_key=weight_key,
+        strata_key=strata_key,
+        condition_key=condition_key,
+        nan=nan,
+    )
+    one_by_one = n_jobs == 1 and Parallel().n_jobs == 1
+    methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
+    reading = reading.resolved(adata, mod)
+    source = reading.source(adata, mod, label_key)
+    labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
+    if cache is not None:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+    fold = Fold(
+        where=where,
+        n_models=n_models,
+        velocity_scale=velocity_scale,
+        cache=None if cache is None else Path(cache).resolve(),
+    )
+    scoring = _Scoring(fold, methods, metrics, as_seeds(rng, seeds), n_jobs, max_cells, n_boot, baselines)
+    parts = reading.parts(source)
+    held = {}
+    for condition, part in parts.items():
+        with named(condition):
+            held[condition] = _held(part.cells, holdout)
+    tables = {
+        condition: scoring.table(part.cells, None if labels is None else labels[part.rows], held[condition])
+        for condition, part in parts.items()
+    }
+    table = tables[""] if condition_key is None else _together(tables)
+    table.attrs["time"] = with_unit(time_key, next(iter(parts.values())).cells.unit)
+    if baselines:
+        logger.info(table.attrs["verdict"])
+    return table
+
+
+def _check(
+    metrics: Sequence[str],
+    label_key: str | None,
+    *,
+    baselines: bool,
+    seeds: Any,
+    max_cells: Any,
+    n_models: Any,
+    n_boot: Any,
+) -> None:
+    """Refuse what cannot be scored."""
     unknown = sorted(set(metrics) - set(SCORES))
     if unknown or not metrics:
         raise ValueError(f"metrics must be among {sorted(SCORES)}, found {list(metrics)}")
@@ -156,76 +210,29 @@ def evaluate(
             raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
     if 0 < n_boot < MIN_BOOT:
         raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
-    one_by_one = n_jobs == 1 and Parallel().n_jobs == 1
-    methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
-    get_device(device)
-    velocity_key = resolve_velocity(get_target(adata, mod), velocity_key, velocity_scale, use_rep)
-    keys: dict[str, Any] = {
-        "use_rep": use_rep,
-        "n_dims": n_dims,
-        "velocity_key": velocity_key,
-        "weight_key": weight_key,
-        "strata_key": strata_key,
-        "nan": nan,
-    }
-    columns = [time_key, weight_key, strata_key, condition_key, label_key]
-    source = get_source(adata, mod, columns=columns, arrays=[use_rep, velocity_key])
-    labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
-    if cache is not None:
-        Path(cache).mkdir(parents=True, exist_ok=True)
-    in_table = partial(
-        _table,
-        methods=methods,
-        metrics=metrics,
-        baselines=baselines,
-        run_seeds=as_seeds(rng, seeds),
-        n_jobs=n_jobs,
-        device=device,
-        max_cells=max_cells,
-        velocity_scale=velocity_scale,
-        n_models=n_models,
-        n_boot=n_boot,
-        cache=None if cache is None else Path(cache).resolve(),
-    )
-    if condition_key is None:
-        cells = read_cells(source, time_key, **keys)
-        table = in_table(cells, labels, _held(cells, holdout))
-    else:
-        found = read_conditions(source, time_key, condition_key, **keys)
-        held = {}
-        for condition, (_, cells) in found.items():
-            with naming(condition):
-                held[condition] = _held(cells, holdout)
-        tables = {}
-        for condition, (rows, cells) in found.items():
-            tables[condition] = in_table(cells, None if labels is None else labels[rows], held[condition])
-        table = _together(tables)
-    table.attrs["time"] = with_unit(time_key, cells.unit)
-    if baselines:
-        logger.info(table.attrs["verdict"])
-    return table
 
 
 def _methods(
-    method: str | Sequence[str] | Mapping[str, Mapping[str, Any]],
+    method: str | Method[Any, Any] | Sequence[str] | Mapping[str, Mapping[str, Any]],
     common: dict[str, Any],
     *,
     has_velocity: bool,
     one_by_one: bool,
-) -> dict[str, dict[str, Any]]:
-    """Options of each method by name, after a check of them."""
+) -> dict[str, Method[Any, Any]]:
+    """Each configured method by name, after a check of them."""
     if isinstance(method, Mapping):
-        methods = {name: {**common, **own} for name, own in method.items()}
+        configs = {name: get_method(name, {**common, **own}) for name, own in method.items()}
+    elif isinstance(method, Method):
+        configs = {method.name: get_method(method, common)}
     else:
-        methods = dict.fromkeys([method] if isinstance(method, str) else method, common)
-    if not methods:
+        configs = {name: get_method(name, common) for name in ([method] if isinstance(method, str) else method)}
+    if not configs:
         raise ValueError("method must name one method or several, found none")
-    configs = {name: get_method(name, own) for name, own in methods.items()}
-    some = any(config.takes_velocity for config in configs.values())
+    some = any("velocity" in config.takes for config in configs.values())
     for config in configs.values():
-        config.check(has_velocity=has_velocity and (config.takes_velocity or not some))
+        config.check(has_velocity=has_velocity and ("velocity" in config.takes or not some))
         check_sharing(config, one_by_one=one_by_one)
-    return methods
+    return configs
 
 
 def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -263,51 +270,45 @@ def _held(cells: Cells, holdout: Any) -> np.ndarray:
     return held
 
 
-def _table(
-    cells: Cells,
-    labels: np.ndarray | None,
-    held: np.ndarray,
-    *,
-    methods: Mapping[str, dict[str, Any]],
-    metrics: Sequence[str],
-    baselines: bool,
-    run_seeds: Sequence[int],
-    n_jobs: int,
-    device: str,
-    max_cells: int,
-    velocity_scale: float | str | None,
-    n_models: int,
-    n_boot: int,
-    cache: Path | None,
-) -> pd.DataFrame:
-    """The scores of all models on the held-out times of these cells."""
-    small = slim(cells)
-    if cells.v is not None:
-        calibrate(cells, velocity_scale)  # refuses what the fits would refuse
-    scale = scale_argument(cells, velocity_scale)
-    jobs = [(t, name, s) for t in held for name in methods for s in run_seeds]
-    predictions = Parallel(n_jobs=None if n_jobs == 1 else n_jobs)(
-        delayed(predict_fold)(small, t, name, s, device, {"n_models": n_models, **methods[name]}, scale, cache)
-        for t, name, s in jobs
-    )
-    populations: dict[tuple[float, str, int], Population] = {}
-    for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
-        populations[t, name, s] = labelled(predicted, cells, labels, t)
-    if baselines:
-        for t in held:
-            for name, population in naive(cells, labels, t, run_seeds[0]).items():
-                populations[t, name, run_seeds[0]] = population
-    observed = {t: population_at(cells, t, labels).capped(max_cells) for t in held}
-    populations = {name: population.capped(max_cells) for name, population in populations.items()}
-    rows = [score(t, name, s, population, observed[t], metrics) for (t, name, s), population in populations.items()]
-    if baselines:
-        for t in held:
-            rows.append(score(t, "floor", run_seeds[0], *halves(observed[t], run_seeds[0]), metrics))
-    table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
-    table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
-    table.attrs |= {"differences": [], "verdict": ""}
-    if baselines:
-        kinds, names = kinds_of(held, cells), list(methods)
-        found = differences(table, populations, observed, kinds, names, metrics[0], n_boot)
-        table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, metrics[0])}
-    return table
+@dataclass(frozen=True)
+class _Scoring:
+    """How fits are made and scored, the same for all conditions."""
+
+    fold: Fold
+    methods: Mapping[str, Method[Any, Any]]
+    metrics: Sequence[str]
+    seeds: Sequence[int]
+    n_jobs: int
+    max_cells: int
+    n_boot: int
+    baselines: bool
+
+    def table(self, cells: Cells, labels: np.ndarray | None, held: np.ndarray) -> pd.DataFrame:
+        """The scores of all models on the held-out times of these cells."""
+        if cells.v is not None:
+            calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
+        jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
+        predictions = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
+            delayed(self.fold.predict)(cells, t, self.methods[name], s) for t, name, s in jobs
+        )
+        populations: dict[tuple[float, str, int], Population] = {}
+        for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
+            populations[t, name, s] = labelled(predicted, cells, labels, t)
+        if self.baselines:
+            for t in held:
+                for name, population in naive(cells, labels, t, self.seeds[0]).items():
+                    populations[t, name, self.seeds[0]] = population
+        observed = {t: population_at(cells, t, labels).capped(self.max_cells) for t in held}
+        populations = {name: population.capped(self.max_cells) for name, population in populations.items()}
+        rows = [score(t, name, s, p, observed[t], self.metrics) for (t, name, s), p in populations.items()]
+        if self.baselines:
+            for t in held:
+                rows.append(score(t, "floor", self.seeds[0], *halves(observed[t], self.seeds[0]), self.metrics))
+        table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
+        table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
+        table.attrs |= {"differences": [], "verdict": ""}
+        if self.baselines:
+            kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
+            found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
+            table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, metric)}
+        return table

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
-from wlm._adata.calibration import calibrate, resolve_velocity
-from wlm._adata.cells import Cells, read_cells
-from wlm._adata.conditions import naming, read_conditions
-from wlm._adata.mudata import get_source, get_target
+from wlm._adata.cells import Cells
+from wlm._adata.mudata import get_target
+from wlm._adata.reading import Reading
 from wlm._logging import logger
-from wlm._random import RNG, as_seeds
-from wlm._store.write import check_keys, describe_fit, write_conditions, write_fit
+from wlm._random import RNG
+from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device
-from wlm.core.inertia import Inertia
+from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import spread
-from wlm.tl._models import Trained, check_running, check_sharing, checkpoint_files, get_method, train_model
+from wlm.tl._models import Run, Trained, ensemble_of, named, prepare
 from wlm.tl._simulation import measure_coverage
 
 
@@ -32,8 +28,8 @@ def fit(
     adata: ad.AnnData,
     time_key: str,
     *,
-    method: str = "wlm",
-    use_rep: str = "X_pca",
+    method: str | Method[Any, Any] = DEFAULT,
+    use_rep: str | None = None,
     n_dims: int | None = None,
     velocity_key: str | None = None,
     velocity_scale: float | str | None = None,
@@ -68,10 +64,12 @@ def fit(
     method
         ``"wlm"``, second-order mechanics with a learned potential and friction; ``"ijkonet"``, the gradient flow of
         a learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on
-        optimal couplings, a fast baseline. The last two take no velocities.
+        optimal couplings, a fast baseline. The last two take no velocities. Or a method with its options, such as
+        ``wlm.core.methods.WLM.paper("eb")``.
     use_rep
         Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
-        Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only.
+        Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only. By default
+        ``"X_pca"``, or ``"pca"`` (scanpy 2) where only that is there.
     n_dims
         Use only the first dimensions; all by default.
     velocity_key
@@ -204,119 +202,109 @@ def fit(
     """
     config, where = get_method(method, method_options), get_device(device)
     target = get_target(adata, mod)
-    velocity_key = resolve_velocity(target, velocity_key, velocity_scale, use_rep)
-    check_keys(target, key_added, [velocity_key, use_rep])
-    if weight_key in ("origin", "from_time"):
-        raise ValueError(f"weight_key {weight_key!r} is a column that predictions write; choose another name")
-    if copy and (adata.isbacked or target.isbacked):
-        raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
-    columns = [time_key, weight_key, strata_key, condition_key]
-    source = get_source(adata, mod, columns=columns, arrays=[use_rep, velocity_key])
-    keys: dict[str, Any] = {
-        "use_rep": use_rep,
-        "n_dims": n_dims,
-        "velocity_key": velocity_key,
-        "weight_key": weight_key,
-        "strata_key": strata_key,
-        "nan": nan,
-    }
-    parts: dict[str, tuple[Any, Cells]]
-    if condition_key is None:
-        parts = {"": (slice(None), read_cells(source, time_key, holdout=holdout, **keys))}
-    else:
-        parts = dict(read_conditions(source, time_key, condition_key, holdout=holdout, **keys))
-        check_keys(target, key_added, [velocity_key, use_rep], list(parts))
-    for _, cells in parts.values():
-        config.check(has_velocity=cells.v is not None)
-    # Within joblib.parallel_config several trainings run side by side, without bars.
-    one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
-    check_running(n_models, checkpoint, on_interrupt, condition_key, one_by_one=one_by_one)
-    check_sharing(config, one_by_one=one_by_one)
-    seeds = as_seeds(rng, n_models)
-    notes: dict[str, dict[str, Any]] = {}
-    if velocity_key is not None:
-        for condition, (rows, cells) in parts.items():
-            with naming(condition) if condition else nullcontext():
-                cells, notes[condition] = calibrate(cells, velocity_scale, seed=seeds[0])
-            parts[condition] = rows, cells
-    estimates: dict[str, tuple[Inertia | None, bool]] = {}
-    for condition, (rows, cells) in parts.items():
-        velocities, inertia = config.estimate_velocities(cells.populations())
-        estimates[condition] = inertia, velocities is not None
-        if velocities is not None:
-            parts[condition] = rows, cells.with_velocities(velocities)
-    if show_progress is None:
-        show_progress = logger.isEnabledFor(logging.INFO)
-
-    jobs = [(condition, i) for condition in parts for i in range(n_models)]
-    files = checkpoint_files(checkpoint, len(jobs))
-    models: dict[str, list[Trained]] = {condition: [] for condition in parts}
-    began, interrupted = time.perf_counter(), False
-    shown = show_progress and one_by_one
-    calls = [
-        (parts[condition][1], config, seeds[i], seeds[0], where, condition, shown, file, on_interrupt)
-        for (condition, i), file in zip(jobs, files, strict=True)
-    ]
-    results = (
-        (train_model(*call) for call in calls)
-        if one_by_one
-        else Parallel()(delayed(train_model)(*call) for call in calls)
+    reading = Reading(
+        time_key=time_key,
+        use_rep=use_rep,
+        n_dims=n_dims,
+        velocity_key=velocity_key,
+        velocity_scale=velocity_scale,
+        weight_key=weight_key,
+        strata_key=strata_key,
+        condition_key=condition_key,
+        nan=nan,
+    ).resolved(adata, mod)
+    _check_target(adata, target, key_added, reading, [], copy=copy)
+    source = reading.source(adata, mod)
+    parts = reading.parts(source, holdout)
+    _check_target(adata, target, key_added, reading, [condition for condition in parts if condition], copy=copy)
+    for part in parts.values():
+        config.check(has_velocity=part.cells.v is not None)
+    run = Run.of(
+        config,
+        where,
+        condition_key=condition_key,
+        n_models=n_models,
+        rng=rng,
+        checkpoint=checkpoint,
+        on_interrupt=on_interrupt,
+        show_progress=show_progress,
     )
-    for (condition, _), model in zip(jobs, results, strict=True):
-        models[condition].append(model)
-        interrupted = model.fit.n_steps < config.n_steps
-        if interrupted:
-            if len(models[condition]) > 1:
-                models[condition].pop()  # a model that is not trained would blur what the others say
-            break  # interrupted: what there is by now is kept
-    total = time.perf_counter() - began
-
-    fits, rates = {}, []
-    for condition, (rows, cells) in parts.items():
-        part = source if condition_key is None else source[rows]
-        trained = models[condition]
-        annotation, stopped = trained[0].fields, trained[-1].fit.n_steps
-        params = {"time_key": time_key, "method": method, **keys, "velocity_scale": velocity_scale, "seed": seeds[0]}
-        params |= {"device": str(where), "seconds": round(sum(m.seconds for m in trained), 1)}
-        params |= {"threads": torch.get_num_threads()} if where.type == "cpu" else {}
-        params |= {"n_models": len(trained)} if n_models > 1 else {}
-        params |= {"stopped": stopped} if stopped < config.n_steps else {}
-        note = notes.get(condition)
-        if note is not None:
-            annotation["velocity_agreement"] = note["cells"]
-        if len(trained) > 1:
-            annotation["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
-        uns = describe_fit(part, cells, [(m.fit, m.path) for m in trained], params, note)
-        inertia, used = estimates[condition]
-        if inertia is not None:
-            uns["inertia"] = {**asdict(inertia), "used": used}
-            if used and inertia.found:
-                logger.info(
-                    "%scells keep their velocity: splines through the training populations predict each of them from "
-                    "the others %.0f %% better than straight lines do, and gave the initial velocities",
-                    f"{condition}: " if condition else "",
-                    100 * (1 - inertia.spline.mean() / inertia.straight.mean()),
-                )
-        if len(cells.training) < len(cells.observed):
-            uns["coverage"] = measure_coverage(cells, uns, annotation["velocity"], seeds[0])
+    began, prepared = time.perf_counter(), {}
+    for condition, part in parts.items():
+        with named(condition):
+            prepared[condition] = prepare(part.cells, config, velocity_scale, run.seeds[0])
+    models, interrupted = run.train({condition: cells for condition, (cells, _) in prepared.items()})
+    total, fits, rates = time.perf_counter() - began, {}, []
+    for condition, (cells, notes) in prepared.items():
+        rows, prefix = parts[condition].rows, f"{condition}: " if condition else ""
+        own = source if condition_key is None else source[rows]
+        uns, fields = _described(own, cells, notes, models[condition], reading, run, prefix)
         if not store_model:
             uns = {k: x for k, x in uns.items() if k not in ("weights", "ensemble", "rollout")}
-        fits[condition] = rows, uns, annotation
-        unit = cells.unit or "time unit"
-        found = ", ".join(f"{k} {x:.3g} per {unit}" for k, x in trained[0].fit.dynamics.rates().items())
-        rates.append(": ".join(text for text in (condition, found) if text))
+        fits[condition] = rows, uns, fields
+        rates.append(_rates(models[condition][0], cells.unit or "time unit", prefix))
     # All is computed: from here on the object is written.
     out = adata.copy() if copy else adata
-    target = get_target(out, mod)
-    if condition_key is None:
-        written = write_fit(target, key_added, *fits[""][1:])
-    else:
-        written = write_conditions(target, key_added, condition_key, fits)
+    written = write_fits(get_target(out, mod), key_added, condition_key, fits)
     if not interrupted:
-        for file in files:
-            if file is not None:
-                file.unlink(missing_ok=True)
-    logger.info(
-        "fitted %s on %s in %.0f s (%s); added %s", method, where, total, "; ".join(rates) or "-", ", ".join(written)
-    )
+        run.tidy(len(parts))
+    found = "; ".join(filter(None, rates)) or "-"
+    logger.info("fitted %s on %s in %.0f s (%s); added %s", config.name, where, total, found, ", ".join(written))
     return out if copy else None
+
+
+def _check_target(
+    adata: Any,
+    target: Any,
+    key_added: str,
+    reading: Reading,
+    conditions: Sequence[str],
+    copy: bool,  # noqa: FBT001
+) -> None:
+    """Refuse what could not be written in the end."""
+    check_keys(target, key_added, [reading.velocity_key, reading.use_rep], conditions)
+    if reading.weight_key in ("origin", "from_time"):
+        raise ValueError(f"weight_key {reading.weight_key!r} is a column that predictions write; choose another name")
+    if copy and (adata.isbacked or target.isbacked):
+        raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
+
+
+def _described(
+    source: ad.AnnData,
+    cells: Cells,
+    notes: dict[str, dict[str, Any]],
+    trained: Sequence[Trained],
+    reading: Reading,
+    run: Run,
+    prefix: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``uns`` is to hold of the models of one condition, and what its cells get."""
+    fields, stopped = trained[0].fields, trained[-1].fit.n_steps
+    params = {**reading.params(), "method": run.config.name, "seed": run.seeds[0]}
+    params |= {"device": str(run.where), "seconds": round(sum(m.seconds for m in trained), 1)}
+    params |= {"threads": torch.get_num_threads()} if run.where.type == "cpu" else {}
+    params |= {"n_models": len(trained)} if len(run.seeds) > 1 else {}
+    params |= {"stopped": stopped} if stopped < run.config.n_steps else {}
+    if "velocity" in notes:
+        fields["velocity_agreement"] = notes["velocity"].pop("cells")
+    if len(trained) > 1:
+        fields["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
+    uns = describe_fit(source, cells, [(m.fit, m.path) for m in trained], params)
+    for name, note in notes.items():
+        uns[name] = note
+        if "words" in note:
+            logger.info("%s%s", prefix, note["words"])
+    if len(cells.training) < len(cells.observed):
+        ensemble = ensemble_of(cells, trained, run.seeds[0])
+        uns["coverage"] = measure_coverage(cells, ensemble, fields["velocity"], run.seeds[0])
+    return uns, fields
+
+
+def _rates(model: Trained, unit: str, prefix: str) -> str:
+    """What the first model has found besides its energy, for the log."""
+    dynamics = model.fit.dynamics
+    found = ", ".join(
+        f"{name} {q.in_data(dynamics.units):.3g} {q.unit('length unit', unit).replace('1/', 'per ')}"
+        for name, q in dynamics.model.constants().items()
+    )
+    return f"{prefix}{found}" if found else prefix.removesuffix(": ")

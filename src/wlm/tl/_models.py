@@ -1,9 +1,11 @@
-"""One training, with its checks and checkpoint file."""
+"""Training the models of a fit: prepared once, one by one or side by side, with their checkpoint files."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
 from wlm._adata.conditions import naming
+from wlm._logging import logger
+from wlm._random import RNG, as_seeds
 from wlm.core import processes
-from wlm.core.methods import METHODS, Method
-from wlm.core.prediction import Rollout, fields, rollout
+from wlm.core.methods import Method
+from wlm.core.prediction import Ensemble, Member, Rollout, fields, rollout
 from wlm.core.training import Fit, train
 
 
@@ -31,22 +37,41 @@ class Trained:
     seconds: float
 
 
+def named(condition: str) -> Any:
+    """Say in errors which condition they come from, if there are several."""
+    return naming(condition) if condition else nullcontext()
+
+
+def prepare(
+    cells: Cells, config: Method[Any, Any], velocity_scale: float | str | None, seed: int
+) -> tuple[Cells, dict[str, dict[str, Any]]]:
+    """The cells with the velocities that training is to use, and notes on where these come from, by name."""
+    notes: dict[str, dict[str, Any]] = {}
+    if cells.v is not None:
+        cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
+    populations, learned = config.prepare(cells.populations())
+    if cells.v is None and populations.velocities is not None:
+        cells = cells.with_velocities(populations.velocities)
+    return cells, notes | learned
+
+
 def train_model(
     cells: Cells,
-    config: Method,
+    config: Method[Any, Any],
     seed: int,
     shared_seed: int,
     where: torch.device,
-    condition: str,
-    show_progress: bool,  # noqa: FBT001
-    checkpoint: Path | None,
-    on_interrupt: str,
+    *,
+    condition: str = "",
+    show_progress: bool = False,
+    checkpoint: Path | None = None,
+    on_interrupt: str = "raise",
 ) -> Trained:
-    """A fit to ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models of an ensemble."""
+    """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models."""
     began = time.perf_counter()
     label = f"{condition}, {where}" if condition else str(where)
     with (
-        naming(condition) if condition else nullcontext(),
+        named(condition),
         tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar,
     ):
 
@@ -65,7 +90,6 @@ def train_model(
             checkpoint=checkpoint,
             prepared=True,
         )
-
         dynamics = result.dynamics
         v = cells.v if dynamics.needs_velocity else None
         start = cells.at(cells.training[0])
@@ -80,6 +104,92 @@ def train_model(
         )
         annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=shared_seed)
     return Trained(result, path, annotation, time.perf_counter() - began)
+
+
+def ensemble_of(cells: Cells, trained: Sequence[Trained], seed: int) -> Ensemble:
+    """The models as what predicts; ``seed`` is that of the first."""
+    first = trained[0].fit.dynamics
+    measured = [t for t in cells.observed if first.needs_velocity and cells.measured(t)]
+    members = tuple(Member(model.fit.dynamics.as_stored(), model.path) for model in trained)
+    return Ensemble(members, cells.training, np.array(measured), seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How the models of a fit are trained: method, device, a seed for each, checkpoint files, interruptions."""
+
+    config: Method[Any, Any]
+    where: torch.device
+    seeds: Sequence[int]
+    checkpoint: str | os.PathLike[str] | None
+    on_interrupt: str
+    show_progress: bool | None
+    one_by_one: bool
+
+    @classmethod
+    def of(
+        cls,
+        config: Method[Any, Any],
+        where: torch.device,
+        *,
+        condition_key: str | None,
+        n_models: Any,
+        rng: RNG,
+        checkpoint: str | os.PathLike[str] | None,
+        on_interrupt: str,
+        show_progress: bool | None,
+    ) -> Run:
+        """Check the arguments and choose how to run: within ``joblib.parallel_config`` side by side, without bars."""
+        one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
+        check_running(n_models, checkpoint, on_interrupt, condition_key, one_by_one=one_by_one)
+        check_sharing(config, one_by_one=one_by_one)
+        return cls(
+            config=config,
+            where=where,
+            seeds=as_seeds(rng, n_models),
+            checkpoint=checkpoint,
+            on_interrupt=on_interrupt,
+            show_progress=show_progress,
+            one_by_one=one_by_one,
+        )
+
+    def files(self, n: int) -> list[Path | None]:
+        """A checkpoint file for each of ``n`` trainings."""
+        return checkpoint_files(self.checkpoint, n)
+
+    def tidy(self, n_conditions: int) -> None:
+        """Delete the checkpoint files of a run that has ended well."""
+        for file in self.files(n_conditions * len(self.seeds)):
+            if file is not None:
+                file.unlink(missing_ok=True)
+
+    def train(self, parts: Mapping[str, Cells]) -> tuple[dict[str, list[Trained]], bool]:
+        """All models of each condition, and whether the training was interrupted; then there may be fewer."""
+        shown = logger.isEnabledFor(logging.INFO) if self.show_progress is None else self.show_progress
+        jobs = [(condition, seed) for condition in parts for seed in self.seeds]
+        calls = [
+            delayed(train_model)(
+                parts[condition],
+                self.config,
+                seed,
+                self.seeds[0],
+                self.where,
+                condition=condition,
+                show_progress=shown and self.one_by_one,
+                checkpoint=file,
+                on_interrupt=self.on_interrupt,
+            )
+            for (condition, seed), file in zip(jobs, self.files(len(jobs)), strict=True)
+        ]
+        results = (call(*a, **k) for call, a, k in calls) if self.one_by_one else Parallel()(calls)
+        models: dict[str, list[Trained]] = {condition: [] for condition in parts}
+        for (condition, _), model in zip(jobs, results, strict=True):
+            models[condition].append(model)
+            if model.fit.n_steps < self.config.n_steps:  # interrupted: what there is by now is kept
+                if len(models[condition]) > 1:
+                    models[condition].pop()  # a model that is not trained would blur what the others say
+                return models, True
+        return models, False
 
 
 def check_running(
@@ -108,7 +218,7 @@ def check_running(
             raise ValueError(f"checkpoint {str(checkpoint)!r} is a folder; name a file")
 
 
-def check_sharing(config: Method, *, one_by_one: bool) -> None:
+def check_sharing(config: Method[Any, Any], *, one_by_one: bool) -> None:
     """Refuse trainings side by side of which each would need all processes of ``torchrun``."""
     if processes.share(config) and not one_by_one:
         raise ValueError(
@@ -123,10 +233,3 @@ def checkpoint_files(checkpoint: Any, n: int) -> list[Path | None]:
         return [None] * n
     path = Path(checkpoint)
     return [path] if n == 1 else [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(n)]
-
-
-def get_method(name: str, options: dict[str, Any]) -> Method:
-    """The configured method; wrong names are refused with the right ones."""
-    if name not in METHODS:
-        raise ValueError(f"method {name!r} does not exist; methods are {sorted(METHODS)}")
-    return METHODS[name].from_options(options)

@@ -155,7 +155,7 @@ def predict(
     seed = as_seed(rng)
     _warn_beyond_horizon(fit, wanted)
     parts = simulate(
-        fit,
+        fit.ensemble,
         x,
         v,
         cell_times,
@@ -166,6 +166,7 @@ def predict(
         seed=seed,
         chunk_size=chunk_size,
         n_cells=n_cells,
+        velocities_in=f"obsm[{velocity_key!r}]",
     )
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part.time)[0]))
     limits = [band(part.positions, None if weights is None else weights[part.cells]) for part in parts]

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
-from wlm._store.fit import StoredFit, parse_fit
-from wlm._store.integrity import seal
 from wlm.core.dynamics import CHUNK
+from wlm.core.prediction import Ensemble, velocity_at
 from wlm.core.prediction import predict as predict_cells
-from wlm.core.prediction import velocity_at
 from wlm.core.uncertainty import LEVEL, band, coverage, horizon
 
 
@@ -33,7 +31,7 @@ class Predicted:
 
 
 def simulate(
-    fit: StoredFit,
+    ensemble: Ensemble,
     x: NDArray[np.float32],
     v: NDArray[np.float32],
     cell_times: NDArray[np.float64],
@@ -45,11 +43,13 @@ def simulate(
     seed: int,
     chunk_size: int = CHUNK,
     n_cells: int | None = None,
+    velocities_in: str = "the fit",
 ) -> list[Predicted]:
     """Move whole populations, with all models, from the times ``starts`` (T,) to those that are ``wanted`` (T,).
 
     ``x`` and ``v`` (n, d) are positions of the cells and velocities by the first model, ``present`` the training times
-    that have cells. If only ``n_cells`` of each population are wanted, no more than these or ``chunk_size`` are moved.
+    that have cells, ``velocities_in`` where velocities were looked for. If only ``n_cells`` of each population are
+    wanted, no more than these or ``chunk_size`` are moved.
     """
     most = None if n_cells is None else max(n_cells, chunk_size)
     parts = []
@@ -57,9 +57,7 @@ def simulate(
         cells = _some(np.flatnonzero(cell_times == start), most, seed)
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
-            raise ValueError(
-                f"obsm['{fit.group}_velocity'] has no velocity for the cells at {start:g}; start from a training time"
-            )
+            raise ValueError(f"{velocities_in} has no velocity for the cells at {start:g}; start from a training time")
         ask = wanted[starts == start]
         w = None if weights is None else weights[cells]
         later = present[present > start]
@@ -68,16 +66,16 @@ def simulate(
             next_cells = _some(np.flatnonzero(cell_times == later[0]), most, seed)
             bridge = {"target": x[next_cells], "target_time": float(later[0])}
             bridge["target_w"] = None if weights is None else weights[next_cells]
-        measured = v[cells] if start in fit.measured else None
-        moving = [(fit.dynamics, v[cells])]
-        for other in fit.others:
-            own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=fit.seed)
+        measured = v[cells] if start in ensemble.measured else None
+        moving = [(ensemble.members[0].dynamics, v[cells])]
+        for other in ensemble.members[1:]:
+            own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=ensemble.seed)
             moving.append(
                 (other.dynamics, cast("NDArray[np.float32]", own))
             )  # the first model has velocities, so this one has
         positions, velocities = [], []
         for dynamics, own in moving:
-            if start != fit.training[0] and start not in fit.measured:  # cells with carried momentum
+            if start != ensemble.training[0] and start not in ensemble.measured:  # cells with carried momentum
                 own = dynamics.start_velocity(own, seed=seed)
             moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, chunk_size=chunk_size, **bridge)
             positions.append(moved[0])
@@ -113,14 +111,13 @@ def choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, s
     )
 
 
-def measure_coverage(cells: Cells, uns: dict[str, Any], v: Any, seed: int) -> dict[str, Any]:
+def measure_coverage(cells: Cells, ensemble: Ensemble, v: Any, seed: int) -> dict[str, Any]:
     """How many of the held-out cells lie within the band that is predicted for them."""
-    stored = parse_fit("fit", seal(uns))
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     held = held[held > cells.training[0]]
     starts = np.array([cells.training[cells.training < t][-1] for t in held])
     known = np.where(np.isfinite(cells.times), cells.times, -np.inf)  # cells without a time are not predicted from
-    parts = simulate(stored, cells.x, v, known, held, starts, cells.training, weights=cells.w, seed=seed)
+    parts = simulate(ensemble, cells.x, v, known, held, starts, cells.training, weights=cells.w, seed=seed)
     parts.sort(key=lambda part: part.time)
     measured = []
     for part in parts:

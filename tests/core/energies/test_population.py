@@ -6,6 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
+from wlm.core.particles import Particles
 
 
 def potential(n_inducing=8, time_features=False, dim=3):
@@ -20,7 +21,7 @@ def test_permuting_cells_permutes_energies_and_forces(n_inducing):
     net, x, t = potential(n_inducing), torch.randn(40, 3), torch.tensor(0.3)
     order = torch.randperm(40)
     assert torch.allclose(net(x, t)[order], net(x[order], t), atol=1e-5)
-    assert torch.allclose(force(net, x, t)[order], force(net, x[order], t), atol=1e-5)
+    assert torch.allclose(force(net, Particles(x), t)[order], force(net, Particles(x[order]), t), atol=1e-5)
 
 
 @pytest.mark.parametrize("n_inducing", [0, 8])
@@ -28,7 +29,7 @@ def test_cells_feel_the_population(n_inducing):
     net, x, t = potential(n_inducing), torch.randn(40, 3), torch.tensor(0.0)
     moved = x.clone()
     moved[1:] += 2
-    assert (force(net, x, t)[0] - force(net, moved, t)[0]).abs().max() > 1e-3
+    assert (force(net, Particles(x), t)[0] - force(net, Particles(moved), t)[0]).abs().max() > 1e-3
 
 
 def test_doubling_every_cell_leaves_energies_per_cell(n_inducing=8):
@@ -38,7 +39,7 @@ def test_doubling_every_cell_leaves_energies_per_cell(n_inducing=8):
 
 def test_untrained_potential_exerts_no_force():
     net = PopulationPotential(3)
-    assert force(net, torch.randn(10, 3), torch.tensor(0.0)).abs().max() == 0
+    assert force(net, Particles(torch.randn(10, 3)), torch.tensor(0.0)).abs().max() == 0
 
 
 def test_time_features_matter_only_when_asked_for():
@@ -54,26 +55,17 @@ def test_force_and_its_gradients_agree_with_automatic_differentiation(n_inducing
     net, t = potential(n_inducing), torch.tensor(0.0)
     x, lam = torch.randn(60, 3, requires_grad=True), torch.randn(60, 3)
     parameters = [p for p in net.parameters() if p.requires_grad]
-    ours = torch.autograd.grad(force(net, x, t), [x, *parameters], lam, allow_unused=True)
+    ours = torch.autograd.grad(force(net, Particles(x), t), [x, *parameters], lam, allow_unused=True)
     with sdpa_kernel(SDPBackend.MATH):
         (gradient,) = torch.autograd.grad(net(x, t).sum(), x, create_graph=True)
         exact = torch.autograd.grad(-gradient, [x, *parameters], lam, allow_unused=True)
-    assert torch.allclose(force(net, x, t), -gradient, atol=1e-5)
+    assert torch.allclose(force(net, Particles(x), t), -gradient, atol=1e-5)
     flat = lambda gs: torch.cat([g.flatten() for g in gs if g is not None])  # noqa: E731
     assert torch.cosine_similarity(ours[0].flatten(), exact[0].flatten(), dim=0) > 0.999
     # Constant shifts of the energy have no gradient: None in one, zero in the other.
     used = [k for k, g in enumerate(exact) if g is not None and ours[k] is not None]
     a, b = flat([ours[k] for k in used[1:]]), flat([exact[k] for k in used[1:]])
     assert torch.cosine_similarity(a, b, dim=0) > 0.9999 and abs(a.norm() / b.norm() - 1) < 5e-3
-
-
-def test_truncated_force_has_no_gradient_in_positions_and_the_same_in_parameters():
-    net, t = potential(), torch.tensor(0.0)
-    x, lam = torch.randn(20, 3, requires_grad=True), torch.randn(20, 3)
-    weight = net.embed.weight
-    full = torch.autograd.grad(force(net, x, t), [x, weight], lam)
-    truncated = torch.autograd.grad(force(net, x, t, through_positions=False), [x, weight], lam, allow_unused=True)
-    assert truncated[0] is None and torch.allclose(full[1], truncated[1])
 
 
 @pytest.mark.parametrize("n_inducing", [0, 8])
@@ -83,20 +75,24 @@ def test_a_cell_of_weight_two_is_two_cells(n_inducing):
     w[:10] = 2
     twice = torch.cat([x, x[:10]])
     w = w / w.mean()
-    assert torch.allclose(net(x, t, w), net(twice, t)[:30], atol=1e-5)
-    assert torch.allclose(force(net, x, t, w), force(net, twice, t)[:30], atol=1e-5)
-    assert not torch.allclose(force(net, x, t, w), force(net, x, t), atol=1e-3)
-    assert torch.allclose(force(net, x, t, torch.ones(30)), force(net, x, t), atol=1e-5)
+    assert torch.allclose(net(x, t, w.log()), net(twice, t)[:30], atol=1e-5)
+    assert torch.allclose(force(net, Particles(x, None, w.log()), t), force(net, Particles(twice), t)[:30], atol=1e-5)
+    assert not torch.allclose(force(net, Particles(x, None, w.log()), t), force(net, Particles(x), t), atol=1e-3)
+    assert torch.allclose(force(net, Particles(x, None, torch.zeros(30)), t), force(net, Particles(x), t), atol=1e-5)
 
 
-def test_the_gradient_of_a_weighted_force_agrees_with_automatic_differentiation():
+def test_the_gradient_of_a_weighted_force_in_positions_weights_and_parameters():
     net, x, t = potential(8), torch.randn(30, 3, requires_grad=True), torch.tensor(0.0)
     w, lam = torch.rand(30) + 0.5, torch.randn(30, 3)
     parameters = [p for p in net.parameters() if p.requires_grad]
-    ours = torch.autograd.grad((lam * force(net, x, t, w)).sum(), [x, *parameters], allow_unused=True)
+    log_w = w.log().requires_grad_()
+    inputs = [x, log_w, *parameters]
+    ours = torch.autograd.grad((lam * force(net, Particles(x, None, log_w), t)).sum(), inputs, allow_unused=True)
     with sdpa_kernel(SDPBackend.MATH):
-        exact = -torch.autograd.grad((w * net(x, t, w)).sum(), x, create_graph=True)[0] / w[:, None]
-        theirs = torch.autograd.grad((lam * exact).sum(), [x, *parameters], allow_unused=True)
+        w = torch.exp(log_w)
+        exact = -torch.autograd.grad((w * net(x, t, log_w)).sum(), x, create_graph=True)[0] / w[:, None]
+        theirs = torch.autograd.grad((lam * exact).sum(), inputs, allow_unused=True)
+    assert ours[1].abs().max() > 0.1, "nothing to compare"
     for a, b in zip(ours, theirs, strict=True):
         if b is not None and b.norm() > 1e-3:
             assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
@@ -113,17 +109,18 @@ def test_compiled_derivatives_are_those_of_the_plain_ones():
     potential = PopulationPotential(3, width=8, depth=1, heads=2, hidden=16, n_inducing=2).double()
     torch.nn.init.normal_(potential.energy.weight)
     compiled, t = Compiled(potential), torch.tensor(0.5, **double)
-    for through in (True, False):
-        w = torch.rand(20, **double) + 0.5
+    for weighted in (True, False):
+        log_w = (torch.rand(20, **double) + 0.5).log()
         start, direction = torch.randn(2, 20, 3, **double)
         results = []
         for which in (None, compiled):
             potential.zero_grad()
-            x = start.clone().requires_grad_()
-            a = force(potential, x, t, w, through_positions=through, compiled=which)
+            x, own = start.clone().requires_grad_(), log_w.clone().requires_grad_(weighted)
+            a = force(potential, Particles(x, None, own), t, compiled=which)
             (a * direction).sum().backward()
-            results.append([a.detach(), x.grad, *(p.grad.clone() for p in potential.parameters() if p.requires_grad)])
-        assert (results[0][1] is None) == (not through)
+            gradients = [x.grad, *([own.grad] if weighted else [])]
+            gradients += [p.grad.clone() for p in potential.parameters() if p.requires_grad]
+            results.append([a.detach(), *gradients])
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
         with torch.no_grad():  # compiled once, trained on

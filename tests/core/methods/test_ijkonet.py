@@ -14,6 +14,7 @@ from wlm.core.methods import IJKOnet, JKOnetStar
 from wlm.core.methods._flow import GradientFlow
 from wlm.core.methods.ijkonet import Maps, draw, partners, quadratic_part, squared_distances
 from wlm.core.methods.jkonet_star import pair_mean
+from wlm.core.particles import Particles
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
 from wlm.core.training import TrainingError, train
@@ -160,8 +161,8 @@ def test_paths_do_not_depend_on_the_times_that_are_asked_for():
     for scheme in ("implicit", "sde"):
         model = perturbed(GradientFlow(2, "V+U", 8, (0.0, 1.0, 2.5), time_varying=True, scheme=scheme), 0.3)
         x = torch.randn(30, 2, generator=seeded())
-        few = model.rollout(x, x, torch.tensor([0.0, 0.7, 3.2]), seeded(3))[0]
-        many = model.rollout(x, x, torch.tensor([0.0, 0.2, 0.7, 1.0, 1.9, 3.2]), seeded(3))[0]
+        few = model.rollout(Particles(x), torch.tensor([0.0, 0.7, 3.2]), seeded(3)).x
+        many = model.rollout(Particles(x), torch.tensor([0.0, 0.2, 0.7, 1.0, 1.9, 3.2]), seeded(3)).x
         assert torch.allclose(few, many[[0, 2, 5]], atol=1e-5)
 
 
@@ -335,8 +336,6 @@ def test_options_that_do_not_fit_together(method):
     with pytest.raises(ValueError, match="time_varying is about the potential"):
         method(energy="W+U", time_varying=True)
     if method is IJKOnet:
-        with pytest.raises(ValueError, match="gradient_bound is about the potential"):
-            method(energy="W+U", gradient_bound=3.0)
         with pytest.raises(ValueError, match="batch_size must be at least 2 for pairs"):
             method(energy="V+W", batch_size=1)
     with pytest.raises(ValueError, match="leave velocity_key out"):

@@ -12,6 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wlm.core.particles import Particles
+
+
+def force(energy: nn.Module, p: Particles, t: Tensor, *, compiled: Compiled | None = None) -> Tensor:
+    r"""Force :math:`a_i = -\nabla_{x_i} U(\{x_j\}, t)` on each cell (paper, Prop. 3.1).
+
+    For cells of weight :math:`w_i` it is :math:`-\nabla_{x_i} U / w_i`, as for that many cells at the same place. It is
+    differentiable in positions, weights and parameters.
+
+    Parameters
+    ----------
+    energy
+        Module mapping positions (..., n, d), a time and logarithms of weights (..., n) or None to energies per cell
+        (..., n).
+    p
+        The cells, positions (..., n, d).
+    t
+        Time, scalar.
+    compiled
+        The derivatives of ``energy``, compiled.
+
+    Returns
+    -------
+    Accelerations, shape (..., n, d).
+    """
+    parameters = [parameter for parameter in energy.parameters() if parameter.requires_grad]
+    return _Force.apply(energy, compiled, p.x, t, p.log_w, *parameters)
+
 
 class _Force(torch.autograd.Function):
     r"""The force :math:`-\nabla_x U` with a first-order backward pass.
@@ -29,55 +57,73 @@ class _Force(torch.autograd.Function):
     def forward(
         ctx: Any,
         energy: nn.Module,
-        through_positions: bool,  # noqa: FBT001 - torch passes positions only
         compiled: Compiled | None,
         x: Tensor,
         t: Tensor,
-        w: Tensor | None,
+        log_w: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.energy, ctx.through_positions, ctx.compiled, ctx.t, ctx.w = energy, through_positions, compiled, t, w
-        ctx.save_for_backward(x)
+        ctx.energy, ctx.compiled, ctx.t = energy, compiled, t
         if compiled is not None:
-            gradient = compiled.gradient(x.detach(), t, w)
+            gradient = compiled.gradient(x.detach(), t, log_w)
         else:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(_total(energy, x, t, w), x)
-        return -gradient if w is None else -gradient / w.unsqueeze(-1)
+                (gradient,) = torch.autograd.grad(_total(energy, x, t, log_w), x)
+        a = -gradient if log_w is None else -gradient / _relative(log_w).unsqueeze(-1)
+        ctx.save_for_backward(x, log_w, a if ctx.needs_input_grad[4] else None)
+        return a
 
     @staticmethod
     def backward(ctx: Any, lam: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
-        if ctx.w is not None:
-            lam = lam / ctx.w.unsqueeze(-1)
+        x, log_w, a = ctx.saved_tensors
+        # Where only the weights are differentiated by, lam * a is what the division by them adds.
+        product = None if a is None else (lam * a).sum(-1)
+        if log_w is not None:
+            lam = lam / _relative(log_w).unsqueeze(-1)
         step = _Force.STEP / lam.square().mean().sqrt().clamp_min(1e-30)
         sign = x.new_tensor([1.0, -1.0]).view(2, *[1] * x.ndim)
         both = (x + sign * (step * lam)).detach()
         if ctx.compiled is not None:
-            gx, gradients = ctx.compiled.slope_gradients(both, ctx.t, ctx.w, step, ctx.through_positions)
-            return None, None, None, gx, None, None, *gradients
+            gx, gw, gradients = ctx.compiled.slope_gradients(both, ctx.t, log_w, step, product)
+            return None, None, gx, None, gw, *gradients
         with torch.enable_grad():
-            both.requires_grad_(ctx.through_positions)
-            slope = _slope(_total(ctx.energy, both, ctx.t, ctx.w, dim=tuple(range(1, both.ndim - 1))), step)
-            inputs = [p for p in ctx.energy.parameters() if p.requires_grad]
-            if ctx.through_positions:
-                inputs.insert(0, both)
-            gradients = list(torch.autograd.grad(slope, inputs, allow_unused=True))
-        gx = gradients.pop(0).sum(0) if ctx.through_positions else None
-        return None, None, None, gx, None, None, *gradients
+            both.requires_grad_()
+            inputs = [both, *(p for p in ctx.energy.parameters() if p.requires_grad)]
+            if product is not None:
+                log_w = log_w.detach().requires_grad_()
+                inputs.insert(1, log_w)
+            total = _total(ctx.energy, both, ctx.t, log_w, dim=tuple(range(1, both.ndim - 1)))
+            gradients = list(
+                torch.autograd.grad(_slope(total, step) - _division(product, log_w), inputs, allow_unused=True)
+            )
+        gx = gradients.pop(0).sum(0)
+        gw = None if product is None else gradients.pop(0)
+        return None, None, gx, None, gw, *gradients
+
+
+def _relative(log_w: Tensor) -> Tensor:
+    """Weights (..., n) that are one on average."""
+    return log_w.shape[-1] * torch.softmax(log_w, dim=-1)
 
 
 def _total(
-    energy: Callable[..., Tensor], x: Tensor, t: Tensor, w: Tensor | None, dim: tuple[int, ...] | None = None
+    energy: Callable[..., Tensor], x: Tensor, t: Tensor, log_w: Tensor | None, dim: tuple[int, ...] | None = None
 ) -> Tensor:
     """Energy of whole populations, each cell counting as often as its weight says."""
-    return (energy(x, t) if w is None else w * energy(x, t, w)).sum(dim=dim)
+    return (energy(x, t) if log_w is None else _relative(log_w) * energy(x, t, log_w)).sum(dim=dim)
 
 
 def _slope(energy: Tensor, step: Tensor) -> Tensor:
     """The central difference of the energies (2,) a ``step`` to either side, with the sign of the force."""
     return -(energy[0] - energy[1]) / (2 * step)
+
+
+def _division(product: Tensor | None, log_w: Tensor | None) -> Tensor | float:
+    """What the division of a force by the weights contributes to their gradient; ``product`` (..., n) is constant."""
+    if product is None or log_w is None:
+        return 0.0
+    return (product.detach() * torch.log_softmax(log_w, dim=-1)).sum()
 
 
 class Compiled:
@@ -101,76 +147,42 @@ class Compiled:
             raise ValueError(f"compile=True needs a C++ compiler on the CPU, and there is no {compiler!r}; install it")
         self._energy = energy
         self._gradient = torch.compile(torch.func.grad(self._total_at, argnums=1))
-        self._both = {
-            through: torch.compile(torch.func.grad(self._slope_at, argnums=(0, 1) if through else (0,)))
-            for through in (True, False)
-        }
+        self._both = torch.compile(torch.func.grad(self._slope_at, argnums=(0, 1)))
+        self._with_weights = torch.compile(torch.func.grad(self._slope_at, argnums=(0, 1, 3)))
 
-    def gradient(self, x: Tensor, t: Tensor, w: Tensor | None) -> Tensor:
+    def gradient(self, x: Tensor, t: Tensor, log_w: Tensor | None) -> Tensor:
         """Gradient of the energy of a population ``x`` (n, d) in ``x``."""
-        return self._gradient(self._parameters(), x, t, w)
+        return self._gradient(self._parameters(), x, t, log_w)
 
     def slope_gradients(
-        self,
-        both: Tensor,
-        t: Tensor,
-        w: Tensor | None,
-        step: Tensor,
-        through_positions: bool,  # noqa: FBT001
-    ) -> tuple[Tensor | None, list[Tensor | None]]:
-        """Gradients of the slope between the populations ``both`` (2, n, d): in their positions, and in parameters."""
-        found = self._both[through_positions](self._parameters(), both, t, w, step)
-        by_name = found[0]
+        self, both: Tensor, t: Tensor, log_w: Tensor | None, step: Tensor, product: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+        """Gradients of the slope between the populations ``both`` (2, n, d): in positions, weights and parameters.
+
+        That in weights is None without the ``product`` (n,) of the force with its gradient.
+        """
+        which = self._both if product is None else self._with_weights
+        found = which(self._parameters(), both, t, log_w, step, product)
         names = [name for name, p in self._energy.named_parameters() if p.requires_grad]
-        return (found[1].sum(0) if through_positions else None), [by_name[name] for name in names]
+        return found[1].sum(0), None if product is None else found[2], [found[0][name] for name in names]
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self._energy.named_parameters()}
 
-    def _total_at(self, parameters: dict[str, Tensor], x: Tensor, t: Tensor, w: Tensor | None) -> Tensor:
-        return _total(self._bound(parameters), x, t, w)
+    def _total_at(self, parameters: dict[str, Tensor], x: Tensor, t: Tensor, log_w: Tensor | None) -> Tensor:
+        return _total(self._bound(parameters), x, t, log_w)
 
     def _slope_at(
-        self, parameters: dict[str, Tensor], both: Tensor, t: Tensor, w: Tensor | None, step: Tensor
+        self,
+        parameters: dict[str, Tensor],
+        both: Tensor,
+        t: Tensor,
+        log_w: Tensor | None,
+        step: Tensor,
+        product: Tensor | None,
     ) -> Tensor:
-        return _slope(_total(self._bound(parameters), both, t, w, dim=(-1,)), step)
+        slope = _slope(_total(self._bound(parameters), both, t, log_w, dim=(-1,)), step)
+        return slope if product is None else slope - _division(product, log_w)
 
     def _bound(self, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
         return lambda *arguments: torch.func.functional_call(self._energy, parameters, arguments)
-
-
-def force(
-    energy: nn.Module,
-    x: Tensor,
-    t: Tensor,
-    w: Tensor | None = None,
-    *,
-    through_positions: bool = True,
-    compiled: Compiled | None = None,
-) -> Tensor:
-    r"""Force :math:`a_i = -\nabla_{x_i} U(\{x_j\}, t)` on each cell (paper, Prop. 3.1).
-
-    For cells of weight :math:`w_i` it is :math:`-\nabla_{x_i} U / w_i`, as for that many cells at the same place.
-
-    Parameters
-    ----------
-    energy
-        Module mapping positions (..., n, d) and a time to energies per cell (..., n).
-    x
-        Positions, shape (..., n, d).
-    t
-        Time, scalar.
-    w
-        Weights of the cells, shape (..., n), 1 on average; all equal by default.
-    through_positions
-        Whether the backward pass also differentiates with respect to ``x``. ``False`` treats the
-        point of evaluation as a constant (the truncated gradient).
-    compiled
-        The derivatives of ``energy``, compiled.
-
-    Returns
-    -------
-    Accelerations, shape (..., n, d).
-    """
-    parameters = [p for p in energy.parameters() if p.requires_grad]
-    return _Force.apply(energy, through_positions, compiled, x, t, w, *parameters)

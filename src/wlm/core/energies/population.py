@@ -92,12 +92,11 @@ class PopulationPotential(nn.Module):
         # A constant exerts no force: its gradient is nothing but rounding, which Adam would blow up to whole steps.
         self.energy.bias.requires_grad = False
 
-    def forward(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, log_w: Tensor | None = None) -> Tensor:
         """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar.
 
-        A cell of weight ``w`` (..., n) is seen by the others as that many cells.
+        A cell of weight w, of which ``log_w`` (..., n) is the logarithm, is seen by the others as that many cells.
         """
-        log_w = None if w is None else w.log()
         if self.time is not None:
             x = torch.cat([x, self.time(t.reshape(1)).expand(*x.shape[:-1], 16)], dim=-1)
         z = self.embed(x)

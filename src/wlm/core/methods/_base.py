@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
 
-from wlm.core.inertia import Inertia
+from wlm.core.checkpoint import Stateful
 from wlm.core.model import Model, Spec
-from wlm.core.populations import Array, Populations
+from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
+
+#: Every method by the name users give it: a class with a ``name`` of its own is here as soon as its file is imported.
+METHODS: dict[str, type[Method[Any, Any]]] = {}
+#: What other packages call these arguments and options.
+SYNONYMS = {
+    "rng": ("seed", "random_state", "random_seed"),
+    "n_steps": ("epochs", "n_epochs", "max_epochs", "steps", "n_iter", "max_iter", "iterations"),
+    "lr": ("learning_rate",),
+    "strata_key": ("batch_key", "sample_key", "donor_key"),
+    "condition_key": ("groupby", "group_key"),
+    "use_rep": ("basis", "embedding", "obsm_key", "rep"),
+    "n_dims": ("n_pcs", "n_comps", "n_components"),
+    "velocity_key": ("vkey",),
+    "show_progress": ("verbose", "progress"),
+    "friction": ("gamma", "damping"),
+    "width": ("hidden_dim", "n_hidden"),
+}
 
 
 class DivergenceError(RuntimeError):
     """A method's own sign that training cannot go on; its text says what was found and what to try."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class State:
     """A training run in progress: whatever ``step`` changes, and what is thrown away afterwards.
 
@@ -31,43 +50,80 @@ class State:
 
     snapshots: Snapshots
     generator: torch.Generator
-    optimizer: torch.optim.Optimizer
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     skipped: int = 0
+
+    def parts(self) -> dict[str, Stateful | torch.Generator]:
+        """Everything with a state besides the model, once: what a checkpoint keeps, and what a return restores."""
+        return {"generator": self.generator}
+
+
+M = TypeVar("M", bound=Model)
+S = TypeVar("S", bound=State)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
-    """Configuration of a method: frozen scalars, checked when made."""
+class Method(ABC, Generic[M, S]):
+    """Configuration of a method: frozen scalars, checked when made.
 
-    name: ClassVar[str]
-    #: Whether velocities of the cells can be used.
-    takes_velocity: ClassVar[bool] = True
+    A method is one file: a subclass with a ``name``, its options as fields, and the four functions below. ``M`` is the
+    kind of its model, ``S`` that of its training state.
+    """
+
+    name: ClassVar[str] = ""
+    #: What of the cells it can use besides their positions: ``"velocity"``.
+    takes: ClassVar[frozenset[str]] = frozenset()
+    #: Scalars that ``step`` returns besides the loss and the model's constants, with what they mean, for plots.
+    scalars: ClassVar[Mapping[str, str]] = {}
+    #: Options of earlier versions: what is now always so, and whether predictions depend on it.
+    dropped: ClassVar[Mapping[str, tuple[Any, bool]]] = {}
 
     n_steps: int
+    lr: float | None
+    batch_size: int
     ema: float
 
-    @abstractmethod
+    def __init_subclass__(cls, **arguments: Any):
+        super().__init_subclass__(**arguments)
+        if "name" in vars(cls):
+            METHODS[cls.name] = cls
+
     def check(self, *, has_velocity: bool) -> None:
         """Refuse a configuration that the data cannot serve, before any work starts."""
+        if has_velocity and "velocity" not in self.takes:
+            others = " or ".join(f"method={name!r}" for name, other in METHODS.items() if "velocity" in other.takes)
+            raise ValueError(
+                f"method {self.name!r} learns first-order dynamics, in which positions determine velocities; "
+                f"leave velocity_key out, or use {others}"
+            )
 
-    def estimate_velocities(self, populations: Populations) -> tuple[tuple[Array, ...] | None, Inertia | None]:
-        """Velocities that training is to take for measured, from the populations alone, and how far these show inertia.
+    def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
+        """What the method learns from the data before training.
 
-        Both None where the method has no use for them.
+        Returns
+        -------
+        populations
+            What is to be trained on: those given, perhaps with velocities.
+        notes
+            For ``uns`` of a fit, by name; ``words`` in one of them is a sentence for the log.
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`check`.
         """
-        return None, None
+        self.check(has_velocity=populations.velocities is not None)
+        return populations, {}
 
     @abstractmethod
-    def build(self, spec: Spec) -> Model:
+    def build(self, spec: Spec) -> M:
         """An untrained model. Needs no data, so that loading uses it too."""
 
     @abstractmethod
-    def init(self, model: Model, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:
+    def init(self, model: M, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> S:
         """Optimisers, and whatever else training needs."""
 
     @abstractmethod
-    def step(self, model: Model, spec: Spec, state: State) -> dict[str, float]:
+    def step(self, model: M, spec: Spec, state: S) -> dict[str, float]:
         """One update of ``model``; returns scalars to log, ``loss`` among them."""
 
     @classmethod
@@ -76,8 +132,41 @@ class Method(ABC):
         names = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(options) - names)
         if unknown:
-            raise TypeError(f"unknown option(s) {unknown} for method {cls.name!r}; options are {sorted(names)}")
+            raise TypeError(
+                f"unknown option(s) {unknown} for method {cls.name!r}{_meant(unknown, names)}; "
+                f"options are {sorted(names)}"
+            )
         return cls(**{k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The config that :meth:`to_json` wrote, in this version or an earlier one.
+
+        Raises
+        ------
+        ValueError
+            If predictions depend on an option that no longer exists, and it was not what is now always so.
+        """
+        options = json.loads(text)
+        for name, (always, matters) in cls.dropped.items():
+            value = options.pop(name, always)
+            if value == always:
+                continue
+            if matters:
+                raise ValueError(
+                    f"the fit was made with {name}={value!r}, an option of earlier versions that is {always!r} now; "
+                    "fit again, or read it with the version that wrote it"
+                )
+            warnings.warn(
+                f"the fit was made with {name}={value!r}, an option of earlier versions; predictions are the same, "
+                f"another fit would have {always!r}",
+                stacklevel=2,
+            )
+        return cls.from_options(options)
+
+    def options(self) -> dict[str, Any]:
+        """The options that are not the defaults."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
 
     def to_json(self) -> str:
         """The config as JSON."""
@@ -106,3 +195,25 @@ class Method(ABC):
         value = getattr(self, field)
         if not any(value is c or (type(value) is type(c) and value == c) for c in choices):
             raise ValueError(f"{field} must be one of {list(choices)}, found {value!r}")
+
+
+def _meant(unknown: list[str], names: set[str]) -> str:
+    """What may have been meant by arguments that do not exist, in words."""
+    meant = {wrong: right for right, wrongs in SYNONYMS.items() for wrong in wrongs}
+    found = []
+    for name in unknown:
+        near = [meant[name]] if name in meant else difflib.get_close_matches(name, [*names, *SYNONYMS], n=1)
+        found += near
+    return f"; did you mean {', '.join(dict.fromkeys(found))}?" if found else ""
+
+
+def get_method(method: str | Method[Any, Any], options: Mapping[str, Any]) -> Method[Any, Any]:
+    """The configured method; wrong names are refused with the right ones.
+
+    ``method`` is a name, or a method that is configured already, of which ``options`` replace some.
+    """
+    if isinstance(method, Method):
+        return method.from_options({**method.options(), **options})
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} does not exist; methods are {sorted(METHODS)}")
+    return METHODS[method].from_options(options)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from wlm.core.energies.landscape import Features, Potential
 from wlm.core.jko import prox
-from wlm.core.model import Model
+from wlm.core.model import Model, Quantity
+from wlm.core.particles import Particles
 
 #: The energies by name: which of V (potential), W (interaction) and U (internal energy, entropy) there are.
 ENERGIES = ("V", "V+U", "V+W", "W+U", "V+W+U")
@@ -105,19 +106,18 @@ class GradientFlow(Model):
         return t.new_tensor(later[0] if later else self._times[-1])
 
     def initial_velocity(self, x: Tensor) -> Tensor:
-        return self.velocity(x, x.new_tensor(self._times[0]))
+        return self.velocity(Particles(x), x.new_tensor(self._times[0]))
 
     @torch.no_grad()
-    def velocity(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return -self.landscape(x, t, w)[1]
+    def velocity(self, p: Particles, t: Tensor) -> Tensor:
+        return -self.landscape(p.x, t, p.w)[1]
 
-    def rollout(
-        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
         """Positions and drifts at ``times``, which do not depend on what other times are asked for.
 
         Between the ends of its steps a path is the step that is as much shorter, with the same noise.
         """
+        x, w = start.x, start.w
         states = [x]
         t = float(times[0])
         noise = self._noise(x, generator)
@@ -126,8 +126,9 @@ class GradientFlow(Model):
                 x, t = self._advance(x, t, end, noise, w), end
                 noise = self._noise(x, generator)
             states.append(self._advance(x, t, wanted, noise, w))
-        drift = [self.velocity(x, t, w) for x, t in zip(states, times, strict=True)]
-        return torch.stack(states), torch.stack(drift)
+        drift = [self.velocity(start._replace(x=x), t) for x, t in zip(states, times, strict=True)]
+        log_w = None if start.log_w is None else start.log_w.expand(len(times), -1)
+        return Particles(torch.stack(states), torch.stack(drift), log_w)
 
     def _end(self, t: float) -> float:
         """Where the step that begins at ``t`` ends."""
@@ -162,15 +163,15 @@ class GradientFlow(Model):
             )
         return z
 
-    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return self.landscape(x, t, w)[0]
+    def energy(self, p: Particles, t: Tensor) -> Tensor:
+        return self.landscape(p.x, t, p.w)[0]
 
-    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return self.velocity(x, t, w)
+    def force(self, p: Particles, t: Tensor) -> Tensor:
+        return self.velocity(p, t)
 
-    def rates(self) -> dict[str, float]:
+    def constants(self) -> dict[str, Quantity]:
         diffusion = self.diffusion
-        return {} if diffusion is None else {"diffusion": diffusion.item()}
+        return {} if diffusion is None else {"diffusion": Quantity(diffusion.item(), length=2, time=-1)}
 
 
 def refuse_velocity(name: str, *, has_velocity: bool) -> None:

@@ -11,11 +11,28 @@ from wlm.core.energies.force import force
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.integrators import leapfrog, substeps_for
 from wlm.core.methods._start import GradientField
-from wlm.core.model import Model
+from wlm.core.model import Model, Quantity
+from wlm.core.particles import Particles, together
 
 
 class Mechanics(Model):
-    """A population potential, a friction and, if it is learned, a field of initial velocities."""
+    """A population potential, a friction and, if it is learned, a field of initial velocities.
+
+    Parameters
+    ----------
+    potential
+        Energy of each cell, as for :func:`~wlm.core.energies.force.force`.
+    friction
+        At the start, in standard units; 0 is never learned.
+    start
+        Velocities at time 0; None where they are given, or zero.
+    rest
+        Whether cells start at rest at time 0 where there is no ``start``.
+    step
+        Longest step of the integrator.
+    at_rest
+        Whether observed cells of later times start at rest, instead of with the momentum that is carried to them.
+    """
 
     def __init__(
         self,
@@ -24,16 +41,16 @@ class Mechanics(Model):
         start: GradientField | None,
         *,
         rest: bool,
-        momentum: str,
         step: float,
+        at_rest: bool = False,
     ):
         super().__init__()
         self.potential = potential
         self.log_friction = nn.Parameter(torch.tensor(math.log(friction))) if friction > 0 else None
         self.start = start
         self._rest = rest
-        self._momentum = momentum
         self._step = step
+        self._at_rest = at_rest
 
     @property
     def friction(self) -> Tensor:
@@ -48,27 +65,20 @@ class Mechanics(Model):
         return torch.zeros_like(x) if self._rest else None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        if self._momentum == "full":
-            return v
-        if self._momentum == "none":
-            return torch.zeros_like(v)
-        return v * torch.rand(len(v), 1, generator=generator, device=v.device)
+        return torch.zeros_like(v) if self._at_rest else v
 
-    def rollout(
-        self, x: Tensor, v: Tensor, times: Tensor, generator: torch.Generator, w: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        states = [(x, v)]
+    def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
+        states = [start]
         if len(times) > 1:
             substeps = substeps_for(times, self._step)
-            states += leapfrog(lambda x, t: force(self.potential, x, t, w), x, v, times, self.friction, substeps)
-        positions, velocities = zip(*states, strict=True)
-        return torch.stack(positions), torch.stack(velocities)
+            states += leapfrog(lambda p, t: force(self.potential, p, t), start, times, self.friction, substeps)
+        return together(states)
 
-    def energy(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return (1 + self.friction) * (self.potential(x, t) if w is None else self.potential(x, t, w))
+    def energy(self, p: Particles, t: Tensor) -> Tensor:
+        return (1 + self.friction) * (self.potential(p.x, t) if p.log_w is None else self.potential(p.x, t, p.log_w))
 
-    def force(self, x: Tensor, t: Tensor, w: Tensor | None = None) -> Tensor:
-        return ((1 + self.friction) * force(self.potential, x, t, w)).detach()
+    def force(self, p: Particles, t: Tensor) -> Tensor:
+        return ((1 + self.friction) * force(self.potential, p, t)).detach()
 
-    def rates(self) -> dict[str, float]:
-        return {"friction": self.friction.item()}
+    def constants(self) -> dict[str, Quantity]:
+        return {"friction": Quantity(self.friction.item(), time=-1)}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wlm.core.checkpoint import Stateful
 from wlm.core.energies.landscape import Features
 from wlm.core.methods._base import Method, State
 from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
@@ -31,95 +32,8 @@ N_COUPLED = 2000
 N_COMPONENTS = 10
 #: Cells that stand for a population in interactions.
 N_OTHERS = 64
-#: Steps and learning rate of a warm start.
-WARM_STEPS, WARM_LR = 500, 3e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class JKOnetStar(Method):
-    """Options of ``method="jkonet_star"``.
-
-    Parameters
-    ----------
-    energy
-        ``"V"`` (potential), ``"V+U"``, ``"V+W"``, ``"W+U"`` or ``"V+W+U"``, with U the internal energy of diffusion
-        and W an interaction between pairs of cells.
-    time_varying
-        Let the potential depend on time; with ``solver="neural"`` only.
-    solver
-        ``"ridge"`` solves for polynomials and Gaussian bumps in closed form, which is one step whatever ``n_steps``
-        says; ``"neural"`` trains the networks of :class:`~wlm.core.methods.ijkonet.IJKOnet`.
-    ridge
-        Penalty of the closed form, relative to the mean square of the features' slopes.
-    n_steps, lr, batch_size, width, ema
-        Of the neural solver: steps, learning rate (Adam, along a cosine), pairs of each coupling per step, width of
-        the networks, decay of the running average of the weights.
-    simulation
-        ``"implicit"`` steps from one training time to the next, or ``"sde"``, a stochastic differential equation.
-    """
-
-    name: ClassVar[str] = "jkonet_star"
-    takes_velocity: ClassVar[bool] = False
-
-    energy: str = "V"
-    time_varying: bool = False
-    solver: str = "neural"
-    ridge: float = 1e-3
-    n_steps: int = 1000
-    lr: float = 3e-3
-    batch_size: int = 256
-    width: int = 64
-    simulation: str = "implicit"
-    ema: float = 0.99
-
-    def __post_init__(self) -> None:
-        for field in ("n_steps", "batch_size", "width"):
-            self._require(field, int, 1)
-        for field in ("lr", "ridge"):
-            self._require(field, float, 0, open_low=True)
-        self._require("ema", float, 0, 1)
-        self._require_one_of("energy", ENERGIES)
-        self._require_one_of("solver", ("neural", "ridge"))
-        self._require_one_of("simulation", ("implicit", "sde"))
-        self._require_one_of("time_varying", (True, False))
-        if self.time_varying and "V" not in self.energy:
-            raise ValueError(f"time_varying is about the potential V, which energy={self.energy!r} has not")
-        if self.time_varying and self.solver == "ridge":
-            raise ValueError("time_varying needs solver='neural'")
-        if self.solver == "ridge":
-            object.__setattr__(self, "n_steps", 1)  # the closed form is reached before the first
-
-    def check(self, *, has_velocity: bool) -> None:
-        refuse_velocity(self.name, has_velocity=has_velocity)
-
-    def build(self, spec: Spec) -> GradientFlow:
-        return GradientFlow(
-            spec.n_dims,
-            self.energy,
-            self.width,
-            spec.times,
-            time_varying=self.time_varying,
-            scheme=self.simulation,
-            features=self.solver == "ridge",
-        )
-
-    def init(self, model: GradientFlow, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:  # type: ignore[override]
-        regression = Regression(model, snapshots, generator)
-        if self.solver == "ridge":
-            regression.solve(model, self.ridge)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.n_steps)
-        return State(snapshots, generator, optimizer, {"regression": regression, "schedule": schedule})
-
-    def step(self, model: GradientFlow, spec: Spec, state: State) -> dict[str, float]:  # type: ignore[override]
-        regression: Regression = state.extra["regression"]
-        loss = regression.loss(model, self.batch_size, state.generator)
-        if self.solver == "neural":
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            state.optimizer.step()
-            state.extra["schedule"].step()
-        return {"loss": loss.item(), **model.rates()}
+#: Smallest diffusion of a closed-form solution, in standard units: softplus has no zero.
+DIFFUSION_FLOOR = 1e-4
 
 
 class Regression:
@@ -156,8 +70,8 @@ class Regression:
     @staticmethod
     def _some(snapshots: Snapshots, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         i = snapshots.draw(k, N_COUPLED, generator)
-        x, w = snapshots.positions[k][i], snapshots.weights_of(k, i)
-        return x, torch.full_like(x[:, 0], 1 / len(x)) if w is None else w / w.sum()
+        p = snapshots.particles(k, i)
+        return p.x, p.shares
 
     def loss(self, model: GradientFlow, n: int, generator: torch.Generator) -> Tensor:
         """The squared error for ``n`` pairs of each coupling, drawn by mass."""
@@ -221,10 +135,6 @@ class Regression:
                 model.raw_diffusion.copy_(torch.log(torch.expm1(solution[0])))
 
 
-#: Smallest diffusion of a closed-form solution, in standard units: softplus has no zero.
-DIFFUSION_FLOOR = 1e-4
-
-
 def pair_mean(values: Tensor, z: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Mean over ``dim`` of ``values`` at the differences ``z`` (..., d), those of a cell with itself left out.
 
@@ -251,13 +161,102 @@ def score(y: Tensor, b: Tensor) -> Tensor:
     return torch.as_tensor(np.einsum("nk,nkd->nd", member, pulls), dtype=y.dtype, device=y.device)
 
 
-def warm_up(model: GradientFlow, snapshots: Snapshots, generator: torch.Generator) -> None:
-    """Fit the energy of ``model`` by regression, in place."""
-    regression = Regression(model, snapshots, generator)
-    optimizer = torch.optim.Adam(model.parameters(), lr=WARM_LR)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, WARM_STEPS)
-    for _ in range(WARM_STEPS):
-        optimizer.zero_grad(set_to_none=True)
-        regression.loss(model, 256, generator).backward()
-        optimizer.step()
-        schedule.step()
+@dataclass(kw_only=True)
+class RegressionState(State):
+    """A training of JKOnet*: the regression does not change."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    regression: Regression
+
+    def parts(self) -> dict[str, Stateful | torch.Generator]:
+        return super().parts() | {"optimizer": self.optimizer, "schedule": self.schedule}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JKOnetStar(Method[GradientFlow, RegressionState]):
+    """Options of ``method="jkonet_star"``.
+
+    Parameters
+    ----------
+    energy
+        ``"V"`` (potential), ``"V+U"``, ``"V+W"``, ``"W+U"`` or ``"V+W+U"``, with U the internal energy of diffusion
+        and W an interaction between pairs of cells.
+    time_varying
+        Let the potential depend on time; with ``solver="neural"`` only.
+    solver
+        ``"ridge"`` solves for polynomials and Gaussian bumps in closed form, which is one step whatever ``n_steps``
+        says; ``"neural"`` trains the networks of :class:`~wlm.core.methods.ijkonet.IJKOnet`.
+    ridge
+        Penalty of the closed form, relative to the mean square of the features' slopes.
+    n_steps, lr, batch_size, width, ema
+        Of the neural solver: steps, learning rate (Adam, along a cosine), pairs of each coupling per step, width of
+        the networks, decay of the running average of the weights.
+    simulation
+        ``"implicit"`` steps from one training time to the next, or ``"sde"``, a stochastic differential equation.
+    """
+
+    name: ClassVar[str] = "jkonet_star"
+
+    energy: str = "V"
+    time_varying: bool = False
+    solver: str = "neural"
+    ridge: float = 1e-3
+    n_steps: int = 1000
+    lr: float = 3e-3
+    batch_size: int = 256
+    width: int = 64
+    simulation: str = "implicit"
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        for field in ("n_steps", "batch_size", "width"):
+            self._require(field, int, 1)
+        for field in ("lr", "ridge"):
+            self._require(field, float, 0, open_low=True)
+        self._require("ema", float, 0, 1)
+        self._require_one_of("energy", ENERGIES)
+        self._require_one_of("solver", ("neural", "ridge"))
+        self._require_one_of("simulation", ("implicit", "sde"))
+        self._require_one_of("time_varying", (True, False))
+        if self.time_varying and "V" not in self.energy:
+            raise ValueError(f"time_varying is about the potential V, which energy={self.energy!r} has not")
+        if self.time_varying and self.solver == "ridge":
+            raise ValueError("time_varying needs solver='neural'")
+        if self.solver == "ridge":
+            object.__setattr__(self, "n_steps", 1)  # the closed form is reached before the first
+
+    def check(self, *, has_velocity: bool) -> None:
+        refuse_velocity(self.name, has_velocity=has_velocity)
+
+    def build(self, spec: Spec) -> GradientFlow:
+        return GradientFlow(
+            spec.n_dims,
+            self.energy,
+            self.width,
+            spec.times,
+            time_varying=self.time_varying,
+            scheme=self.simulation,
+            features=self.solver == "ridge",
+        )
+
+    def init(
+        self, model: GradientFlow, spec: Spec, snapshots: Snapshots, generator: torch.Generator
+    ) -> RegressionState:
+        regression = Regression(model, snapshots, generator)
+        if self.solver == "ridge":
+            regression.solve(model, self.ridge)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.n_steps)
+        return RegressionState(
+            snapshots=snapshots, generator=generator, optimizer=optimizer, schedule=schedule, regression=regression
+        )
+
+    def step(self, model: GradientFlow, spec: Spec, state: RegressionState) -> dict[str, float]:
+        loss = state.regression.loss(model, self.batch_size, state.generator)
+        if self.solver == "neural":
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimizer.step()
+            state.schedule.step()
+        return {"loss": loss.item(), **{name: quantity.value for name, quantity in model.constants().items()}}
