@@ -2,13 +2,28 @@
 PYTHON ?= python3
 PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fast lint mutants unchanged docs site stress sbom clean
+.PHONY: demo test test-next package package-demo fast lint mutants unchanged docs site stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
 
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest $(PYTEST_ARGS)
+
+# The same with today's stack (constraints-next.txt), without scVelo: make test-next PYTHON=python3.12
+test-next: .venv-next/ready
+	.venv-next/bin/python -m pytest $(PYTEST_ARGS)
+
+# The sdist and the wheel, in dist/: their metadata, and what is in the wheel.
+package: .venv-test/ready
+	rm -rf dist
+	.venv-test/bin/python -m build
+	.venv-test/bin/python -m twine check --strict dist/*
+	.venv-test/bin/python scripts/check_package.py
+
+# The wheel in an empty environment, and the demo with it.
+package-demo: package
+	.venv-test/bin/python scripts/check_package.py --demo
 
 # The quick tests alone.
 fast: .venv-test/ready
@@ -40,7 +55,7 @@ site: docs
 
 # The full counts of what the tests do in small: malformed objects, damaged fits, kills, coverage, memory (about an hour).
 stress: .venv-test/ready
-	WLM_EXAMPLES=2000 .venv-test/bin/python -m pytest tests/test_malformed.py tests/test_persistence.py
+	WLM_EXAMPLES=2000 .venv-test/bin/python -m pytest tests/test_malformed.py tests/store/test_persistence.py
 	.venv-test/bin/python benchmarks/reliability.py all
 
 sbom: .venv-test/ready
@@ -61,5 +76,12 @@ sbom: .venv-test/ready
 	.venv-test/$(PIP) --editable '.[dev]'
 	touch $@
 
+.venv-next/ready: pyproject.toml constraints-next.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12) and "constraints-next.txt needs Python 3.12 or newer; found " + sys.version)'
+	$(PYTHON) -m venv .venv-next
+	@echo "Installing wlm with its tests into .venv-next (torch's CUDA build, unless one is on this machine)"
+	.venv-next/bin/pip install --quiet --disable-pip-version-check --constraint constraints-next.txt --editable '.[test]'
+	touch $@
+
 clean:
-	rm -rf .venv-demo .venv-test demo_output docs/_build docs/generated docs/tutorials build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-demo .venv-test .venv-next demo_output docs/_build docs/generated docs/tutorials build dist .pytest_cache .mypy_cache .ruff_cache

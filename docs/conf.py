@@ -77,11 +77,6 @@ html_title = "wlm"
 html_static_path = ["_static"]
 html_css_files = ["wlm.css"]
 html_theme_options = {
-    "repository_url": "https://github.com/scverse/wlm",
-    "repository_branch": "main",
-    "path_to_docs": "docs",
-    "use_repository_button": True,
-    "use_issues_button": True,
     "show_toc_level": 2,
     "navbar_persistent": [],  # the search field is in the sidebar
 }

@@ -76,6 +76,16 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("kernel = rows * a.unsqueeze(-1)", "kernel = rows / len(a)", "test_divergences.py -k geomloss"),
         ("eps = blur if p == 1 else blur**2", "eps = blur", "test_divergences.py"),
         ("- 0.5 * vxx", "- vxx", "test_divergences.py"),
+        ("_transform(cxy, g, b, eps) - f_self", "_transform(cxy, g, b, eps)", "test_divergences.py -k weights"),
+        ("_transform(cxy.mT, f, a, eps)", "-_transform(cxy.mT, f, a, eps)", "test_divergences.py -k weights"),
+        ("return -eps * torch.logsumexp", "return eps * torch.logsumexp", "test_divergences.py -k weights"),
+        ("(f - cost(y[rows], x, 2)) / eps", "(-f - cost(y[rows], x, 2)) / eps", "test_dynamics.py -k carried"),
+        ("/ eps + a.log(), dim=1)", "/ eps, dim=1)", "test_dynamics.py -k carried"),
+        (
+            "plan(cost(x, some, 2), a, b, eps)",
+            "plan(cost(x, some, 2), uniform(x), b, eps)",
+            "test_dynamics.py -k carried",
+        ),
         (
             "_gradient(pxy, cxy, x, y, p) - _gradient(pxx, cxx, x, x, p)",
             "_gradient(pxy, cxy, x, y, p) + _gradient(pxx, cxx, x, x, p)",
@@ -119,7 +129,15 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("return columns, cost[rows, columns]", "return columns, cost[rows, rows]", "test_transport.py"),
     ],
     "energies/force.py": [
-        ("return -gradient if w is None", "return gradient if w is None", "energies -k not compil"),
+        ("a = -gradient if log_w is None", "a = gradient if log_w is None", "energies -k not compil"),
+        (
+            "product = None if a is None else (lam * a)",
+            "product = None if a is None else -(lam * a)",
+            "energies -k weighted",
+        ),
+        ("_slope(total, step) - _division", "_slope(total, step) + _division", "energies -k weighted"),
+        ("lam = lam / _relative(log_w)", "lam = lam * _relative(log_w)", "energies -k weighted"),
+        ("_relative(log_w) * energy(x, t, log_w)", "energy(x, t, log_w)", "energies -k weight"),
         (
             "(energy[0] - energy[1]) / (2 * step)",
             "(energy[0] - energy[1]) / step",
@@ -228,20 +246,24 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "test_dynamics.py -k units",
         ),
         (
-            "moved[1].cpu().numpy() * self.units.velocity",
-            "moved[1].cpu().numpy() / self.units.velocity",
+            "moved.v.cpu().numpy() * self.units.velocity",
+            "moved.v.cpu().numpy() / self.units.velocity",
             "test_dynamics.py -k units",
         ),
-        ("(f - cost(chunk, xs, 2)) / eps", "(-f - cost(chunk, xs, 2)) / eps", "test_dynamics.py -k carried"),
-        ("/ eps + wa.log(), dim=1)", "/ eps, dim=1)", "test_dynamics.py -k carried"),
         ("(CARRY_BLUR * self.spec.blur) ** 2", "CARRY_BLUR * self.spec.blur", "test_dynamics.py -k carried"),
-        ("plan(c, wa, wb, eps)", "plan(c, wa, uniform(ys[j]), eps)", "test_dynamics.py -k carried"),
-        ('"friction": 1 / self.units.time', '"friction": self.units.time', "test_dynamics.py"),
-        (
-            '"diffusion": self.units.length**2 / self.units.time',
-            '"diffusion": self.units.length / self.units.time',
-            "methods/test_jkonet_star.py -k closed_form",
-        ),
+        ("start.x, start.shares, ys", "start.x, uniform(start.x), ys", "test_dynamics.py -k carried"),
+        ("ys, ys[j], wb, self._tensor", "ys, ys[j], uniform(ys[j]), self._tensor", "test_dynamics.py -k carried"),
+        ("self._tensor(np.log(w))", "self._tensor(w)", "test_dynamics.py test_diagnosis.py"),
+    ],
+    "model.py": [
+        ("units.length**self.length", "units.length", "test_model.py"),
+        ("scale / units.time**-self.time", "scale * units.time**-self.time", "test_model.py"),
+        ("if n * sign > 0", "if n * sign < 0", "test_model.py"),
+    ],
+    "particles.py": [
+        ("self.log_w.shape[-1] * torch.softmax", "torch.softmax", "test_particles.py"),
+        ("(self.shares * values).sum(-1)", "(self.log_w * values).sum(-1)", "test_particles.py"),
+        ("1.0 / self.x.shape[-2]", "1.0", "test_particles.py"),
     ],
     "diagnosis.py": [
         ("kinetic = 0.5 * (share * np.square", "kinetic = (share * np.square", "test_diagnosis.py"),
@@ -253,7 +275,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("alignment = mean(v * force) / scale", "alignment = -mean(v * force) / scale", "test_diagnosis.py"),
         ("potential - potential[0], dissipated", "potential, dissipated", "test_diagnosis.py"),
         ("total = kinetic + potential\n", "total = kinetic - potential\n", "test_diagnosis.py"),
-        ("0.5 * (share * v", "0.5 * (v", "test_diagnosis.py"),
+        ("p.mean(0.5 * p.v.square()", "p.mean(p.v.square()", "test_diagnosis.py"),
+        ("[p.mean(model.energy(p, t))", "[model.energy(p, t).mean()", "test_diagnosis.py"),
     ],
     "prediction.py": [
         (
@@ -321,13 +344,19 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "training.py": [
-        ("min(method.ema, step / (step + 9))", "method.ema", "test_training.py -k running_average"),
+        ("min(ema, int(n) / (int(n) + 9))", "ema", "test_training.py -k running_average"),
         ("1 - decay)", "decay)", "test_training.py -k running_average"),
         ("BLUR * median_distance", "median_distance", "test_training.py -k blur"),
     ],
     "checkpoint.py": [
         ("group[name] *= factor", "group[name] /= factor", "test_checkpoint.py -k lower_rates"),
-        ("[lr * factor for lr in value.base_lrs]", "list(value.base_lrs)", "test_checkpoint.py -k lower_rates"),
+        ("[lr * factor for lr in part.base_lrs]", "list(part.base_lrs)", "test_checkpoint.py -k lower_rates"),
+        ("{id(part): part for part in parts.values()}.values()", "parts.values()", "test_checkpoint.py -k slowed"),
+        (
+            "value.detach().clone() if device is None",
+            "value.detach() if device is None",
+            "test_checkpoint.py -k share_memory",
+        ),
     ],
     "methods/_flow.py": [
         ("return value + pair, slope + pull", "return value + 0.5 * pair, slope + pull", "methods/test_flow.py"),
@@ -360,21 +389,13 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     ],
     "methods/wlm.py": [
         ("slice(first + 1, last + 1)", "slice(first, last)", "methods/test_wlm.py -k costs_nothing"),
-        ('loss + extra["constant"][target]', "loss", "methods/test_wlm.py -k costs_nothing"),
-        (
-            "plan.mT @ velocities.detach() / plan.sum(-2)",
-            "plan.mT @ velocities.detach() / plan.sum() * len(x) / plan.sum(-2)",
-            "methods/test_wlm.py -k costs_nothing or branch",
-        ),
-        ("carried, start=1)", "carried, start=2)", "methods/test_wlm.py -k costs_nothing or branch"),
-        ("(fine[-1] - fine[0])", "1.0", "methods/test_wlm.py -k penalty"),
-        ("change / fine[1:].diff()", "change", "methods/test_wlm.py -k penalty"),
+        ("loss + state.constant[target]", "loss", "methods/test_wlm.py -k costs_nothing"),
         (
             'penalty = 0.01 if self._start(spec) == "data" else 0.03',
             'penalty = 0.03 if self._start(spec) == "data" else 0.01',
             "methods/test_wlm.py -k penalty",
         ),
-        ("loss, penalty * acceleration", "loss, -penalty * acceleration", "methods/test_wlm.py -k penalty"),
+        ("loss, penalty * mean_acc", "loss, -penalty * mean_acc", "methods/test_wlm.py -k penalty"),
         (
             'friction = 0.1 if start == "data" else 3.0',
             'friction = 3.0 if start == "data" else 0.1',
@@ -385,17 +406,28 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             '(0.1 if self._start(spec) == "data" else 0.01)',
             "methods/test_wlm.py -k friction or rates",
         ),
-        ("step=self._step(spec) / 2", "step=self._step(spec)", "methods/test_wlm.py -k half"),
+        ("return self._step(spec) / 2", "return self._step(spec)", "methods/test_wlm.py -k half"),
         ("(spec.n_times - 1) / 16", "(spec.n_times - 1) / 4", "methods/test_wlm.py -k half"),
         ("0.01 + 0.99 * 0.5 * (1 + math.cos", "0.01 + 0.99 * 0.5 * (1 - math.cos", "methods/test_wlm.py -k rates_rise"),
         ("return (step + 1) / warm_up", "return step / warm_up", "methods/test_wlm.py -k rates_rise"),
         ("self.n_steps // 20", "self.n_steps // 10", "methods/test_wlm.py -k rates_rise"),
         ("FIRST_HORIZON + int(grown * n_times)", "n_times", "test_training.py -k longest_horizon"),
         (
-            "last = first + 1 + int(_draw(generator) * longest)",
-            "last = first + 1",
+            "return first, first + 1 + int(batch.draw() * longest)",
+            "return first, first + 1",
             "test_training.py -k longest_horizon",
         ),
+    ],
+    "methods/_rollouts.py": [
+        (
+            "plan.mT @ path.v.detach() / plan.sum(-2)",
+            "plan.mT @ path.v.detach() / plan.sum() * len(path.x) / plan.sum(-2)",
+            "methods/test_wlm.py -k costs_nothing or branch",
+        ),
+        ("carried, start=1)", "carried, start=2)", "methods/test_wlm.py -k costs_nothing or branch"),
+        ("(times[-1] - times[0])", "1.0", "methods/test_wlm.py -k penalty"),
+        ("change / times[1:].diff()", "change", "methods/test_wlm.py -k penalty"),
+        ("states[0].mean(change)", "change.mean(-1)", "methods/test_wlm.py -k penalty"),
     ],
     "methods/ijkonet.py": [
         ("loss = -gain.mean()", "loss = gain.mean()", "methods/test_ijkonet.py -k descend"),
@@ -429,9 +461,6 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "self.interaction_penalty * speed.mean()",
             "methods/test_ijkonet.py -k every_pair",
         ),
-        ("excess.clamp_min(0).square()", "excess.square()", "methods/test_ijkonet.py -k slope"),
-        ("excess = speed * maps.tau /", "excess = speed /", "methods/test_ijkonet.py -k slope"),
-        ("2 * g - before", "2 * g + before", "methods/test_ijkonet.py -k optimistic"),
         (
             "prox(energy, x, maps.tau.unsqueeze(-1), moved",
             "prox(energy, x, 2 * maps.tau.unsqueeze(-1), moved",

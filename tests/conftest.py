@@ -5,6 +5,8 @@ import os
 # One thread a worker, and the same numbers everywhere. numba, in scanpy's preprocessing, would set that of torch too.
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
@@ -22,6 +24,14 @@ REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "sh
 QUICK = {"n_steps": 15, "batch_size": 64, "width": 16, "hidden": 32, "n_inducing": 4, "show_progress": False}
 
 
+def scvelo_works() -> bool:
+    """Whether scVelo is installed, and works: its last version, 0.3.4, fails with numpy 2.4 and with pandas 3."""
+    if find_spec("scvelo") is None:
+        return False
+    numpy, pandas = (tuple(map(int, version(name).split(".")[:2])) for name in ("numpy", "pandas"))
+    return numpy < (2, 4) and pandas < (3, 0)
+
+
 def pytest_collection_modifyitems(config, items):
     """Deselect what this machine cannot run, and say so, instead of skipping test by test."""
     absent = set()
@@ -29,6 +39,8 @@ def pytest_collection_modifyitems(config, items):
         absent.add("shared")
     if not torch.cuda.is_available():
         absent.add("gpu")
+    if not scvelo_works():
+        absent.add("scvelo")
     dropped = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)

@@ -159,7 +159,7 @@ def test_cells_of_other_conditions_cannot_be_predicted(both):
 def broken(adata, how):
     """Calls that cannot work."""
     call = {"condition_key": "treatment"}
-    column = adata.obs["treatment"].astype(object).to_numpy()
+    column = adata.obs["treatment"].to_numpy(dtype=object, copy=True)
     if how == "no column":
         call["condition_key"] = "drug"
     elif how == "missing":

@@ -335,6 +335,7 @@ def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.scvelo
 @pytest.mark.shared
 def test_raw_counts_to_a_rollout(real_data, tmp_path):
     names = ["velocity", "fitted", "predicted"]

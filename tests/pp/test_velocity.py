@@ -57,6 +57,7 @@ def test_projection_is_the_velocity_of_the_components(scale, target):
     assert note["share"] == pytest.approx(1)
 
 
+@pytest.mark.scvelo
 @pytest.mark.parametrize("noise", [False, True])
 def test_velocities_computed_by_scvelo_point_where_the_truth_does(noise):
     adata = wlm.datasets.bifurcation(400, noise=noise, rng=0)
@@ -260,6 +261,7 @@ def test_a_missing_scvelo_is_said_so(monkeypatch):
         wlm.pp.velocity(wlm.datasets.bifurcation(10))
 
 
+@pytest.mark.scvelo
 def test_a_broken_scvelo_is_said_so_and_nothing_changes(monkeypatch):
     import scvelo as scv
 
@@ -290,6 +292,7 @@ def test_what_is_not_counts_is_refused(change, error, message):
         wlm.pp.velocity(wlm.datasets.bifurcation(20), mode="fast")
 
 
+@pytest.mark.scvelo
 def test_components_that_are_there_are_kept():
     adata, _ = simulated(True, n=60)
     x, scores = adata.X.copy(), adata.obsm["X_pca"].copy()
@@ -298,6 +301,7 @@ def test_components_that_are_there_are_kept():
     assert adata.n_vars == 150 and "velocity_projected" in adata.obsm
 
 
+@pytest.mark.scvelo
 @pytest.mark.shared
 def test_raw_dentate_gyrus_goes_to_a_fit_in_three_calls(real_data, quick):
     adata = ad.read_h5ad(real_data / "dentate_50_raw.h5ad")

@@ -21,7 +21,7 @@ from wlm.core.snapshots import Snapshots
 
 def snapshot(adata):
     """Everything in an object, for comparing before and after."""
-    keys = {name: sorted(getattr(adata, name)) for name in ("obsm", "varm", "uns", "layers", "obsp", "var")}
+    keys = {name: set(getattr(adata, name)) for name in ("obsm", "varm", "uns", "layers", "obsp", "var")}
     dense = lambda a: np.array(a.toarray() if hasattr(a, "toarray") else a)  # noqa: E731
     arrays = {**adata.obsm, **adata.layers} | ({} if adata.X is None else {"X": adata.X})
     return keys, adata.obs.copy(), {k: dense(v) for k, v in arrays.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.columns import dense, read_column
+from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
 from wlm._adata.velocity import is_rna_velocity, project_layer
 from wlm._logging import logger
@@ -213,7 +213,7 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
         v = project_layer(adata, key, use_rep).velocity[:, :n_dims]
     else:
         raise KeyError(
-            f"velocity_key {key!r} is neither in obsm ({list(adata.obsm)}) nor in layers ({list(adata.layers)}); "
+            f"velocity_key {key!r} is neither in obsm ({list(adata.obsm)}) nor in layers ({layer_names(adata)}); "
             "run wlm.pp.velocity(adata) first, or name the key that holds velocities"
         )
     return np.ascontiguousarray(v, dtype=np.float32)

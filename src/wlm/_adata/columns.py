@@ -20,6 +20,11 @@ def read_column(adata: ad.AnnData, key: str) -> pd.Series:
     return adata.obs[key]
 
 
+def layer_names(adata: ad.AnnData) -> list[str]:
+    """Names of the layers, without ``X``, which ``layers`` lists as None since anndata 0.13."""
+    return [name for name in adata.layers if name is not None]
+
+
 def is_lazy(adata: ad.AnnData) -> bool:
     """Whether ``X`` or a layer is on disk or still to be computed, so that reading it is the user's decision."""
     return bool(adata.isbacked) or any(

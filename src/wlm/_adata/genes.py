@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from wlm._adata.columns import layer_names
+
 #: Cells on which the loadings are checked.
 _N_CHECK = 500
 #: Most entries of a matrix that are made dense at once.
@@ -56,7 +58,7 @@ def make_receipt(adata: ad.AnnData, n_dims: int) -> Receipt | None:
         return None
     if adata.isbacked:
         raise ValueError("genes cannot be decoded from a backed object; run adata = adata.to_memory() first")
-    for layer in ("X", *adata.layers):
+    for layer in ("X", *layer_names(adata)):
         matrix = get_matrix(adata, layer)
         offset = None if matrix is None else _offset(adata, matrix)
         if offset is None or matrix is None:

@@ -12,6 +12,8 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
+from wlm._adata.columns import layer_names
+
 
 def is_mudata(data: Any) -> bool:
     """Whether ``data`` is a MuData."""
@@ -64,7 +66,7 @@ def get_source(
         var=target.var,
         obsm=dict(target.obsm),
         varm=dict(target.varm),
-        layers=dict(target.layers),
+        layers={name: target.layers[name] for name in layer_names(target)},
         obsp=dict(target.obsp),
         uns=_notes(target, arrays),
     )

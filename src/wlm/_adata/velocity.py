@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
+from wlm._adata.columns import layer_names
 from wlm._adata.genes import explains, get_matrix
 
 #: Layers in which packages store velocities of genes: scVelo, veloVI and UniTVelo; dynamo; MultiVelo.
@@ -38,7 +39,7 @@ class Projection:
 
 def find_velocity(adata: Any, use_rep: str) -> str:
     """The key of the velocities that ``velocity_key="auto"`` means."""
-    there = list(getattr(adata, "layers", None) or {})  # a MuData has none of its own
+    there = layer_names(adata) if hasattr(adata, "layers") else []  # a MuData has none of its own
     ours = [k for k in adata.obsm if _is_projected(adata, k, use_rep)]
     layers = [k for k in LAYERS if k in there] if use_rep == "X_pca" else []
     if not ours and not layers:
@@ -123,7 +124,7 @@ def _loadings(adata: ad.AnnData, vkey: str) -> NDArray[np.float64]:
 def _pca_matrix(adata: ad.AnnData) -> Any:
     """The matrix that principal components were computed on: the one that explains them, or else ``X``."""
     if "X_pca" in adata.obsm and "PCs" in adata.varm:
-        for name in ("X", *adata.layers):
+        for name in ("X", *layer_names(adata)):
             if get_matrix(adata, name) is not None and explains(adata, name):
                 return get_matrix(adata, name)
     return adata.X

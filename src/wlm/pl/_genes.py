@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_weights
-from wlm._adata.columns import is_lazy
+from wlm._adata.columns import is_lazy, layer_names
 from wlm._adata.genes import Receipt, decode, explains, get_matrix, read_receipt
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
@@ -169,7 +169,7 @@ def _observed(adata: ad.AnnData, fit: StoredFit, layer: str, index: list[int]) -
         raise ValueError("observed cells cannot be drawn with X on disk; run adata = adata.to_memory() first")
     matrix = get_matrix(adata, layer)
     if matrix is None:
-        raise KeyError(f"layer {layer!r} is missing; layers has {list(adata.layers)}, and 'X' names X")
+        raise KeyError(f"layer {layer!r} is missing; layers has {layer_names(adata)}, and 'X' names X")
     # The loadings of a part of the genes do not give the scores: nothing can be said then.
     complete = pd.Index(fit.uns["representation"].get("genes", [])).isin(adata.var_names).all()
     if complete and not explains(adata, layer):

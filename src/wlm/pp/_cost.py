@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._adata.columns import layer_names
 from wlm.pp._checks import Finding, Float64
 
 #: Times of the series that a model is timed on, at most.
@@ -95,7 +96,8 @@ def duration(seconds: float) -> str:
 
 def check_memory(adata: ad.AnnData, x: NDArray[np.float32] | None, velocity_key: str | None) -> Finding:
     """What the object takes when it is loaded, and a fit besides."""
-    stored = [*([] if adata.isbacked and adata.is_view else [adata.X]), *adata.layers.values()]
+    stored = [] if adata.isbacked and adata.is_view else [adata.X]
+    stored += [adata.layers[name] for name in layer_names(adata)]
     stored += [*adata.obsm.values(), *adata.obsp.values()]
     loaded = sum(map(_nbytes, stored))
     need = BASE_MEMORY + (0 if x is None else N_COPIES * x.nbytes)

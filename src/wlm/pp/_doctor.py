@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
-from wlm._adata.columns import dense
+from wlm._adata.columns import dense, layer_names
 from wlm._adata.genes import pca_offset
 from wlm._adata.times import parse_time
 from wlm._adata.velocity import Projection, find_velocity, is_rna_velocity, project_layer
@@ -150,7 +150,8 @@ class _Matrices(Mapping[str, Float64]):
 
     def __init__(self, adata: ad.AnnData, rows: NDArray[np.intp]):
         self._adata, self._rows = adata, rows
-        names = [] if adata.isbacked and adata.is_view else ["X", *adata.layers]  # a view of a view cannot be backed
+        # A view of a view cannot be backed.
+        names = [] if adata.isbacked and adata.is_view else ["X", *layer_names(adata)]
         self._names = [name for name in names if _has_rows(self._matrix(adata, name))]
 
     def __getitem__(self, name: str) -> Float64:
@@ -248,7 +249,7 @@ def _check_loadings(
     """Whether ``varm["PCs"]`` and a matrix of the object give the representation, so that genes can be decoded."""
     if use_rep != "X_pca":
         return Finding("ok", f"not needed for {use_rep!r}; cells cannot be decoded to genes from it")
-    needed = velocity_key in adata.layers
+    needed = velocity_key is not None and velocity_key in adata.layers
     if "PCs" not in adata.varm:
         advice = "run sc.pp.pca(adata) here, to decode predictions to genes and to project RNA velocities"
         return Finding("error" if needed else "note", "varm['PCs'] is missing", advice)
@@ -331,7 +332,7 @@ def _check_velocities(
         if projection.share < 0.2:
             advice.append("few genes with loadings have a velocity: most of the motion is missing")
     else:
-        found = f"{key!r} is neither in obsm ({listed(list(adata.obsm))}) nor in layers ({listed(list(adata.layers))})"
+        found = f"{key!r} is neither in obsm ({listed(list(adata.obsm))}) nor in layers ({listed(layer_names(adata))})"
         return Finding("error", found, "run wlm.pp.velocity(adata), or name the key that holds velocities")
     finding = check_velocity(name, v[:, : x.shape[1]], v_times, x, times, observed, asked=asked, calibrated=rna)
     if not asked:

@@ -10,6 +10,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
+from wlm._adata.columns import layer_names
 from wlm._logging import logger
 from wlm.pp._velocity import project_velocity
 
@@ -134,7 +135,7 @@ def _check(adata: Any) -> None:
     missing = [k for k in ("spliced", "unspliced") if k not in adata.layers]
     if missing:
         raise KeyError(
-            f"layers {missing} are missing; layers has {list(adata.layers)}; count them with velocyto, "
+            f"layers {missing} are missing; layers has {layer_names(adata)}; count them with velocyto, "
             "kb-python, STARsolo or alevin-fry first"
         )
     if adata.isbacked or adata.is_view:

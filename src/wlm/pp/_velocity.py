@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata as ad
 
+from wlm._adata.columns import layer_names
 from wlm._adata.velocity import project_layer
 from wlm._logging import logger
 
@@ -68,7 +69,7 @@ def project_velocity(
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
     if vkey not in adata.layers:
         raise KeyError(
-            f"layers[{vkey!r}] is missing; layers has {list(adata.layers)}; run wlm.pp.velocity(adata) first"
+            f"layers[{vkey!r}] is missing; layers has {layer_names(adata)}; run wlm.pp.velocity(adata) first"
         )
     name = f"{vkey}_projected" if key_added is None else key_added
     result = project_layer(adata, vkey, use_rep, smooth=smooth)
