@@ -48,7 +48,9 @@ app = typer.Typer(
 In = Annotated[Path, typer.Argument(metavar="IN", help="Cells, .h5ad or .zarr.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write, .h5ad or .zarr.")]
 TimeKey = Annotated[str, typer.Option(help="Column of obs with the times.")]
-UseRep = Annotated[str, typer.Option(help="Key of obsm with the coordinates.")]
+UseRep = Annotated[
+    str | None, typer.Option(help="Key of obsm with the coordinates; by default X_pca, or pca where only that is.")
+]
 NDims = Annotated[int | None, typer.Option(help="Use only the first dimensions.")]
 VelocityKey = Annotated[str | None, typer.Option(help="Velocities: a key of obsm, a layer, or auto.")]
 VelocityScale = Annotated[
@@ -131,7 +133,7 @@ def fit(
     time_key: TimeKey,
     output: Out,
     method: Annotated[str, typer.Option(help="Method.")] = "wlm",
-    use_rep: UseRep = "X_pca",
+    use_rep: UseRep = None,
     n_dims: NDims = None,
     velocity_key: VelocityKey = None,
     velocity_scale: VelocityScale = None,
@@ -234,7 +236,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Method; repeatable. [default: wlm]")] = None,
-    use_rep: UseRep = "X_pca",
+    use_rep: UseRep = None,
     n_dims: NDims = None,
     velocity_key: VelocityKey = None,
     velocity_scale: VelocityScale = None,
@@ -358,9 +360,10 @@ def doctor(
     time_key: Annotated[
         str | None, typer.Option(help="Column of obs with the times; by default it is guessed.")
     ] = None,
-    use_rep: UseRep = "X_pca",
+    use_rep: UseRep = None,
     n_dims: NDims = None,
     velocity_key: VelocityKey = None,
+    method: Annotated[str, typer.Option(help="Method whose training is timed.")] = "wlm",
     nan: Nan = "raise",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -377,6 +380,7 @@ def doctor(
             use_rep=use_rep,
             n_dims=n_dims,
             velocity_key=velocity_key,
+            method=method,
             nan=nan,
             device=device,
         )

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from wlm._adata.columns import layer_names
+from wlm.core.methods import DEFAULT, Spec, get_method
+from wlm.core.model import drawing_from
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots, median_distance
+from wlm.core.training import BLUR
+from wlm.core.units import Units
 from wlm.pp._checks import Finding, Float64
 
 #: Times of the series that a model is timed on, at most.
 MAX_TIMED = 12
-#: Passes through the series of which the fastest counts.
-N_PASSES = 3
+#: Steps that are timed: their horizons are random. No more are made after so many seconds.
+N_STEPS, MAX_SECONDS = 8, 1.0
 #: Cells whose velocity, force and next position are computed after training in the time of one training step.
 CELLS_PER_STEP = 1000
 #: What Python, torch and the other libraries take, and the tensors of a training step, in bytes.
@@ -27,64 +35,40 @@ N_COPIES = 16
 LAYER_MEMORY = 2048 * 8 * 6
 
 
-def check_run_time(x: NDArray[np.float32], times: Float64, observed: Float64, device: str) -> Finding:
-    """How long a fit with the defaults takes, from passes of the untrained model over a sample of the cells."""
-    import torch
-
-    from wlm.core.divergences import sinkhorn_loss
-    from wlm.core.methods import DEFAULT, Spec, get_method
-    from wlm.core.model import drawing_from
-    from wlm.core.particles import Particles
-    from wlm.core.populations import Populations
-    from wlm.core.snapshots import Snapshots, median_distance
-    from wlm.core.training import BLUR
-    from wlm.core.units import Units
-
-    config = get_method(DEFAULT, {})
-    size, rng = config.batch_size, np.random.default_rng(0)
+def check_run_time(
+    x: NDArray[np.float32], times: Float64, observed: Float64, device: str, method: str = DEFAULT
+) -> Finding:
+    """How long a fit with the method's defaults takes, from its first training steps on a sample of the cells."""
+    config = get_method(method, {})
+    rng, size = np.random.default_rng(0), config.batch_size
     first = observed[:MAX_TIMED]
-    index = [rng.permutation(np.flatnonzero(times == t)) for t in first]
-    n = min(size, *map(len, index))
-    if n < 2:
+    index = [rng.permutation(np.flatnonzero(times == t))[:size] for t in first]
+    if min(map(len, index)) < 2:
         return Finding("note", "not measured: there are times with a single cell")
-    populations = Populations(first, tuple(x[i[:n]] for i in index))
+    populations = Populations(first, tuple(x[i] for i in index))
+    units = Units.of(populations)
     generator = torch.Generator(device).manual_seed(0)
-    snapshots = Snapshots.of(populations, Units.of(populations), torch.device(device))
+    snapshots = Snapshots.of(populations, units, torch.device(device))
     blur = BLUR * median_distance(snapshots.positions, generator)
-    with drawing_from():
-        model = config.build(Spec(x.shape[1], blur, has_velocity=False, n_times=len(first))).to(device)
-
-    def seconds_of_pass(n_times: int) -> float:
-        begin = time.perf_counter()
-        start = snapshots.positions[0]
-        velocity = model.initial_velocity(start)
-        velocity = torch.zeros_like(start) if velocity is None else velocity
-        path = model.rollout(Particles(start, velocity), snapshots.times[:n_times], generator).x
-        targets = torch.stack(snapshots.positions[1:n_times])
-        loss, _ = sinkhorn_loss(path[1:], targets, p=2, blur=blur, tol=1e-2, max_iter=40)
-        loss.sum().backward()
-        loss.sum().item()  # waits for the device
-        return time.perf_counter() - begin
-
-    seconds_of_pass(2)  # the first one is slow
-    # Other work on the machine makes single passes slower, never faster.
-    step = min(seconds_of_pass(len(first)) for _ in range(N_PASSES)) * step_share(len(first) - 1)
-    # Batches that are larger than the smallest population, and times that were left out, cost in proportion.
-    largest = min(size, max(int((times == t).sum()) for t in observed))
-    step *= largest / n * (len(observed) - 1) / (len(first) - 1)
+    spec = Spec(x.shape[1], blur, has_velocity=False, n_times=len(first), times=tuple(snapshots.times.tolist()))
+    with drawing_from(0):
+        model = config.build(spec).to(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a fit would warn about, it will
+        state = config.init(model, spec, snapshots, generator)
+        config.step(model, spec, state)  # the first one is slow
+        begin, done = time.perf_counter(), 0
+        while done < N_STEPS and (done < 2 or time.perf_counter() - begin < MAX_SECONDS):
+            config.step(model, spec, state)
+            done += 1
+    step = (time.perf_counter() - begin) / done
+    # Times that were left out cost in proportion.
+    step *= (len(observed) - 1) / (len(first) - 1)
     seconds = step * config.n_steps + step * len(x) / CELLS_PER_STEP
     found = f"about {duration(seconds)} on {device}: {config.n_steps} steps of {step:.2g} s, then {len(x):,} cells"
     if seconds > 3600:
         return Finding("note", found, "fewer steps, a GPU, or a smaller batch_size are faster")
     return Finding("ok", found)
-
-
-def step_share(n_intervals: int) -> float:
-    """What a training step takes of a pass through the whole series.
-
-    Steps have random, mostly short horizons: a rough rule for the default method, for an order of magnitude.
-    """
-    return 0.28 + 0.77 / n_intervals**1.5
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from wlm._adata.cells import check_velocity_gaps, read_rep
 from wlm._adata.columns import dense, layer_names
 from wlm._adata.genes import pca_offset
+from wlm._adata.reading import find_rep
 from wlm._adata.times import parse_time
 from wlm._adata.velocity import Projection, find_velocity, is_rna_velocity, project_layer
 from wlm.core.devices import get_device
+from wlm.core.methods import DEFAULT, get_method
 from wlm.pp._checks import (
     LEVELS,
     Finding,
@@ -47,9 +49,10 @@ def doctor(
     adata: ad.AnnData,
     *,
     time_key: str | None = None,
-    use_rep: str = "X_pca",
+    use_rep: str | None = None,
     n_dims: int | None = None,
     velocity_key: str | None = None,
+    method: str = DEFAULT,
     nan: str = "raise",
     device: str = "auto",
 ) -> pd.DataFrame:
@@ -69,6 +72,8 @@ def doctor(
     velocity_key
         Velocities that the fit is to use: a key of ``obsm`` or a layer. By default only a look is taken at
         those with the usual names, and the proposed call has none.
+    method
+        The method that is to be fitted, whose training is timed with its defaults.
     device
         Where the model is timed, as for :func:`wlm.tl.fit`.
 
@@ -84,7 +89,7 @@ def doctor(
     TypeError
         If ``adata`` is no AnnData.
     ValueError
-        If ``device`` cannot be used.
+        If ``device`` cannot be used, or there is no such ``method``.
 
     Examples
     --------
@@ -99,6 +104,8 @@ def doctor(
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
     where = get_device(device)
+    get_method(method, {})
+    asked_rep, use_rep = use_rep, find_rep(adata, use_rep)
     findings: dict[str, Finding] = {}
     key, times, findings["time"] = _read_times(adata, time_key)
     observed = np.empty(0)
@@ -120,15 +127,16 @@ def doctor(
     if x is not None and times is not None and len(observed) >= 2:
         findings["shift"] = check_shift(x, times, observed)
         findings["velocity"] = _check_velocities(adata, velocity_key, use_rep, x, times, observed, rows, matrices)
-        findings["run time"] = check_run_time(x, times, observed, str(where))
+        findings["run time"] = check_run_time(x, times, observed, str(where), method)
     findings["memory"] = check_memory(adata, x, velocity_key)
 
     absent = Finding("note", "not checked", "mend the errors of the other checks first")
     rows_of_table = [(name, *vars(findings.get(name, absent)).values()) for name in CHECKS]
     table = pd.DataFrame(rows_of_table, columns=["check", "level", "found", "advice"])
-    arguments = {"use_rep": use_rep, "n_dims": n_dims, "velocity_key": velocity_key}
-    arguments |= {"nan": nan, "device": device}
-    defaults = {"use_rep": "X_pca", "n_dims": None, "velocity_key": None, "nan": "raise", "device": "auto"}
+    arguments = {"use_rep": asked_rep, "n_dims": n_dims, "velocity_key": velocity_key}
+    arguments |= {"method": method, "nan": nan, "device": device}
+    defaults = {"use_rep": None, "n_dims": None, "velocity_key": None, "method": DEFAULT, "nan": "raise"}
+    defaults |= {"device": "auto"}
     changed = {name: value for name, value in arguments.items() if value != defaults[name]}
     table.attrs["arguments"] = {} if key is None else {"time_key": key, **changed}
     options = "".join(f", {name}={value!r}" for name, value in changed.items())
