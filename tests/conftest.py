@@ -17,7 +17,8 @@ import torch
 import wlm
 
 matplotlib.use("agg")
-torch.set_num_threads(1)
+# More only to see that nothing depends on it: two test workers with two threads each wait for each other.
+torch.set_num_threads(int(os.environ.get("WLM_TEST_THREADS", "1")))
 
 REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex, to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -76,7 +76,8 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
     """The colour of each label in a column of ``obs``: those of ``uns["<column>_colors"]``, as scanpy keeps them.
 
     Without them, colours that are told apart with every kind of colour vision for up to eight labels, which more cannot
-    be. Labels are those of the ``whole`` object, so that the cells of each condition have the same colours.
+    be: these get scanpy's palettes of 20, 28 and 102. Labels are those of the ``whole`` object, so that the cells of
+    each condition have the same colours.
     """
     uns, series = whole.uns, read_column(whole if column in whole.obs else cells, column)
     categorical = isinstance(series.dtype, pd.CategoricalDtype)
@@ -84,9 +85,11 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
     own = [str(c) for c in np.ravel(uns.get(f"{column}_colors", []))]
     if categorical and len(own) >= len(names):
         return dict(zip(names, own, strict=False))
-    many = [plt.get_cmap("turbo")(v) for v in np.linspace(0.05, 0.95, max(len(names), 1))]
-    twenty = [to_hex(c) for c in plt.get_cmap("tab20").colors]  # type: ignore[attr-defined]
-    chosen = COLORS if len(names) <= len(COLORS) else twenty if len(names) <= len(twenty) else many
+    if len(names) <= len(COLORS):
+        return dict(zip(names, COLORS, strict=False))
+    from scanpy.plotting.palettes import default_20, default_28, default_102
+
+    chosen = next((p for p in (default_20, default_28, default_102) if len(names) <= len(p)), ["grey"] * len(names))
     return dict(zip(names, chosen, strict=False))
 
 
