@@ -9,7 +9,7 @@ import torch
 
 import wlm
 from wlm.core.methods import METHODS, WLM, IJKOnet, Spec
-from wlm.core.methods._paper import PAPER
+from wlm.core.methods.wlm_paper import PAPER
 from wlm.core.populations import Populations
 from wlm.core.training import train
 

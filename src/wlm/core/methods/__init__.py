@@ -4,6 +4,7 @@ from wlm.core.methods._base import METHODS, Method, State, get_method
 from wlm.core.methods.ijkonet import IJKOnet
 from wlm.core.methods.jkonet_star import JKOnetStar
 from wlm.core.methods.wlm import WLM
+from wlm.core.methods.wlm_paper import PaperWLM
 from wlm.core.model import Model, Quantity, Spec
 
 #: The method that is used where none is named.
@@ -17,6 +18,7 @@ __all__ = [
     "JKOnetStar",
     "Method",
     "Model",
+    "PaperWLM",
     "Quantity",
     "Spec",
     "State",

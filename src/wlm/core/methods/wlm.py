@@ -22,9 +22,8 @@ from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.inertia import measure_inertia, spline_velocities
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
-from wlm.core.methods._base import Method
+from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
-from wlm.core.methods._paper import PAPER
 from wlm.core.methods._rollouts import Batch, MechanicsState, mean_acceleration, stream
 from wlm.core.methods._start import GradientField, fit_dice
 from wlm.core.model import Spec
@@ -164,7 +163,7 @@ class WLM(Method[Mechanics, MechanicsState]):
             raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
 
     @staticmethod
-    def paper(experiment: str) -> PaperWLM:
+    def paper(experiment: str) -> WLM:
         """The authors' algorithm with their settings of an experiment, to pass as ``method``.
 
         Parameters
@@ -177,9 +176,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         ValueError
             If there is no such experiment.
         """
-        if experiment not in PAPER:
-            raise ValueError(f"experiment must be one of {list(PAPER)}, found {experiment!r}")
-        return PaperWLM(**PAPER[experiment])
+        return METHODS["wlm_paper"].of(experiment)  # type: ignore[attr-defined]
 
     def check(self, *, has_velocity: bool) -> None:
         if self.initial_velocity == "data" and not has_velocity:
@@ -394,50 +391,3 @@ class WLM(Method[Mechanics, MechanicsState]):
             return (step + 1) / warm_up
         done = (step - warm_up) / max(1, self.n_steps - warm_up)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperWLM(WLM):
-    """The algorithm as the paper states it, ``method="wlm_paper"``; :meth:`WLM.paper` has the settings of experiments.
-
-    It differs from ``"wlm"`` in what is not an option there: every rollout starts at the first time and goes as far as
-    any other with the same probability, with one step of the integrator in each interval (eight in predictions); four
-    blocks in which every cell attends to every other; a constant learning rate; no penalty on acceleration, no clipping
-    of gradients; observed cells of later times start at rest unless their velocities are given; the blur is half the
-    median distance between cells. The dropout of the experiment on embryoid bodies is left out.
-
-    Parameters
-    ----------
-    n_steps, lr, n_inducing, ema, acceleration_penalty
-        As for :class:`WLM`, with the authors' defaults.
-    """
-
-    name: ClassVar[str] = "wlm_paper"
-    DEPTH: ClassVar[int] = 4
-    CLIP: ClassVar[float] = math.inf
-    RESTART: ClassVar[float] = 0.0
-    CURRICULUM: ClassVar[float] = 0.0
-    JITTER: ClassVar[float] = 1.0
-
-    n_steps: int = 10_000
-    lr: float = 1e-4
-    hidden: int = 512
-    n_inducing: int = 0
-    ema: float = 0.999
-    acceleration_penalty: float | None = 0.0
-
-    @property
-    def _at_rest(self) -> bool:
-        return True
-
-    def _blur(self, spec: Spec) -> float:
-        return self.blur or 5 * spec.blur  # of a tenth of the median distance
-
-    def _step(self, spec: Spec) -> float:
-        return self.max_step or math.inf
-
-    def _prediction_step(self, spec: Spec) -> float:
-        return 1 / 8
-
-    def _rate(self, step: int) -> float:
-        return 1.0
