@@ -95,7 +95,6 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("w = plan if p == 2 else", "w = plan if p == 1 else", "test_divergences.py"),
         ("w.sum(-1, keepdim=True) * x - w @ y", "w @ y - w.sum(-1, keepdim=True) * x", "test_divergences.py"),
         ("return -0.5 * self_plan(", "return 0.5 * self_plan(", "test_divergences.py"),
-        ("log_a.unsqueeze(-2) - scaled", "-scaled", "test_divergences.py -k geomloss"),
     ],
     "units.py": [
         (

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,8 @@ def test_log_determinants_exact_and_by_series():
     x = torch.zeros(4000, d)
     estimates = log_det(lambda u: u @ a.T, x, seeded(1))
     assert abs(estimates.mean() - exact) < 4 * estimates.std() / math.sqrt(len(x)) + 1e-3
+    slopes = torch.linspace(-0.3, 0.5, d)  # of independent dimensions: no noise, and terms of every order count
+    np.testing.assert_allclose(log_det(lambda u: u * slopes, x[:3], seeded()), (1 + slopes).log().sum(), atol=0.01)
     b = torch.randn(3, 3, generator=seeded(2))
     assert torch.allclose(
         log_det(lambda u: u @ b.T, torch.zeros(5, 3), seeded()), torch.linalg.slogdet(torch.eye(3) + b)[1]

@@ -142,8 +142,8 @@ def test_learned_initial_velocity_is_a_gradient_field():
     p = oscillators(60)
     model = train(
         Populations(p.times, p.positions), WLM(n_steps=30, initial_velocity="learned", **SMALL)
-    ).dynamics.model
-    x = torch.randn(2)
+    ).dynamics.model.double()
+    x = torch.randn(2, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda x: model.initial_velocity(x[None])[0], x)
     assert jacobian.abs().max() > 1e-4 and torch.allclose(jacobian, jacobian.T, atol=1e-6)
 

@@ -9,6 +9,14 @@ from wlm.core.energies.population import PopulationPotential
 from wlm.core.particles import Particles
 
 
+@pytest.fixture(autouse=True)
+def double_precision():
+    """In single, the order of sums shows, and that differs between processors."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def potential(n_inducing=8, time_features=False, dim=3):
     torch.manual_seed(0)
     net = PopulationPotential(dim, width=32, hidden=64, n_inducing=n_inducing, time_features=time_features)
@@ -45,7 +53,7 @@ def test_the_gradient_of_a_weighted_force_in_positions_weights_and_parameters():
         w = torch.exp(log_w)
         exact = -torch.autograd.grad((w * net(x, t, log_w)).sum(), x, create_graph=True)[0] / w[:, None]
         theirs = torch.autograd.grad((lam * exact).sum(), inputs, allow_unused=True)
-    assert ours[1].abs().max() > 0.1, "nothing to compare"
+    assert ours[1].abs().max() > 0.05, "nothing to compare"
     for a, b in zip(ours, theirs, strict=True):
         if b is not None and b.norm() > 1e-3:
             assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999

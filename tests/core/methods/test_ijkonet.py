@@ -38,9 +38,9 @@ def test_the_bound_of_the_objective_is_exact():
 
 
 def test_maps_know_their_derivatives():
-    maps = perturbed(Maps(3, 16, torch.tensor([0.0, 1.0, 3.0])))
-    x = torch.randn(2, 6, 3, generator=seeded())
-    u = torch.randn(2, 6, 3, generator=seeded(1))
+    maps = perturbed(Maps(3, 16, torch.tensor([0.0, 1.0, 3.0]))).double()
+    x = torch.randn(2, 6, 3, generator=seeded(), dtype=torch.float64)
+    u = torch.randn(2, 6, 3, generator=seeded(1), dtype=torch.float64)
     moved, along = maps(x, u[None])
     again, exact = torch.func.jvp(lambda x: maps(x)[0], (x,), (u,))
     assert torch.allclose(moved, again)
