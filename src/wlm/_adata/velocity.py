@@ -159,12 +159,14 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = 
         if expression.logged:
             s = expression.counts(part)
             if abundance is not None:
-                c = s.sum(1, keepdims=True)
-                s = np.nan_to_num(read_rows(adata.layers[abundance], part))
+                known = read_rows(adata.layers[abundance], part)
+                there = np.isfinite(known)
+                c = (s * there).sum(1, keepdims=True) / np.maximum(np.nansum(known, axis=1, keepdims=True), 1e-12)
+                # Genes whose abundance is not known (they were not used) have that of X.
+                s = np.where(there, c * np.nan_to_num(known), s)
                 total = np.maximum(s.sum(1, keepdims=True), 1e-12)
-                c = c / total
                 # The totals change as well, and normalising to them holds the sum of X's counts.
-                rate, s = c * (rate - s * rate.sum(1, keepdims=True) / total), c * s
+                rate = c * (rate - s * rate.sum(1, keepdims=True) / total)
             rate = rate / (1 + s) / np.log(expression.base)
         projected[part] = (rate / expression.std) @ loadings
         projected[part][missing] = np.nan
