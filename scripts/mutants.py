@@ -348,7 +348,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("BLUR * median_distance", "median_distance", "test_training.py -k blur"),
     ],
     "checkpoint.py": [
-        ("group[name] *= factor", "group[name] /= factor", "test_checkpoint.py -k lower_rates"),
+        ("group[name] *= factor", "group[name] /= factor", "test_checkpoint.py -k slowed"),
         ("[lr * factor for lr in part.base_lrs]", "list(part.base_lrs)", "test_checkpoint.py -k lower_rates"),
         ("{id(part): part for part in parts.values()}.values()", "parts.values()", "test_checkpoint.py -k slowed"),
         (

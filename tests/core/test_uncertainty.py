@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wlm.core.uncertainty import LEVEL, band, coverage, horizon, outside, spread
+from wlm.core.uncertainty import LEVEL, band, coverage, horizon, outside, quantiles, spread
 
 
 def test_band_of_a_normal_sample_holds_its_share_of_another_one():
@@ -57,3 +57,11 @@ def test_few_cells_of_the_data_and_all_cells_far_away_are_outside(n):
     assert far.all() and far.shape == (2000,)
     if n > 100:
         assert outside(new, data).mean() == pytest.approx(0.01, abs=0.01)
+
+
+def test_a_cell_stands_in_the_middle_of_its_share_of_the_weight():
+    values = np.array([[3.0], [0.0], [1.0], [2.0]])
+    assert quantiles(values, [0.125, 0.5], np.ones(4)).ravel() == pytest.approx([0.0, 1.5])
+    assert quantiles(values, [0.25, 0.625], np.array([1.0, 2.0, 1.0, 0.0001])).ravel() == pytest.approx(
+        [0, 1], abs=1e-3
+    )

@@ -255,25 +255,61 @@ def test_what_cannot_be_projected_is_refused(how, error, message):
     assert set(adata.obsm) == before
 
 
-def test_a_missing_scvelo_is_said_so(monkeypatch):
+def test_a_missing_scvelo_is_said_so(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "scvelo", None)
-    with pytest.raises(ImportError, match=r"pip install 'wlm\[velocity\]'"):
-        wlm.pp.velocity(wlm.datasets.bifurcation(10))
+    with pytest.raises(ImportError, match=r"pip install 'wlm\[velocity\]'.*pass method='steady_state'"):
+        wlm.pp.velocity(wlm.datasets.bifurcation(10), method="scvelo")
+    for needs in ({"mode": "dynamical"}, {"pseudotime": True}):
+        with pytest.raises(ImportError, match="needs it"):
+            wlm.pp.velocity(wlm.datasets.bifurcation(10), **needs)
+        with pytest.raises(ValueError, match="needs scVelo; pass method='scvelo'"):
+            wlm.pp.velocity(wlm.datasets.bifurcation(10), method="steady_state", **needs)
+    adata = wlm.datasets.bifurcation(40, rng=0)
+    wlm.pp.velocity(adata)
+    assert "wlm's own steady-state estimate, since scVelo cannot be used" in caplog.text
+    assert np.isfinite(adata.obsm["velocity_projected"]).all()
 
 
-@pytest.mark.scvelo
-def test_a_broken_scvelo_is_said_so_and_nothing_changes(monkeypatch):
+@pytest.mark.parametrize(("package", "version"), [("numpy", "2.4.0"), ("numpy", "2.5.1"), ("pandas", "3.0.0rc1")])
+def test_versions_that_scvelo_cannot_run_with_are_avoided(monkeypatch, caplog, package, version):
+    monkeypatch.setattr(sys.modules[package], "__version__", version)
+    adata = wlm.datasets.bifurcation(30, rng=0)
+    wlm.pp.velocity(adata)
+    assert f"does not work with {package} {version}" in caplog.text
+    assert adata.uns["velocity_params"]["method"] == "steady_state"
+
+
+@pytest.fixture
+def broken_scvelo(monkeypatch):
     import scvelo as scv
 
     def fail(*args, **kwargs):
         raise TypeError("only 0-dimensional arrays can be converted")
 
     monkeypatch.setattr(scv.tl, "velocity", fail)
+
+
+@pytest.mark.parametrize(
+    ("version", "error", "message"),
+    [
+        (np.__version__, ValueError, "scVelo .* failed on these counts: TypeError: only 0-dim.*method='steady_state'"),
+        ("2.4.1", ImportError, "scVelo .* does not work with numpy 2.4.1: .*pip install 'numpy<2.4' 'pandas<3'"),
+    ],
+)
+def test_a_broken_scvelo_is_said_so_and_nothing_changes(broken_scvelo, monkeypatch, version, error, message):
     adata = wlm.datasets.bifurcation(40)
     layers, x = set(adata.layers), adata.X.copy()
-    with pytest.raises(ImportError, match="scVelo .* does not work with numpy"):
-        wlm.pp.velocity(adata)
+    monkeypatch.setattr(np, "__version__", version)
+    with pytest.raises(error, match=message):
+        wlm.pp.velocity(adata, method="scvelo")
     assert set(adata.layers) == layers and (adata.X != x).nnz == 0
+
+
+def test_auto_goes_on_where_scvelo_breaks(broken_scvelo, caplog):
+    adata = wlm.datasets.bifurcation(40)
+    wlm.pp.velocity(adata)
+    assert "only 0-dimensional" in caplog.text and "wlm's own estimate" in caplog.text
+    assert adata.uns["velocity_params"]["method"] == "steady_state"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
-from wlm._adata.velocity import is_rna_velocity, project_layer
+from wlm._adata.velocity import check_components, is_rna_velocity, project_layer
 from wlm._logging import logger
 from wlm.core.populations import Populations
 
@@ -205,6 +205,7 @@ def read_strata(adata: ad.AnnData, strata_key: str, times: NDArray[np.float64]) 
 def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> NDArray[np.float32]:
     """Velocities (n, d): an ``obsm`` entry as it is, or a layer projected on the principal components."""
     if key in adata.obsm:
+        check_components(adata, key, use_rep)
         v = dense(adata.obsm[key])
         if v.ndim != 2 or v.shape[1] < n_dims:
             raise ValueError(f"obsm[{key!r}] has shape {v.shape}; {n_dims} dimensions of {use_rep!r} are used")

@@ -44,3 +44,46 @@ def dense(a: Any) -> NDArray[np.float32]:
     if hasattr(a, "toarray"):
         a = a.toarray()
     return np.asarray(a[...] if hasattr(a, "id") else a, dtype=np.float32)
+
+
+#: What masks of genes are written as, in any case: by Python, R and tables of text; a missing value is False.
+_TRUE, _FALSE = {"true", "t", "1", "1.0"}, {"false", "f", "0", "0.0"}
+_MISSING = {"", "nan", "na", "<na>", "none", "null"}
+
+
+def read_mask(var: pd.DataFrame, key: str) -> NDArray[np.bool_]:
+    """A mask (n_vars,) in a column of ``var``: bool, nullable, 0 and 1, or such values as text; missing is False.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything else, or several columns have this name.
+    """
+    column = var[[key]].to_memory()[key] if hasattr(var, "to_memory") else var[key]
+    if getattr(column, "ndim", 1) > 1:
+        raise ValueError(f"var has {column.shape[1]} columns named {key!r}; keep one of them")
+    values = np.asarray(column.astype(object), dtype=object)
+    read = [_read_bool(value) for value in values]
+    bad = [value for value, known in zip(values, read, strict=True) if known is None]
+    if bad:
+        distinct = list(dict.fromkeys(map(repr, bad)))
+        mark = next((value for value in distinct if value.strip("'\"").lower() in ("yes", "y", "on")), distinct[0])
+        raise ValueError(
+            f"var[{key!r}] must hold True and False, found {', '.join(distinct[:3])} ({len(bad)} of {len(values)} "
+            f"genes); name the value that marks the genes to use: adata.var[{key!r}] = adata.var[{key!r}] == {mark}"
+        )
+    return np.array(read, dtype=bool)
+
+
+def _read_bool(value: Any) -> bool | None:
+    """One entry of a mask; None if it is none."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return True if text in _TRUE else False if text in _FALSE | _MISSING else None
+    if not np.isscalar(value) and value is not None and value is not pd.NA and value is not pd.NaT:
+        return None
+    if pd.isna(value):
+        return False
+    return bool(value) if value in (0, 1) else None

@@ -319,13 +319,15 @@ def evaluate(
 def velocity(
     source: In,
     output: Out,
-    mode: Annotated[
-        str, typer.Option(help="scVelo's model: deterministic, stochastic or dynamical.")
-    ] = "deterministic",
+    method: Annotated[
+        str, typer.Option(help="scvelo, steady_state (wlm's own), or auto: scVelo where it can run.")
+    ] = "auto",
+    mode: Annotated[str, typer.Option(help="The model: deterministic, stochastic or dynamical.")] = "deterministic",
     min_shared_counts: Annotated[int, typer.Option(help="Keep genes with that many counts of both kinds.")] = 20,
     n_top_genes: Annotated[int, typer.Option(help="Keep the most variable genes.")] = 2000,
     n_comps: Annotated[int, typer.Option(help="Principal components.")] = 30,
     n_neighbors: Annotated[int, typer.Option(help="Neighbours for the moments.")] = 30,
+    subset_genes: Annotated[bool, typer.Option("--subset-genes", help="Remove the genes that were not used.")] = False,
     bins: Annotated[
         int | None, typer.Option(help="Also order the cells by velocity pseudotime, and put them into that many bins.")
     ] = None,
@@ -341,12 +343,14 @@ def velocity(
         adata = read(source)
         wlm.pp.velocity(
             adata,
+            method=method,
             mode=mode,
             min_shared_counts=min_shared_counts,
             n_top_genes=n_top_genes,
             n_comps=n_comps,
             n_neighbors=n_neighbors,
             pseudotime=bins is not None,
+            subset_genes=subset_genes,
         )
         if bins is not None:
             wlm.pp.bin_time(adata, key="velocity_pseudotime", n_bins=bins)

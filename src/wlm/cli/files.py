@@ -136,6 +136,13 @@ def writing(path: Path | None, *, kinds: tuple[str, ...] = OBJECTS, force: bool)
 
 
 def _check_source(path: Path) -> str:
+    if path.suffix.lower() == ".loom":
+        new = path.with_suffix(".h5ad")
+        read = f"a = anndata.io.read_loom({str(path)!r}); a.var_names_make_unique(); a.write_h5ad({str(new)!r})"
+        raise ValueError(
+            f"IN must end in {' or '.join(OBJECTS)}, found {str(path)!r}; convert it, with pip install loompy: "
+            f'python -c "import anndata; {read}"'
+        )
     kind = _kind(path, OBJECTS, "IN")
     if not path.exists():
         raise FileNotFoundError(f"there is no {str(path)!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anndata as ad
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
 from wlm._adata.columns import dense, layer_names
+from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
 from wlm._adata.reading import find_rep
 from wlm._adata.times import parse_time
-from wlm._adata.velocity import Projection, find_velocity, is_rna_velocity, project_layer
+from wlm._adata.velocity import Projection, check_components, find_velocity, is_rna_velocity, project_layer
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, get_method
 from wlm.pp._checks import (
@@ -270,13 +272,19 @@ def _check_loadings(
             "the rows of X cannot be read on their own, so that varm['PCs'] was not compared with it",
             "X is missing, stored by columns (csc) in its file, or a view of a backed object",
         )
+    if match is None and needed and velocity_key is not None:
+        # A fit may still project them: on X normalised, logged or scaled on the side, or with genes taken out.
+        sample = _sample(adata, matrices, sample_rows(adata.n_obs))
+        try:
+            find_expression(sample, read_loadings(sample, velocity_key), velocity_key)
+        except (KeyError, ValueError) as error:
+            return _refusal(str(error.args[0]))
     if match is None:
         return Finding(
-            "warning" if needed else "note",
+            "note",
             "varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs, for X and every layer",
-            "X was changed after the PCA, or the PCA is another object's; predictions cannot be decoded to genes"
-            + (", and projected velocities may not fit" if needed else "")
-            + ": run sc.pp.pca(adata)",
+            "X was changed after the PCA, or the PCA is another object's; predictions cannot be decoded to genes: "
+            "run sc.pp.pca(adata)",
         )
     name, sampled = match
     matrix = "X" if name == "X" else f"layers[{name!r}]"
@@ -306,12 +314,21 @@ def _check_velocities(
         usual = []
         if velocity_key == "auto":
             return Finding("error", str(error.args[0]), "run wlm.pp.velocity(adata), or name the key")
+    except ValueError as error:  # they are those of other components
+        if velocity_key in (None, "auto"):
+            finding = _refusal(str(error))
+            return replace(finding, level="error" if asked else "note")
+        usual = []
     key = next(iter(usual + drawn), None) if velocity_key in (None, "auto") else velocity_key
     if key is None:
         return Finding("ok", "none; the fit learns initial velocities")
     rna = is_rna_velocity(adata, key, use_rep)
     advice = []
     if key in adata.obsm:
+        try:
+            check_components(adata, key, use_rep)
+        except ValueError as error:
+            return replace(_refusal(str(error)), level="error" if asked else "note")
         name, v, v_times = f"obsm[{key!r}]", dense(adata.obsm[key]), times
         if v.ndim != 2 or v.shape[1] < x.shape[1]:
             return Finding(
@@ -333,8 +350,10 @@ def _check_velocities(
             return Finding("note", f"{name} not checked: its rows cannot be read on their own")
         try:
             projection = _project(adata, key, matrices, rows)
-        except ValueError as error:
-            return Finding("error" if asked else "note", f"{name}: {error}", "compute the velocities again")
+        except (KeyError, ValueError) as error:
+            refusal = _refusal(f"{name}: {error.args[0]}")
+            again = refusal.advice or "compute the velocities again"
+            return Finding("error" if asked else "note", refusal.found, again)
         v = projection.velocity
         name += f" (on genes with {projection.share:.0%} of the loadings)"
         if projection.share < 0.2:
@@ -362,7 +381,12 @@ def _refused(v: NDArray[np.floating], key: str, times: Float64, observed: Float6
 
 def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> Projection:
     """Velocities of some cells as a fit projects them, though without smoothing."""
-    sample = ad.AnnData(
+    return project_layer(_sample(adata, matrices, rows), key, "X_pca", smooth=False)
+
+
+def _sample(adata: ad.AnnData, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> ad.AnnData:
+    """Some cells, with what the projection of velocities reads."""
+    return ad.AnnData(
         matrices["X"] if "X" in matrices else None,
         obs=pd.DataFrame(index=adata.obs_names[rows]),
         var=adata.var,
@@ -371,7 +395,6 @@ def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows:
         layers={name: matrices[name] for name in matrices if name != "X"},
         uns={name: adata.uns[name] for name in ("log1p", "PCs") if name in adata.uns},
     )
-    return project_layer(sample, key, "X_pca", smooth=False)
 
 
 def _dtype(a: Any) -> str:

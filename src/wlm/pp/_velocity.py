@@ -5,7 +5,7 @@ from __future__ import annotations
 import anndata as ad
 
 from wlm._adata.columns import layer_names
-from wlm._adata.velocity import project_layer
+from wlm._adata.velocity import note_components, project_layer
 from wlm._logging import logger
 
 
@@ -27,8 +27,14 @@ def project_velocity(
 
     which is what the loadings then project. c is the ratio of the cell's totals in the matrix x that PCA was computed
     on (the layer, or ``X``, that explains ``X_pca``) and in the abundances (``layers["Ms"]``, ``"M_s"`` or
-    ``"spliced"``). Where x was scaled after the logarithm, its rate is divided by ``var["std"]`` too. Where x
+    ``"spliced"``). Logarithms to another base are divided by its natural logarithm (``uns["log1p"]["base"]``).
+    Where x was scaled after the logarithm, centred or not, its rate is divided by ``var["std"]`` too. Where x
     is not logarithmic, velocities are projected as they are.
+
+    If neither ``X`` nor a layer explains ``X_pca``, the usual steps are tried on the side: counts are normalised
+    and logged, logarithms scaled, scaled values unscaled. If that fails too, the loadings are of another PCA, and
+    the call is refused. Where nothing can be compared (no ``X``, or genes taken out after the PCA) the log says
+    what was assumed.
 
     scVelo's ``velocity_pca`` is another thing, a direction for plotting: smoothed over transition
     probabilities, centred and rescaled.
@@ -37,7 +43,8 @@ def project_velocity(
     ----------
     adata
         With ``layers[vkey]`` and the loadings in ``varm["PCs"]`` (or, from dynamo, ``uns["PCs"]``). Genes
-        without a velocity (NaN, or not in ``var["velocity_genes"]``, where that exists) do not move.
+        without a velocity (NaN, or not marked in ``var["velocity_genes"]`` or ``var["use_for_dynamics"]``, where
+        these exist; a missing mark is False) do not move.
     vkey
         Layer with velocities, shape (n_obs, n_vars).
     use_rep
@@ -57,13 +64,16 @@ def project_velocity(
     ``obsm[key_added]`` : float32, (n_obs, k)
         Velocity in units of ``use_rep`` per unit of the layer's time; NaN for cells without any.
     ``uns[key_added]`` : dict
-        ``vkey``, ``use_rep``, ``n_genes`` with a velocity, ``share`` of the loadings' sum of squares on them,
-        ``space`` of the expression (``"log"``, ``"scaled"`` or ``"linear"``), ``smooth``.
+        ``vkey``, ``use_rep``, ``n_genes`` with a velocity, ``share`` of the loadings' sum of squares on them (of
+        all genes of the PCA, those taken out since included), ``space`` of the expression (``"log"``, ``"scaled"``
+        or ``"linear"``), ``smooth``, and ``components``: rows of ``obsm[use_rep]`` and of the loadings, by which a
+        fit sees that the PCA was run again since.
 
     Raises
     ------
     KeyError, ValueError
-        If the layer or the loadings are missing, or no gene has a velocity.
+        If the layer or the loadings are missing, the loadings do not explain ``X_pca``, a mask holds anything but
+        True and False, or no gene has a velocity.
     """
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
@@ -73,6 +83,7 @@ def project_velocity(
         )
     name = f"{vkey}_projected" if key_added is None else key_added
     result = project_layer(adata, vkey, use_rep, smooth=smooth)
+    components = note_components(adata, vkey, use_rep)
     target = adata.copy() if copy else adata
     target.obsm[name] = result.velocity
     target.uns[name] = {
@@ -82,6 +93,7 @@ def project_velocity(
         "share": result.share,
         "space": result.space,
         "smooth": smooth,
+        "components": components,
     }
     logger.info(
         "projected layers[%r] of %d genes (%.0f %% of the loadings) on %s in %s space; added obsm[%r]",

@@ -237,7 +237,7 @@ def fit(
     total, fits, rates = time.perf_counter() - began, {}, []
     for condition, (cells, notes) in prepared.items():
         rows, prefix = parts[condition].rows, f"{condition}: " if condition else ""
-        own = source if condition_key is None else source[rows]
+        own = source[rows] if condition else source
         uns, fields = _described(own, cells, notes, models[condition], reading, run, prefix)
         if not store_model:
             uns = {k: x for k, x in uns.items() if k not in ("weights", "ensemble", "rollout")}
@@ -248,8 +248,8 @@ def fit(
     written = write_fits(get_target(out, mod), key_added, condition_key, fits)
     if not interrupted:
         run.tidy(len(parts))
-    found = "; ".join(filter(None, rates)) or "-"
-    logger.info("fitted %s on %s in %.0f s (%s); added %s", config.name, where, total, found, ", ".join(written))
+    said = config.name, where, total, "; ".join(filter(None, rates)) or "-", ", ".join(written)
+    logger.info("fitted %s on %s in %.0f s (%s); added %s", *said)
     return out if copy else None
 
 
