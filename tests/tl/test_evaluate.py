@@ -103,7 +103,7 @@ def test_object_is_not_changed(cells, quick):
     ids=str,
 )
 def test_impossible_calls_fail_before_any_fit(cells, call, error, message, monkeypatch):
-    monkeypatch.setattr("wlm.tl._folds.fit", None)
+    monkeypatch.setattr("wlm.tl._folds.Fold.fit", None)
     with pytest.raises(error, match=message):
         wlm.tl.evaluate(cells, **{"time_key": "day", **call})
 
@@ -189,7 +189,7 @@ def test_coverage_energy_and_composition_of_known_populations():
 def test_an_interrupted_evaluation_goes_on_from_its_folds(cells, quick, tmp_path, monkeypatch):
     call = options_of(quick, metrics=("w1",), seeds=2, n_boot=0, n_models=2)
     expected = wlm.tl.evaluate(cells, "day", **call)
-    plain, fits = wlm.tl._folds.fit, []
+    plain, fits = wlm.tl._folds.Fold.fit, []
 
     def counted(*arguments, **options):
         if len(fits) == 4:
@@ -197,7 +197,7 @@ def test_an_interrupted_evaluation_goes_on_from_its_folds(cells, quick, tmp_path
         fits.append(arguments)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr("wlm.tl._folds.fit", counted)
+    monkeypatch.setattr("wlm.tl._folds.Fold.fit", counted)
     with pytest.raises(KeyboardInterrupt):
         wlm.tl.evaluate(cells, "day", cache=tmp_path / "folds", **call)
     assert len(list((tmp_path / "folds").iterdir())) == 4
@@ -244,6 +244,6 @@ def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
     ids=str,
 )
 def test_metrics_that_do_not_go_together_are_refused(cells, call, message, monkeypatch):
-    monkeypatch.setattr("wlm.tl._folds.fit", None)
+    monkeypatch.setattr("wlm.tl._folds.Fold.fit", None)
     with pytest.raises(ValueError, match=message):
         wlm.tl.evaluate(cells, "day", **call)
