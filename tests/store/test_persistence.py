@@ -41,7 +41,7 @@ def test_a_fit_of_the_first_format_predicts_what_it_predicted_then():
 
 def test_a_newer_format_is_refused_with_advice(fitted):
     fitted.uns["wlm"] |= {"format": 99, "version": "9.1"}
-    with pytest.raises(ValueError, match=r"format 99, written by wlm 9.1; .* reads up to 2: update wlm"):
+    with pytest.raises(ValueError, match=r"format 99, written by wlm 9.1; .* reads up to 3: update wlm"):
         wlm.tl.predict(fitted, 2)
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_fit_is_refused_with_a_clear_error(_fitted, data):
         parent, key = _at(uns, paths[rng.integers(len(paths))])
         DAMAGE[kind](parent, key, rng)
     adata.uns["wlm"] = uns
-    if checksum(uns) == _fitted.uns["wlm"]["checksum"] and uns.get("format") == 2:
+    if checksum(uns) == _fitted.uns["wlm"]["checksum"] and uns.get("format") == 3:
         return  # a zero made zero
     reader = data.draw(st.sampled_from(["predict", "rollout", "training", "diagnose", "load"]))
     with pytest.raises((ValueError, KeyError)) as found:

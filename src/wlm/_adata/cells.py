@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._adata.checks import check_distances, check_names, far_times, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
+from wlm._adata.labels import Style, show
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
 from wlm._adata.velocity import check_components, is_rna_velocity, project_layer
 from wlm._logging import logger
@@ -44,6 +46,12 @@ class Cells:
     w: NDArray[np.float64] | None = None
     rna: bool = False
     strata: NDArray[np.intp] | None = None
+    hyphen: str = "unclear"
+
+    @property
+    def style(self) -> Style:
+        """How the times are written."""
+        return Style(self.unit, self.hyphen)
 
     def at(self, t: float) -> NDArray[np.intp]:
         """Indices of the cells observed at time ``t``."""
@@ -97,10 +105,12 @@ def read_cells(
     strata_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
+    known: tuple[NDArray[np.float64], Style] | None = None,
 ) -> Cells:
     """Read times, representation, velocities and weights, and refuse what cannot be fitted.
 
-    Velocities are read as they are, see :func:`wlm._adata.calibration.calibrate`.
+    Velocities are read as they are, see :func:`wlm._adata.calibration.calibrate`. ``known`` are the times (n,) and
+    their style, if they were read before, from more cells than these.
 
     Raises
     ------
@@ -109,9 +119,8 @@ def read_cells(
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
-    if not adata.obs_names.is_unique:
-        raise ValueError("obs_names are not unique; run adata.obs_names_make_unique() first")
-    times, unit = read_times(adata, time_key, nan)
+    check_names(adata.obs_names)
+    times, style = read_times(adata, time_key, nan) if known is None else known
     x = read_rep(adata, use_rep, n_dims)
     v, rna = None, False
     if velocity_key is not None:
@@ -125,7 +134,17 @@ def read_cells(
             time_key,
             len(observed),
         )
-    held = read_holdout(holdout, observed, unit)
+    far, odd = far_times(observed), odd_rep(use_rep, x, adata.obs)
+    if far is not None:
+        logger.warning(
+            "obs[%r] has an interval far longer than others: %s; if a time stands for a missing one, "
+            "leave its cells out",
+            time_key,
+            far[0],
+        )
+    if odd is not None:
+        logger.warning("obsm[%r] is odd to fit on (%s); %s", use_rep, *odd)
+    held = read_holdout(holdout, observed, style)
     training = observed[~np.isin(observed, held)]
     if len(training) < 2:
         raise ValueError(
@@ -134,20 +153,30 @@ def read_cells(
         )
     _check_magnitude(f"obs[{time_key!r}]", observed - observed[0])
     _check_magnitude(f"obsm[{use_rep!r}]", x)
-    # Up to rounding: what is left of equal numbers after subtracting their mean is no spread.
-    spread = max(np.ptp(x[times == t], axis=0).max() for t in training)
-    if spread <= 1e-6 * max(x.max(), -x.min()):
-        raise ValueError(f"obsm[{use_rep!r}] has all cells of each time at the same position; compute it again")
     if counts.min() < 2:
-        raise ValueError(
-            f"at least 2 cells are needed at every time; time(s) {_list(observed[counts < 2])} have one: "
-            f"leave them out, or give them the time of a neighbour"
-        )
+        raise ValueError(_too_few(time_key, observed, counts))
+    check_distances(x, times, training, f"obsm[{use_rep!r}]")
     if v is not None and velocity_key is not None:
         check_velocity_gaps(v, velocity_key, times, training[0])
     w = None if weight_key is None else read_weights(adata, weight_key, times)
     strata = None if strata_key is None else read_strata(adata, strata_key, times)
-    return Cells(adata.obs_names, time_key, times, unit, use_rep, x, v, observed, training, w, rna, strata)
+    return Cells(
+        *(adata.obs_names, time_key, times, style.unit, use_rep, x, v, observed, training),
+        *(w, rna, strata, style.hyphen),
+    )
+
+
+def _too_few(time_key: str, observed: NDArray[np.float64], counts: NDArray[np.intp]) -> str:
+    """What to say of times with one cell."""
+    text = "at least 2 cells are needed at every time"
+    if len(observed) > MAX_TIMES:
+        return (
+            f"{text}, and obs[{time_key!r}] has {len(observed)} times for {counts.sum()} cells; "
+            f"run wlm.pp.bin_time(adata, key={time_key!r}) and fit to obs[{time_key + '_bin'!r}]"
+        )
+    return (
+        f"{text}; time(s) {_list(observed[counts < 2])} have one: leave them out, or give them the time of a neighbour"
+    )
 
 
 def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDArray[np.float32]:
@@ -155,7 +184,7 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
     if use_rep not in adata.obsm:
         remedy = "run sc.pp.pca(adata) first" if use_rep == "X_pca" else f"obsm has {list(adata.obsm)}"
         raise KeyError(f"obsm[{use_rep!r}] is missing; {remedy}")
-    x = dense(adata.obsm[use_rep])
+    x = dense(adata.obsm[use_rep], f"obsm[{use_rep!r}]")
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"obsm[{use_rep!r}] must have two axes and at least one column, found shape {x.shape}")
     if n_dims is not None:
@@ -206,7 +235,7 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
     """Velocities (n, d): an ``obsm`` entry as it is, or a layer projected on the principal components."""
     if key in adata.obsm:
         check_components(adata, key, use_rep)
-        v = dense(adata.obsm[key])
+        v = dense(adata.obsm[key], f"obsm[{key!r}]")
         if v.ndim != 2 or v.shape[1] < n_dims:
             raise ValueError(f"obsm[{key!r}] has shape {v.shape}; {n_dims} dimensions of {use_rep!r} are used")
         v = v[:, :n_dims]
@@ -238,6 +267,6 @@ def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.floa
         here = np.flatnonzero(times == t)
         if t == first or np.isinf(v[here]).any() or np.isfinite(v[here]).any():
             raise ValueError(
-                f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells at {t:g}; "
-                "they may be missing (all NaN) at whole times after the first training time only"
+                f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells "
+                f"at {show(t, *times)}; they may be missing (all NaN) at whole times after the first training time only"
             )

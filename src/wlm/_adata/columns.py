@@ -15,6 +15,12 @@ def read_column(adata: ad.AnnData, key: str) -> pd.Series:
     """One column of ``obs``, in memory, the others unread if they are on disk (``read_lazy``)."""
     if key not in adata.obs:
         raise KeyError(f"obs[{key!r}] is missing; obs has {list(adata.obs.columns)}")
+    copies = list(adata.obs.columns).count(key)
+    if copies > 1:
+        raise ValueError(
+            f"obs has {copies} columns named {key!r}; keep one: run "
+            "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
+        )
     if hasattr(adata.obs, "to_memory"):
         return adata.obs[[key]].to_memory()[key]
     return adata.obs[key]
@@ -33,17 +39,55 @@ def is_lazy(adata: ad.AnnData) -> bool:
     )
 
 
-def dense(a: Any) -> NDArray[np.float32]:
-    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py, lazy DataFrame)."""
+def dense(a: Any, name: str = "the array") -> NDArray[np.float32]:
+    """A float32 array of whatever AnnData holds (DataFrame, sparse, dask, h5py, lazy DataFrame).
+
+    ``name`` is for errors.
+
+    Raises
+    ------
+    ValueError
+        If it holds what is no real number.
+    """
     if hasattr(a, "to_memory"):
         a = a.to_memory()
     if isinstance(a, pd.DataFrame):
-        a = a.to_numpy()
+        a = _numbers(a, name)
     if hasattr(a, "compute"):
         a = a.compute()
     if hasattr(a, "toarray"):
         a = a.toarray()
-    return np.asarray(a[...] if hasattr(a, "id") else a, dtype=np.float32)
+    a = np.asarray(a[...] if hasattr(a, "id") else a)
+    if np.iscomplexobj(a):
+        raise ValueError(f"{name} holds complex numbers; take their real part or their absolute value")
+    try:
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused as such
+            return np.asarray(a, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds what is no number ({error}); give an array of numbers") from None
+
+
+def _numbers(table: pd.DataFrame, name: str) -> NDArray[np.generic]:
+    """The values of a table (n, d), NaN where one is missing."""
+    columns, bad = [], []
+    for k, column in enumerate(table.columns):
+        values = table.iloc[:, k]
+        if isinstance(values.dtype, pd.CategoricalDtype) or not (
+            pd.api.types.is_numeric_dtype(values.dtype) or values.dtype == object
+        ):
+            bad.append(column)
+            continue
+        try:
+            kind = np.complex128 if pd.api.types.is_complex_dtype(values.dtype) else np.float64
+            columns.append(values.where(values.notna(), np.nan).to_numpy(dtype=kind, na_value=np.nan))
+        except (TypeError, ValueError):
+            bad.append(column)
+    if bad:
+        raise ValueError(
+            f"{name} has columns that are no numbers: {', '.join(map(str, bad))}; drop them: run "
+            f"adata.{name} = adata.{name}.drop(columns={bad!r})"
+        )
+    return np.stack(columns, axis=1) if columns else np.empty((len(table), 0))
 
 
 #: What masks of genes are written as, in any case: by Python, R and tables of text; a missing value is False.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_cells
+from wlm._adata.checks import PREDICTED
 from wlm._adata.columns import read_column
 from wlm._adata.times import read_holdout, read_times
 from wlm.core.training import TrainingError
@@ -32,10 +33,10 @@ def read_conditions(
         As for ``read_cells``, with the condition named; or if conditions are missing, too many, or have
         fewer than two training times.
     """
-    times, unit = read_times(adata, time_key, arguments.get("nan", "raise"))
+    times, style = read_times(adata, time_key, arguments.get("nan", "raise"))
     known = np.isfinite(times)
     masks = _masks(adata, time_key, condition_key, known)
-    held = read_holdout(holdout, np.unique(times[known]), unit)
+    held = read_holdout(holdout, np.unique(times[known]), style)
     few = [c for c, mask in masks.items() if len(np.setdiff1d(times[mask & known], held)) < 2]
     if few:
         raise ValueError(
@@ -46,7 +47,8 @@ def read_conditions(
     for condition, mask in masks.items():
         here = held[np.isin(held, times[mask])]
         with naming(condition):
-            found[condition] = mask, read_cells(adata[mask], time_key, holdout=here if len(here) else None, **arguments)
+            own: dict[str, Any] = {"holdout": here if len(here) else None, "known": (times[mask], style)}
+            found[condition] = mask, read_cells(adata[mask], time_key, **own, **arguments)
     return found
 
 
@@ -77,7 +79,7 @@ def _masks(
     adata: ad.AnnData, time_key: str, condition_key: str, known: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.bool_]]:
     """Cells of each condition (n_obs,), in the order of the categories; those without a time need have none."""
-    if condition_key in ("origin", "from_time", time_key):
+    if condition_key in (*PREDICTED, time_key):
         raise ValueError(f"condition_key {condition_key!r} is a column that predictions write; choose another name")
     column = read_column(adata, condition_key)
     absent = column.isna() & known
@@ -99,6 +101,6 @@ def _masks(
         raise ValueError(
             f"conditions of obs[{condition_key!r}] are part of the names of stored fits, so they must be distinct, not "
             f"empty and without '/', found {bad or names}; run adata.obs[{condition_key!r}] = "
-            f"adata.obs[{condition_key!r}].cat.rename_categories(...) first"
+            f"adata.obs[{condition_key!r}].map(lambda c: str(c).replace('/', '-') or 'none', na_action='ignore') first"
         )
     return {name: codes.codes.to_numpy() == i for i, name in enumerate(names)}

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from wlm._adata.checks import as_text
 from wlm._adata.columns import layer_names
 
 #: Cells on which the loadings are checked.
@@ -99,7 +100,7 @@ def read_receipt(adata: ad.AnnData, stored: Mapping[str, Any]) -> Receipt:
         genes = pd.Index(np.asarray(stored["genes"], dtype=object))
         index = np.arange(len(genes)) if genes.equals(adata.var_names) else None
         if index is None and genes.is_unique:
-            index = genes.get_indexer(adata.var_names)
+            index = genes.get_indexer(as_text(adata.var_names))
         if index is not None and (index >= 0).all():
             return Receipt(np.asarray(stored["mean"])[index], str(stored["layer"]), np.asarray(stored["r2"])[index])
     receipt = make_receipt(adata, int(stored["n_dims"]))

@@ -68,6 +68,12 @@ class Reading:
         found = read_conditions(source, self.time_key, self.condition_key, holdout=holdout, **keys)
         return {condition: Part(rows, cells) for condition, (rows, cells) in found.items()}
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of ``obs`` that are read, by the arguments that name them."""
+        names = ("time_key", "weight_key", "strata_key", "condition_key")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def params(self) -> dict[str, Any]:
         """What is stored of it; the condition is stored apart."""
         return {k: v for k, v in asdict(self).items() if k != "condition_key"}

@@ -1,8 +1,7 @@
-"""When cells were sampled: labels as people write them, columns, and the times a question asks for."""
+"""When cells were sampled: the column of the times, and the times that a question asks for."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import anndata as ad
@@ -11,18 +10,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.columns import read_column
+from wlm._adata.labels import Style, missing_code, parse, parse_one, show, show_all
+from wlm._logging import logger
+
+#: More distinct times than this are a pseudotime rather than snapshots of a population.
+MAX_TIMES = 50
+#: Times that differ by less than this share of the smallest interval are the same up to rounding.
+ROUNDING = 1e-6
+#: The same for times of which one is the other in single precision.
+ROUNDING_SINGLE = 1e-3
 
 
-def read_times(adata: ad.AnnData, time_key: str, nan: str = "raise") -> tuple[NDArray[np.float64], str]:
-    """Times (n,) and their unit; missing ones are refused, or kept as NaN with ``nan="drop"``."""
+def read_times(
+    adata: ad.AnnData, time_key: str, nan: str = "raise", hyphen: str | None = None
+) -> tuple[NDArray[np.float64], Style]:
+    """Times (n,) and how they are written; missing ones are refused, or kept as NaN with ``nan="drop"``.
+
+    Times that are equal up to rounding are made equal. ``hyphen`` says what it is in the labels, if that is known.
+    """
     if nan not in ("raise", "drop"):
         raise ValueError(f"nan must be 'raise' or 'drop', found {nan!r}")
-    column = read_column(adata, time_key)
-    try:
-        times, unit = parse_time(column)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"obs[{time_key!r}]: {error}") from None
-    missing = ~np.isfinite(times)
+    times, style = read_column_of_times(read_column(adata, time_key), time_key, hyphen)
+    missing = np.isnan(times)
     if missing.all():
         raise ValueError(f"obs[{time_key!r}] is missing for all {len(times)} cells")
     if missing.any() and nan == "raise":
@@ -31,7 +40,85 @@ def read_times(adata: ad.AnnData, time_key: str, nan: str = "raise") -> tuple[ND
             f"obs[{time_key!r}] is missing for {missing.sum()} of {len(times)} cells ({names}, ...); "
             f"run adata = adata[adata.obs[{time_key!r}].notna()].copy(), or pass nan='drop', to leave them out"
         )
-    return times, unit
+    return merge_equal(times, time_key), style
+
+
+def read_column_of_times(
+    column: pd.Series, time_key: str, hyphen: str | None = None
+) -> tuple[NDArray[np.float64], Style]:
+    """Times (n,) of a column, NaN where they are missing, and how they are written; see :func:`read_times`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they cannot be read, are infinite, or are numbers that stand for a missing one.
+    """
+    try:
+        times, style = parse(column, hyphen)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"obs[{time_key!r}]: {error}") from None
+    infinite = int(np.isinf(times).sum())
+    if infinite:
+        raise ValueError(
+            f"obs[{time_key!r}] is infinite for {infinite} of {len(times)} cells (a logarithm of 0?); fit the times "
+            f"themselves or log(1 + time), or run "
+            f"adata = adata[~adata.obs[{time_key!r}].isin([float('inf'), -float('inf')])].copy() to leave them out"
+        )
+    absent = missing_code(column)
+    if absent is not None:
+        raise ValueError(
+            f"obs[{time_key!r}]: {absent[1]} of {len(times)} cells have {absent[0]}, which is NA in R; "
+            f"run adata = adata[~adata.obs[{time_key!r}].isin([{absent[0]!r}])].copy() to leave them out"
+        )
+    return times, style
+
+
+def merge_equal(times: NDArray[np.float64], time_key: str, *, quiet: bool = False) -> NDArray[np.float64]:
+    """The times (n,), those that differ by rounding only as the one of them that is written shortest."""
+    distinct = np.unique(times[np.isfinite(times)])
+    same = _equal_to_next(distinct)
+    if not same.any():
+        return times
+    groups = np.split(distinct, np.flatnonzero(~same) + 1)
+    merged = times.copy()
+    for group in groups:
+        if len(group) > 1:
+            merged[np.isin(times, group)] = min(group.tolist(), key=_plainness)
+    if not quiet:
+        logger.info(
+            "obs[%r] has times that differ by rounding only (%s); each is one time",
+            time_key,
+            "; ".join(", ".join(map(repr, group.tolist()[:3])) for group in groups if len(group) > 1),
+        )
+    return merged
+
+
+def _plainness(t: float) -> tuple[bool, bool, int, float]:
+    """Smaller for times as people write them, then for those that were not in single precision."""
+    text = repr(t)
+    return len(text) > 10, float(np.float32(t)) == t, len(text), t
+
+
+def _equal_to_next(distinct: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each of the increasing times but the last is the next one up to rounding."""
+    a, b = distinct[:-1], distinct[1:]
+    gaps = b - a
+    size = np.maximum(np.abs(a), np.abs(b))
+    # Whole numbers are exact. Others have to be close by their own size, or one value far off would make all the same.
+    inexact = (a % 1 != 0) | (b % 1 != 0)
+    close = inexact & ((gaps <= ROUNDING * size) | (size <= ROUNDING))
+    with np.errstate(over="ignore"):
+        singles = [(t.astype(np.float32), t.astype(np.float32) == t) for t in (a, b)]
+    twins = inexact & (singles[0][0] == singles[1][0]) & (singles[0][1] != singles[1][1])
+    same = np.zeros(len(gaps), dtype=bool)
+    for small in np.unique(gaps[close]):
+        larger = gaps[(gaps > small) & ~twins]
+        if len(larger) and small <= ROUNDING * larger.min() and close[gaps <= small].all():
+            same = gaps <= small
+    larger = gaps[~same & ~twins]
+    if len(larger):
+        same |= twins & (gaps <= ROUNDING_SINGLE * larger.min())
+    return same
 
 
 def with_unit(time_key: str, unit: str) -> str:
@@ -39,130 +126,61 @@ def with_unit(time_key: str, unit: str) -> str:
     return time_key if unit in ("", time_key) else f"{time_key} ({unit})"
 
 
-def read_labels(labels: Any, unit: str, name: str = "times") -> NDArray[np.float64]:
-    """One time or several that a user asks for, as floats; a unit they name must be that of the data."""
-    several = isinstance(labels, (list, tuple, set, range, pd.Series, pd.Index)) or (
+def read_labels(labels: Any, style: Style, name: str = "times") -> NDArray[np.float64]:
+    """One time or several that a user asks for, as floats, read as the labels of the data are.
+
+    Bare numbers are in the unit of the data; a unit that is named must be that one.
+    """
+    several = isinstance(labels, (list, tuple, set, frozenset, range, pd.Series, pd.Index, pd.Categorical)) or (
         isinstance(labels, np.ndarray) and labels.ndim > 0
     )
-    times, named = parse_time(list(labels) if several else [labels])
-    if named and unit and named != unit:
-        raise ValueError(f"{name} are in the unit {named!r}, the data in {unit!r}; convert them")
+    read = [parse_one(label, style) for label in (list(labels) if several else [labels])]
+    units = sorted({unit for _, unit in read} - {""})
+    if len(units) > 1:
+        raise ValueError(f"{name} have different units: {units}; convert them to one")
+    if units and style.unit and units != [style.unit]:
+        raise ValueError(f"{name} are in the unit {units[0]!r}, the data in {style.unit!r}; convert them")
+    times = np.array([t for t, _ in read], dtype=np.float64)
     if len(times) == 0 or not np.isfinite(times).all():
         raise ValueError(f"{name} must be one or more numbers or labels, found {labels!r}")
     return np.array(list(dict.fromkeys(times.tolist())))
 
 
-def read_holdout(holdout: Any, observed: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
+def read_holdout(holdout: Any, observed: NDArray[np.float64], style: Style) -> NDArray[np.float64]:
     """Held-out times, as they were observed; none if ``holdout`` is None."""
     if holdout is None:
         return np.empty(0)
-    held = read_labels(holdout, unit, "holdout times")
+    held = read_labels(holdout, style, "holdout times")
     return np.unique([find_observed(t, observed, "holdout time") for t in held])
 
 
 def find_observed(t: float, observed: NDArray[np.float64], name: str) -> float:
     """The observed time that ``t`` means, up to rounding."""
-    nearest = observed[np.argmin(np.abs(observed - t))]
-    if not np.isclose(nearest, t, rtol=1e-6, atol=1e-9):
-        raise ValueError(f"{name} {t:g} was not observed; the times are {_list(observed)}")
-    return float(nearest)
+    nearest = float(observed[np.argmin(np.abs(observed - t))])
+    if abs(nearest - t) > rounding_of(observed):
+        raise ValueError(f"{name} {show(t, *observed)} was not observed; the times are {_list(observed)}")
+    return nearest
+
+
+def rounding_of(observed: NDArray[np.float64]) -> float:
+    """How far a number may be from an observed time and still mean it: little of the smallest interval."""
+    exact = 4 * float(np.spacing(np.abs(observed).max()))  # what a sum of two of them may lose
+    return max(exact, ROUNDING * float(np.diff(observed).min())) if len(observed) > 1 else max(exact, ROUNDING)
+
+
+def snap(times: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The times (n,), those that are observed ones up to rounding as these."""
+    right = np.clip(np.searchsorted(observed, times), 1, max(len(observed) - 1, 1)) - 1
+    near = np.stack([observed[np.minimum(right + k, len(observed) - 1)] for k in (0, 1)])
+    nearest = near[np.argmin(np.abs(near - times), axis=0), np.arange(len(times))]
+    off = np.abs(nearest - times)
+    same = off <= rounding_of(observed)
+    if len(observed) > 1:  # the one in single precision, alone
+        single = times.astype(np.float32)
+        twin = (single == times) & (single == nearest.astype(np.float32))
+        same |= twin & (off <= ROUNDING_SINGLE * np.diff(observed).min())
+    return np.where(same, nearest, times)
 
 
 def _list(values: Any) -> str:
-    return ", ".join(f"{t:g}" for t in values)
-
-
-#: More distinct times than this are a pseudotime rather than snapshots of a population.
-MAX_TIMES = 50
-#: How units are written, and the name each is recorded by. "E" and "P" are days, but from different origins.
-_UNITS = {
-    "embryonic day": ("e", "embryonic day"),
-    "postnatal day": ("p", "postnatal day"),
-    "day": ("d", "day", "days"),
-    "hour": ("h", "hr", "hrs", "hour", "hours", "hpf"),
-    "minute": ("min", "mins", "minute", "minutes"),
-    "week": ("w", "wk", "wks", "week", "weeks"),
-    "month": ("month", "months"),
-    "year": ("y", "yr", "yrs", "year", "years"),
-    "": ("", "t", "time", "timepoint", "stage"),
-}
-_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
-_PATTERN = re.compile(r"(?:([a-z]+(?: [a-z]+)*)(?:[\s_.]+|-(?=\d))?)?([+-]?\d+(?:\.\d+)?)[\s_]*([a-z]+)?")
-
-
-def parse_time(values: Any) -> tuple[NDArray[np.float64], str]:
-    """Read time labels as numbers, keeping their real spacing.
-
-    Parameters
-    ----------
-    values
-        Numbers, timedeltas, or text (also categorical) such as ``"3"``, ``"E8.5"``, ``"day 3"``,
-        ``"D7"``, ``"P12"``, ``"12h"`` or ``"week 2"``, shape (n,).
-
-    Returns
-    -------
-    times
-        float64, shape (n,), NaN where a label is missing.
-    unit
-        ``"day"``, ``"embryonic day"``, ``"postnatal day"``, ``"hour"``, ``"minute"``, ``"week"``,
-        ``"month"``, ``"year"``, or ``""`` if the labels name none.
-
-    Raises
-    ------
-    ValueError
-        If a label cannot be read, or labels have different units.
-    TypeError
-        If the values are booleans or dates.
-
-    Examples
-    --------
-    >>> from wlm.pp import parse_time
-    >>> parse_time(["E8.5", "E9.0"])
-    (array([8.5, 9. ]), 'embryonic day')
-    """
-    series = pd.Series(values)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.cat.remove_unused_categories()
-        times, unit = parse_time(series.cat.categories)
-        return np.append(times, np.nan)[series.cat.codes.to_numpy()], unit
-    if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_datetime64_any_dtype(series.dtype):
-        raise TypeError(
-            f"times have dtype {series.dtype}; give numbers or labels such as 'day 3', "
-            "for dates the days since the first one"
-        )
-    if pd.api.types.is_timedelta64_dtype(series.dtype):
-        return series.dt.total_seconds().to_numpy(np.float64) / 86_400, "day"
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        if series.dtype == np.float32:
-            # 0.1 in float32 is meant as 0.1: the shortest decimal that it stands for.
-            return np.array([float(str(x)) for x in series.to_numpy()], dtype=np.float64), ""
-        return series.to_numpy(np.float64, na_value=np.nan), ""
-    labels = series.map(lambda x: None if pd.isna(x) or str(x).strip() == "" else str(x))
-    parsed = {label: _parse_label(label) for label in labels.dropna().unique()}
-    unreadable = [label for label, pair in parsed.items() if pair is None]
-    if unreadable:
-        raise ValueError(
-            f"cannot read these times: {unreadable[:5]}; write numbers, or labels such as 'day 3', 'E8.5' or '12h'"
-        )
-    read = {label: pair for label, pair in parsed.items() if pair is not None}
-    units = sorted({unit for _, unit in read.values()})
-    if len(units) > 1:
-        raise ValueError(f"times have different units: {[u or 'none' for u in units]}; convert them to one")
-    twins = [label for label in read if "-" in label and label.replace("-", "") in read and read[label][0] > 0]
-    if twins:
-        raise ValueError(f"the hyphen in {twins[:3]} may be a sign or a separator; write 'day -1' for a sign")
-    times = labels.map({label: time for label, (time, _) in read.items()}).to_numpy(np.float64)
-    return times, units[0] if units else ""
-
-
-def _parse_label(label: str) -> tuple[float, str] | None:
-    """Number and unit of one label, or None if it is not a time."""
-    # A hyphen between a word and a digit separates ("day-3"); after a space ("day -1") or alone it is a sign.
-    match = _PATTERN.fullmatch(label.strip().lower())
-    if match is None:
-        return None
-    prefix, number, suffix = match.groups()
-    prefix = (prefix or "").strip()
-    if (prefix and suffix) or prefix not in _UNIT_OF or (suffix or "") not in _UNIT_OF:
-        return None
-    return float(number), _UNIT_OF[prefix or suffix or ""]
+    return ", ".join(show_all(values))

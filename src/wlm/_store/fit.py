@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import read_weights
 from wlm._adata.conditions import select_condition
+from wlm._adata.labels import Style
 from wlm._adata.mudata import get_source, get_target, having
 from wlm._adata.reading import Reading
-from wlm._adata.times import read_times
+from wlm._adata.times import read_times, rounding_of, snap
 from wlm._logging import logger
 from wlm._store.group import conditions
-from wlm._store.integrity import checksum, fingerprint
+from wlm._store.integrity import checksum, fingerprint, times_fingerprint
 from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import METHODS, Spec
@@ -28,8 +29,9 @@ from wlm.core.model import drawing_from
 from wlm.core.prediction import Ensemble, Member, Rollout
 from wlm.core.units import Units
 
-#: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage.
-FORMAT = 2
+#: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage;
+#: 3 how the labels of the times are written, and the times of some cells.
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,49 @@ class StoredFit:
         """``key``, ``value`` and ``group`` of the condition that was fitted, if it was one of several."""
         return self.uns["params"].get("condition")
 
+    @property
+    def style(self) -> Style:
+        """How the times of the data were written."""
+        return Style(self.unit, str(self.uns["time"]["hyphen"]))
+
     def times(self, adata: ad.AnnData) -> NDArray[np.float64]:
         """Times of the cells (n_obs,), read as the fit read them: missing ones are refused, or NaN."""
-        return read_times(adata, self.time_key, str(self.uns["params"].get("nan", "raise")))[0]
+        nan = str(self.uns["params"].get("nan", "raise"))
+        times, style = read_times(adata, self.time_key, nan, self.style.hyphen)
+        times = snap(times, self.observed)
+        then = np.asarray(self.uns["time"]["cells"], dtype=np.float64)
+        other_unit = bool(style.unit and self.unit and style.unit != self.unit)
+        prints = str(self.uns["time"].get("fingerprint", "")), times_fingerprint(adata.obs_names, times, self.observed)
+        if other_unit or _differ(prints) or not self._same(adata, times, then, rounding_of(self.observed)):
+            raise ValueError(
+                f"uns[{self.key!r}] was fitted to other times than obs[{self.time_key!r}] holds now"
+                f"{f' (the unit was {self.unit}, it is {style.unit})' if other_unit else ''}; "
+                f"restore obs[{self.time_key!r}] or run wlm.tl.fit again"
+            )
+        return times
+
+    def _same(self, adata: ad.AnnData, now: NDArray[np.float64], then: NDArray[np.float64], atol: float) -> bool:
+        """Whether those of the cells that were noted at the fit which are here have the values (n,) they had then."""
+        if len(then) == 0:
+            return True  # of a format that noted none
+        index = adata.obs_names.astype(str).get_indexer(
+            pd.Index(np.asarray(self.uns["representation"]["cells"], dtype=object))
+        )
+        return np.allclose(now[index[index >= 0]], then[index >= 0], rtol=0, atol=atol, equal_nan=True)
 
     def weights_of(self, adata: ad.AnnData) -> NDArray[np.float64] | None:
         """Weights of the cells (n_obs,), or None if the fit has none."""
         key = self.uns["params"].get("weight_key")
-        return None if key is None else read_weights(adata, str(key), self.times(adata))
+        if key is None:
+            return None
+        weights = read_weights(adata, str(key), self.times(adata))
+        then = np.asarray(self.uns["time"].get("weights", ()), dtype=np.float64)
+        if not self._same(adata, weights, then, 1e-6 * float(weights.max())):
+            raise ValueError(
+                f"uns[{self.key!r}] was fitted to other weights than obs[{key!r}] holds now; "
+                f"restore obs[{key!r}] or run wlm.tl.fit again"
+            )
+        return weights
 
     @property
     def ensemble(self) -> Ensemble:
@@ -111,7 +148,23 @@ def open_fit(adata: Any, key: str, mod: str | None, *, columns: Sequence[str] = 
         columns=wanted,
         arrays=[fit.use_rep, velocity_key if velocity_key in get_target(adata, mod).obsm else None],
     )
-    return select_condition(source, fit.condition), fit
+    selected = select_condition(source, fit.condition)
+    _check_condition(source, selected, fit)
+    return selected, fit
+
+
+def _check_condition(source: ad.AnnData, selected: ad.AnnData, fit: StoredFit) -> None:
+    """Refuse cells of the fit that are of another condition now."""
+    if fit.condition is None:
+        return
+    noted = pd.Index(np.asarray(fit.uns["representation"]["cells"], dtype=object))
+    here = noted[noted.isin(source.obs_names.astype(str))]
+    if not here.isin(selected.obs_names.astype(str)).all():
+        key = fit.condition["key"]
+        raise ValueError(
+            f"uns[{fit.key!r}] was fitted to other conditions than obs[{key!r}] holds now; "
+            f"restore obs[{key!r}] or run wlm.tl.fit again"
+        )
 
 
 def get_fit(adata: Any, key: str, mod: str | None) -> StoredFit:
@@ -218,10 +271,20 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
         raise ValueError(f"uns[{key!r}] is damaged ({reason}); {again}") from error
 
 
+def _differ(prints: tuple[str, str]) -> bool:
+    """Whether these are of the same cells, and say something else of them."""
+    (names, *then), (others, *now) = (text.split(" ") for text in prints)
+    return names == others and then != now
+
+
 def _migrate(uns: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a fit of an older format would hold in this one."""
     if int(uns["format"]) == 1:  # without a fingerprint of all cells: changes are noticed in some of them only
         uns = {**uns, "format": 2, "representation": {**uns["representation"], "fingerprint": ""}}
+    if int(uns["format"]) == 2:  # a hyphen before a number was a separator in labels; negative times were not labels
+        negative = bool((np.asarray(uns["time"]["values"], dtype=np.float64) < 0).any())
+        time = {**uns["time"], "hyphen": "sign" if negative else "separator", "cells": np.empty(0)}
+        uns = {**uns, "format": 3, "time": time}
     return uns
 
 
@@ -231,7 +294,7 @@ def check_representation(adata: ad.AnnData, fit: StoredFit, x: NDArray[np.float3
     now, then = fingerprint(adata.obs_names, x), str(rep["fingerprint"])
     if now == then:
         return
-    index = adata.obs_names.get_indexer(pd.Index(np.asarray(rep["cells"], dtype=object)))
+    index = adata.obs_names.astype(str).get_indexer(pd.Index(np.asarray(rep["cells"], dtype=object)))
     here = index >= 0
     old = np.asarray(rep["positions"])[here]
     if not np.allclose(x[index[here]], old, rtol=1e-4, atol=1e-4 * float(rep["scale"])):

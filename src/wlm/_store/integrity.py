@@ -43,6 +43,14 @@ def checksum(uns: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def times_fingerprint(names: pd.Index, times: NDArray[np.float64], observed: NDArray[np.float64]) -> str:
+    """A hash of which cells there are and at which of the observed times, whatever their order."""
+    at = np.searchsorted(observed, times).astype(np.float32)  # those without a time are after the last
+    between = ~np.isin(times, observed) & np.isfinite(times)
+    at[between] += np.float32(0.5)
+    return fingerprint(names, at[:, None])
+
+
 def fingerprint(names: pd.Index, x: NDArray[np.float32]) -> str:
     """A hash of which cells there are and where, whatever their order."""
     texts = names.to_numpy(dtype=object).astype(str)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
+from wlm._adata.checks import PREDICTED, as_text, check_writable
 from wlm._adata.columns import is_lazy
 from wlm._adata.genes import make_receipt
 from wlm._store.fit import FORMAT
 from wlm._store.group import conditions, group_of
-from wlm._store.integrity import fingerprint, seal
+from wlm._store.integrity import fingerprint, seal, times_fingerprint
 from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.prediction import Rollout
@@ -46,7 +47,7 @@ def describe_fit(
     # X on disk is not read for this: decoding then looks for the receipt when it is asked for.
     decodable = cells.use_rep == "X_pca" and not is_lazy(adata)
     receipt = make_receipt(adata, cells.x.shape[1]) if decodable else None
-    decoding = {} if receipt is None else {**asdict(receipt), "genes": adata.var_names.to_numpy(dtype=object)}
+    decoding = {} if receipt is None else {**asdict(receipt), "genes": as_text(adata.var_names)}
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     return {
         "format": FORMAT,
@@ -58,6 +59,10 @@ def describe_fit(
             "key": cells.time_key,
             "values": cells.observed,
             "unit": cells.unit,
+            "hyphen": cells.hyphen,
+            "cells": cells.times[some],
+            "fingerprint": times_fingerprint(cells.names, cells.times, cells.observed),
+            **({} if cells.w is None else {"weights": cells.w[some]}),
             "holdout": held,
             "measured": np.array([t for t in cells.observed if dynamics.needs_velocity and cells.measured(t)]),
             "origin": units.origin,
@@ -70,7 +75,7 @@ def describe_fit(
             "location": np.asarray(units.location, dtype=np.float64),
             "scale": units.length,
             "fingerprint": fingerprint(cells.names, cells.x),
-            "cells": cells.names[some].to_numpy(dtype=object),
+            "cells": as_text(cells.names[some]),
             "positions": cells.x[some],
             **decoding,
         },
@@ -82,7 +87,7 @@ def describe_fit(
             "times": rollout.times,
             "positions": rollout.positions,
             "velocities": rollout.velocities,
-            "origin": cells.names[rollout.origin].to_numpy(dtype=object),
+            "origin": as_text(cells.names[rollout.origin]),
         },
         **dynamics.rates(),
     }
@@ -203,11 +208,15 @@ def write_conditions(
     return written
 
 
-def check_keys(target: Any, key: str, inputs: Sequence[str | None], values: Sequence[str] = ()) -> None:
-    """Refuse a name that cannot be stored, or under which something else would be lost.
+def check_keys(
+    target: Any, key: str, inputs: Sequence[str | None], values: Sequence[str], columns: Mapping[str, str]
+) -> None:
+    """Refuse a name that cannot be stored, or under which something else would be lost, and what cannot be written to.
 
-    ``inputs`` are the keys of ``obsm`` that the fit reads, ``values`` the conditions to be fitted.
+    ``inputs`` are the keys of ``obsm`` that the fit reads, ``values`` the conditions to be fitted, ``columns`` those of
+    ``obs`` by the arguments that name them.
     """
+    check_writable(target)
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added must be a non-empty string without '/', found {key!r}")
     for name in (key, *(f"{key}_{value}" for value in values)):
@@ -220,6 +229,11 @@ def check_keys(target: Any, key: str, inputs: Sequence[str | None], values: Sequ
     lost = [value for value in values if f"{key}_{value}" in taken]
     if lost:
         raise ValueError(f"conditions {lost} have names that diagnoses are stored under; rename these categories")
+    for argument, column in columns.items():
+        if column in PREDICTED and argument != "strata_key":
+            raise ValueError(f"{argument} {column!r} is a column that predictions write; choose another name")
+        if column in {f"{key}_{name}" for name in (*COLUMNS, "outside")}:
+            raise ValueError(f"the fit would overwrite its own input obs[{column!r}]; choose another key_added")
     own = [name for name in inputs if name in {f"{key}_{field}" for field in FIELDS}]
     if own:
         raise ValueError(f"the fit would overwrite its own input obsm[{own[0]!r}]; choose another key_added")

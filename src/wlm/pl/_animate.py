@@ -114,7 +114,7 @@ def animate(
     own: Any = PREDICTED
     if color is not None:
         coloring = Coloring.of(cells, color, get_target(adata, mod))
-        origin = cells.obs_names.get_indexer(np.asarray(stored["origin"], dtype=object)[:max_cells])
+        origin = cells.obs_names.astype(str).get_indexer(np.asarray(stored["origin"], dtype=object)[:max_cells])
         own = coloring.rgba(coloring.values[origin])
         coloring.explain(figure, [ax])
     front = ax.scatter(moving[0, :, 0], moving[0, :, 1], s=9, c=own, linewidths=0, zorder=3)

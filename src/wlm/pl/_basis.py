@@ -46,7 +46,7 @@ def embedding(
     if key not in adata.obsm:
         raise KeyError(f"basis {basis!r} is neither in obsm as it is nor as {key!r}; obsm has {list(adata.obsm)}")
     i, j = components
-    shown = dense(adata.obsm[key])
+    shown = dense(adata.obsm[key], f"obsm[{key!r}]")
     if max(components) >= shown.shape[1] or min(components) < 0:
         raise ValueError(f"components {components} do not exist in obsm[{key!r}] with {shown.shape[1]} dimensions")
     shown = shown[:, [i, j]]

@@ -76,7 +76,7 @@ def composition(
     """
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
     labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
-    wanted = np.empty(0) if times is None else read_labels(times, fit.unit)
+    wanted = np.empty(0) if times is None else read_labels(times, fit.style)
     ask = partial(predict, adata, key=key, n_cells=n_cells, rng=as_seed(rng), mod=mod)
     populations = trend(cells, fit, wanted, ask)
     names = [name for name in colors if name in set(labels)]

@@ -87,7 +87,7 @@ def fates(
     labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
     x = read_rep(cells, fit.use_rep, fit.n_dims)
     check_representation(cells, fit, x)
-    wanted = np.array([fit.training[0], fit.observed[-1]]) if times is None else np.sort(read_labels(times, fit.unit))
+    wanted = np.array([fit.training[0], fit.observed[-1]]) if times is None else np.sort(read_labels(times, fit.style))
     if len(wanted) < 2:
         raise ValueError(f"times must hold a start and at least one later time, found {times!r}")
     start = find_observed(float(wanted[0]), fit.observed, "the first of times")
@@ -96,7 +96,7 @@ def fates(
     n_cells = None if (cell_times == start).sum() <= CHUNK else CHUNK  # of many cells a sample is drawn
     predicted = predict(adata, wanted[1:], key=key, from_time=start, n_cells=n_cells, rng=as_seed(rng), mod=mod)
     at = predicted.obs[fit.time_key].to_numpy()
-    origin = cells.obs_names.get_indexer(predicted.obs["origin"][at == wanted[1]])
+    origin = cells.obs_names.astype(str).get_indexer(predicted.obs["origin"][at == wanted[1]])
     stages = [labels[origin]]
     for t in wanted[1:]:
         positions = np.asarray(predicted.obsm[fit.use_rep])[at == t]

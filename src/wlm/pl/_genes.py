@@ -104,7 +104,7 @@ def genes(
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     if ax is not None and len(names) > 1:
         raise ValueError(f"ax holds one panel, found {len(names)} genes; leave ax out, or draw each gene on its own")
-    wanted = np.empty(0) if times is None else read_labels(times, fit.unit)
+    wanted = np.empty(0) if times is None else read_labels(times, fit.style)
     receipt = read_receipt(cells, fit.uns["representation"])
     index = _find(cells, names, receipt)
     layer = receipt.layer if layer is None else layer

@@ -64,7 +64,7 @@ def read_plane(
     vectors = {name: dense(target.obsm[f"{fit.group}_{name}"])[rows] for name in ("velocity", "force")}
     keep = np.isfinite(cell_times) & np.isfinite(energy) & np.isfinite(vectors["velocity"]).all(axis=1)
     if times is not None:
-        wanted = [find_observed(t, fit.observed, "time") for t in read_labels(times, fit.unit)]
+        wanted = [find_observed(t, fit.observed, "time") for t in read_labels(times, fit.style)]
         keep &= np.isin(cell_times, wanted)
         if not keep.any():
             raise ValueError(

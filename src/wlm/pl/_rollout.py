@@ -87,7 +87,7 @@ def rollout(
     cell_times = fit.times(cells)
     shown, project, labels = embedding(cells, fit, basis, components)
     first = fit.training[0]
-    wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.unit)
+    wanted = _default_times(fit.observed, fit.training) if times is None else read_labels(times, fit.style)
     wanted = np.unique(wanted[wanted > first])
     if len(wanted) == 0:
         raise ValueError(f"times must hold one after the first training time {first:g}, found {times!r}")

@@ -1,6 +1,6 @@
 """Preparing data: times, velocities, and a look over an object before a fit."""
 
-from wlm._adata.times import parse_time
+from wlm._adata.labels import parse_time
 from wlm.pp._doctor import doctor
 from wlm.pp._scvelo import velocity
 from wlm.pp._time import bin_time

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.times import MAX_TIMES, parse_time
+from wlm._adata.checks import far_times
+from wlm._adata.labels import parse_time, show_all
+from wlm._adata.times import MAX_TIMES
 
 Float64 = NDArray[np.float64]
 
@@ -26,8 +28,22 @@ _TIME_NAMES = ("day", "days", "time", "timepoint", "age", "stage", "hpf", "dpi",
 #: Names of columns that have numbers of another kind.
 _NOT_TIME = ("pseudo", "latent", "cluster", "leiden", "louvain", "phase")
 _BATCH_NAMES = (
-    *("batch", "sample", "replicate", "rep", "donor", "patient", "individual", "animal", "mouse", "embryo", "library"),
-    *("plate", "channel", "lane", "chip", "run", "experiment", "origident"),
+    *(
+        "batch",
+        "sample",
+        "replicate",
+        "rep",
+        "donor",
+        "subject",
+        "participant",
+        "patient",
+        "individual",
+        "animal",
+        "mouse",
+        "embryo",
+        "library",
+    ),
+    *("subject", "participant", "plate", "channel", "lane", "chip", "run", "experiment", "origident"),
 )
 
 
@@ -49,7 +65,8 @@ def worst(findings: Sequence[Finding]) -> Finding:
 
 def listed(values: Sequence[object], most: int = 10) -> str:
     """The first few values, as text."""
-    text = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    numbers = iter(show_all(v for v in values if isinstance(v, float)))
+    text = [next(numbers) if isinstance(v, float) else str(v) for v in values]
     return ", ".join(text[:most]) + (", ..." if len(text) > most else "")
 
 
@@ -62,6 +79,8 @@ def time_columns(obs: pd.DataFrame) -> tuple[list[str], list[str]]:
     for column in obs.columns:
         words = _words(str(column))
         if any(part in str(column).lower() for part in _NOT_TIME) or _is_batch(str(column)):
+            continue
+        if list(obs.columns).count(column) > 1 or not isinstance(column, str):
             continue
         distinct = obs[column].nunique()
         if not 2 <= distinct <= MAX_TIMES:
@@ -103,7 +122,7 @@ def check_time(key: str, observed: Float64, unit: str, others: Sequence[str], *,
 
 def check_missing(key: str, times: Float64, nan: str) -> Finding:
     """Whether every cell has a time, or is meant to be left out."""
-    missing = int((~np.isfinite(times)).sum())
+    missing = int(np.isnan(times).sum())
     if missing and nan == "drop":
         return Finding("note", f"{missing} of {len(times)} cells have no time, and are left out")
     if missing:
@@ -118,6 +137,13 @@ def check_missing(key: str, times: Float64, nan: str) -> Finding:
 def check_spacing(observed: Float64) -> Finding:
     """Whether the intervals are equal."""
     gaps = np.diff(observed)
+    far = far_times(observed)
+    if far is not None:
+        return Finding(
+            "error",
+            f"an interval is far longer than others: {far[0]}",
+            "if a time stands for a missing one, leave its cells out; else fit the parts before and after apart",
+        )
     if len(gaps) < 2:
         return Finding("ok", f"one interval of {gaps.sum():g}")
     if np.allclose(gaps, gaps[0], rtol=0.05):
@@ -131,7 +157,7 @@ def check_spacing(observed: Float64) -> Finding:
 
 def check_counts(observed: Float64, counts: NDArray[np.intp]) -> Finding:
     """Whether every time has enough cells, and none has far more than another."""
-    found = listed([f"{n:,} at {t:g}" for t, n in zip(observed.tolist(), counts, strict=True)], most=12)
+    found = listed([f"{n:,} at {t}" for t, n in zip(show_all(observed), counts, strict=True)], most=12)
     if counts.min() < 2:
         few = listed(observed[counts < 2].tolist())
         return Finding("error", found, f"a fit needs 2 cells at every time: leave out {few}, or merge with a neighbour")
@@ -150,7 +176,8 @@ def check_counts(observed: Float64, counts: NDArray[np.intp]) -> Finding:
 def check_batches(obs: pd.DataFrame, times: Float64) -> Finding:
     """Whether columns named like a batch can be told from time."""
     findings = []
-    for column in (c for c in obs.columns if _is_batch(str(c))):
+    single = [c for c in obs.columns if list(obs.columns).count(c) == 1]
+    for column in (c for c in single if _is_batch(str(c))):
         levels = obs[column].nunique()
         if 2 <= levels < max(len(obs) / 10, 3) and not _is_measure(obs[column]):
             findings.append(_check_batch(str(column), obs[column], times))
@@ -216,7 +243,8 @@ def check_duplicates(x: NDArray[np.float32]) -> Finding:
         return Finding(
             "warning",
             f"{copies} of {len(x)} cells have the same coordinates as another",
-            "cells were copied, by concatenating twice or by sampling with replacement; keep one of each",
+            "if cells were copied, by concatenating twice or by sampling with replacement, keep one of each; "
+            "few genes, or many zeros, do the same",
         )
     return Finding("ok", "none")
 
@@ -237,10 +265,11 @@ def check_shift(x: NDArray[np.float32], times: Float64, observed: Float64) -> Fi
         # The squared shift of two samples of one population: its mean, and three standard deviations above.
         above = 1 + 3 * np.sqrt(2 * np.square(covariance).sum()) / variance
         chance.append(float(np.sqrt((1 / sizes[k] + 1 / sizes[k + 1]) * above)))
-    pairs = list(zip(observed[:-1].tolist(), observed[1:].tolist(), strict=True))
+    texts = show_all(observed)
+    pairs = list(zip(texts[:-1], texts[1:], strict=True))
     found = "the mean moves by " + listed([f"{s:.2g}" for s in shifts]) + " of the spread within a time"
-    still = [f"{t:g} to {u:g}" for (t, u), s, c in zip(pairs, shifts, chance, strict=True) if s < c]
-    far = [f"{t:g} to {u:g}" for (t, u), s in zip(pairs, shifts, strict=True) if s > 2]
+    still = [f"{t} to {u}" for (t, u), s, c in zip(pairs, shifts, chance, strict=True) if s < c]
+    far = [f"{t} to {u}" for (t, u), s in zip(pairs, shifts, strict=True) if s > 2]
     advice = []
     if still:
         advice.append(f"no more than two samples of the same population would differ from {listed(still)}")

@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
-from wlm._adata.columns import dense, layer_names
+from wlm._adata.checks import check_distances, check_names, check_writable, odd_rep
+from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
 from wlm._adata.reading import find_rep
-from wlm._adata.times import parse_time
+from wlm._adata.times import merge_equal, read_column_of_times
 from wlm._adata.velocity import Projection, check_components, find_velocity, is_rna_velocity, project_layer
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, get_method
@@ -40,7 +41,17 @@ from wlm.pp._cost import check_memory, check_run_time
 
 #: The rows of the report, in this order.
 CHECKS = (
-    *("time", "missing times", "spacing", "cells per time", "cell names", "batch", "representation", "duplicates"),
+    *(
+        "time",
+        "missing times",
+        "spacing",
+        "cells per time",
+        "cell names",
+        "columns",
+        "batch",
+        "representation",
+        "duplicates",
+    ),
     *("shift", "loadings", "velocity", "run time", "memory"),
 )
 #: Rows of X and of layers that are read, in a few runs: files are read in blocks.
@@ -118,13 +129,16 @@ def doctor(
             findings["spacing"] = check_spacing(observed)
             findings["cells per time"] = check_counts(observed, counts)
         findings["batch"] = check_batches(adata.obs.drop(columns=key), times)
-    findings["cell names"] = _check_names(adata.obs_names)
+    findings["cell names"] = _check_names(adata)
+    findings["columns"] = _check_columns(adata.obs.columns)
 
     rows = sample_rows(adata.n_obs)
     matrices = _Matrices(adata, rows)
     x, findings["representation"] = _read_rep(adata, use_rep, n_dims, matrices)
     if x is not None:
         findings["duplicates"] = check_duplicates(x)
+        if times is not None and np.isfinite(times).any():
+            findings["representation"] = _check_distances(findings["representation"], x, times, use_rep)
         findings["loadings"] = _check_loadings(adata, use_rep, x, matrices, velocity_key)
     if x is not None and times is not None and len(observed) >= 2:
         findings["shift"] = check_shift(x, times, observed)
@@ -135,8 +149,8 @@ def doctor(
     absent = Finding("note", "not checked", "mend the errors of the other checks first")
     rows_of_table = [(name, *vars(findings.get(name, absent)).values()) for name in CHECKS]
     table = pd.DataFrame(rows_of_table, columns=["check", "level", "found", "advice"])
-    arguments = {"use_rep": asked_rep, "n_dims": n_dims, "velocity_key": velocity_key}
-    arguments |= {"method": method, "nan": nan, "device": device}
+    arguments = {"use_rep": asked_rep, "n_dims": n_dims, "velocity_key": velocity_key, "method": method}
+    arguments |= {"nan": "drop" if times is not None and np.isnan(times).any() else nan, "device": device}
     defaults = {"use_rep": None, "n_dims": None, "velocity_key": None, "method": DEFAULT, "nan": "raise"}
     defaults |= {"device": "auto"}
     changed = {name: value for name, value in arguments.items() if value != defaults[name]}
@@ -196,25 +210,51 @@ def _read_times(adata: ad.AnnData, time_key: str | None) -> tuple[str | None, Fl
             numbers = f" ({listed(possible)} could be read as one)" if possible else ""
             return None, None, Finding("error", found, f"name the column of the times with time_key{numbers}")
         key = likely[0]
-    elif time_key not in adata.obs:
+    elif time_key not in list(adata.obs.columns):
         advice = f"{listed(likely)} could be meant" if likely else f"obs has {listed(list(adata.obs.columns), 20)}"
         return None, None, Finding("error", f"obs[{time_key!r}] is missing", advice)
     else:
         key = time_key
     try:
-        times, unit = parse_time(adata.obs[key])
+        times, style = read_column_of_times(read_column(adata, key), key)
     except (ValueError, TypeError) as error:
-        return key, None, _refusal(f"obs[{key!r}]: {error}")
+        return key, None, _refusal(str(error))
+    times = merge_equal(times, key, quiet=True)
     observed = np.unique(times[np.isfinite(times)])
     others = [c for c in likely if c != key]
-    return key, times, check_time(key, observed, unit, others, guessed=time_key is None)
+    return key, times, check_time(key, observed, style.unit, others, guessed=time_key is None)
 
 
-def _check_names(names: pd.Index) -> Finding:
-    copies = int(names.duplicated().sum())
+def _check_names(adata: ad.AnnData) -> Finding:
+    """Whether the names of cells and genes can be stored, and results written."""
+    names = adata.obs_names
+    copies = 0 if isinstance(names, pd.MultiIndex) else int(names.duplicated().sum())
     if copies:
         return Finding("error", f"{copies} obs_names are not unique", "run adata.obs_names_make_unique()")
+    try:
+        check_names(names)
+        check_writable(adata)
+    except ValueError as error:
+        return _refusal(str(error))
     return Finding("ok", f"{len(names):,} unique names")
+
+
+def _check_columns(columns: pd.Index) -> Finding:
+    """Whether each column of ``obs`` has a name of its own."""
+    twice = columns[columns.duplicated()].unique()
+    if len(twice):
+        found = "; ".join(f"obs has {list(columns).count(c)} columns named {c!r}" for c in twice)
+        return Finding("warning", found, "keep one: run adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]")
+    return Finding("ok", f"{len(columns)} with names of their own")
+
+
+def _check_distances(before: Finding, x: NDArray[np.float32], times: Float64, use_rep: str) -> Finding:
+    """What is said of the representation, or that a fit would refuse the distances in it."""
+    try:
+        check_distances(x, times, np.unique(times[np.isfinite(times)]), f"obsm[{use_rep!r}]")
+    except ValueError as error:
+        return _refusal(str(error))
+    return before
 
 
 def _read_rep(
@@ -239,11 +279,9 @@ def _read_rep(
         return None, Finding("error", found, "there are no cells")
     if not np.ptp(x, axis=0).any():
         return None, Finding("error", f"{found}; all cells have the same position", "compute it again")
-    if any(name in use_rep.lower() for name in ("umap", "tsne", "draw_graph")):
-        advice = (
-            "distances and speeds mean little in a picture of the cells: fit on principal components and draw on it"
-        )
-        return x, Finding("warning", found, advice)
+    odd = odd_rep(use_rep, x, adata.obs)
+    if odd is not None:
+        return x, Finding("warning", f"{found}; {odd[0]}", odd[1])
     if x.shape[1] > 50:
         return x, Finding("note", found, "the last dimensions are mostly noise; n_dims=50 or fewer fits faster")
     return x, Finding("ok", found)

@@ -102,6 +102,7 @@ def diagnose(
     """
     target = get_target(adata, mod)
     adata, stored = open_fit(adata, key, mod)
+    stored.times(adata)  # refuses others than those of the fit
     check_representation(adata, stored, read_rep(adata, stored.use_rep, stored.n_dims))
     dynamics, params = stored.dynamics, stored.uns["params"]
     if "friction" not in dynamics.rates():
@@ -168,7 +169,7 @@ def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
     weight_key = stored.uns["params"].get("weight_key")
     if weight_key is None:
         return None
-    index = adata.obs_names.get_indexer(pd.Index(np.asarray(stored.uns["rollout"]["origin"], dtype=object)))
+    index = adata.obs_names.astype(str).get_indexer(pd.Index(np.asarray(stored.uns["rollout"]["origin"], dtype=object)))
     if (index < 0).any():
         raise ValueError("adata lacks cells that the rollout of the fit starts from; run wlm.tl.fit again")
     return read_weights(adata, weight_key, stored.times(adata))[index]

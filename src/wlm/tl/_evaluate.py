@@ -260,7 +260,7 @@ def _held(cells: Cells, holdout: Any) -> np.ndarray:
                 "at least three times are needed, or name the holdout"
             )
     else:
-        held = read_holdout(holdout, cells.observed, cells.unit)
+        held = read_holdout(holdout, cells.observed, cells.style)
         if len(held) == 0:
             raise ValueError(f"holdout must name times or be 'each' or 'all', found {holdout!r}")
     if cells.observed[0] in held:

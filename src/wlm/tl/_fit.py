@@ -262,9 +262,7 @@ def _check_target(
     copy: bool,  # noqa: FBT001
 ) -> None:
     """Refuse what could not be written in the end."""
-    check_keys(target, key_added, [reading.velocity_key, reading.use_rep], conditions)
-    if reading.weight_key in ("origin", "from_time"):
-        raise ValueError(f"weight_key {reading.weight_key!r} is a column that predictions write; choose another name")
+    check_keys(target, key_added, [reading.velocity_key, reading.use_rep], conditions, reading.columns)
     if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
 

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.checks import as_text
 from wlm._adata.columns import dense, is_lazy
 from wlm._adata.conditions import naming
 from wlm._adata.decoders import Decoder, get_decoder
@@ -143,7 +144,7 @@ def predict(
         raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
     cell_times = fit.times(adata)
     weight_key, weights = fit.uns["params"].get("weight_key"), fit.weights_of(adata)
-    wanted = read_labels(times, fit.unit)
+    wanted = read_labels(times, fit.style)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
     for name, value in (("n_cells", n_cells), ("chunk_size", chunk_size)):
@@ -247,7 +248,7 @@ def _starts(
                 f"and the first in adata is {present[0]:g}"
             )
         return np.array([present[present < t][-1] for t in wanted])
-    named = read_labels(from_time, fit.unit, "from_time")
+    named = read_labels(from_time, fit.style, "from_time")
     if len(named) > 1:
         raise ValueError(f"from_time must be one time, found {from_time!r}")
     start = find_observed(float(named[0]), all_times, "from_time")
@@ -265,7 +266,7 @@ def _assemble(
     obs = pd.DataFrame(
         {
             fit.time_key: np.repeat([p.time for p in parts], [len(p.cells) for p in parts]),
-            "origin": np.concatenate([adata.obs_names[p.cells].to_numpy(dtype=object) for p in parts]),
+            "origin": np.concatenate([as_text(adata.obs_names[p.cells]) for p in parts]),
             "from_time": np.repeat([p.start for p in parts], [len(p.cells) for p in parts]),
         },
         index=[f"{fit.key}_{p.time!r}_{i}" for p in parts for i in range(len(p.cells))],
