@@ -201,7 +201,6 @@ def fit(
     (500, 5)
     """
     config, where = get_method(method, method_options), get_device(device)
-    target = get_target(adata, mod)
     reading = Reading(
         time_key=time_key,
         use_rep=use_rep,
@@ -213,10 +212,10 @@ def fit(
         condition_key=condition_key,
         nan=nan,
     ).resolved(adata, mod)
-    _check_target(adata, target, key_added, reading, [], copy=copy)
+    _check_target(adata, mod, key_added, reading, [], copy=copy)
     source = reading.source(adata, mod)
     parts = reading.parts(source, holdout)
-    _check_target(adata, target, key_added, reading, [condition for condition in parts if condition], copy=copy)
+    _check_target(adata, mod, key_added, reading, [condition for condition in parts if condition], copy=copy)
     for part in parts.values():
         config.check(has_velocity=part.cells.v is not None)
     run = Run.of(
@@ -255,13 +254,14 @@ def fit(
 
 def _check_target(
     adata: Any,
-    target: Any,
+    mod: str | None,
     key_added: str,
     reading: Reading,
     conditions: Sequence[str],
     copy: bool,  # noqa: FBT001
 ) -> None:
     """Refuse what could not be written in the end."""
+    target = get_target(adata, mod)
     check_keys(target, key_added, [reading.velocity_key, reading.use_rep], conditions, reading.columns)
     if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
