@@ -131,6 +131,9 @@ def test_columns_of_the_same_name(adata, double):
 def test_columns_that_predictions_write_are_no_input(adata, argument, column):
     adata.obs[column] = adata.obs["day"] + 1
     refused(adata, f"{argument} '{column}' is a column that predictions write", **{argument: column})
+    assert wlm.pp.doctor(adata).attrs["arguments"]["time_key"] == "day"
+    if argument == "time_key":
+        assert row(adata, "time", time_key=column).level == "error"
 
 
 @pytest.mark.parametrize("column", ["wlm_spread", "wlm_potential", "wlm_outside", "wlm_velocity_agreement"])

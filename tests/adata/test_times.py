@@ -306,6 +306,28 @@ def test_dates_as_numbers_are_refused(values):
         parse_time(values)
 
 
+@pytest.mark.parametrize("kind", [int, float, str, "category"])
+def test_the_advice_for_dates_helps(kind):
+    adata = timed([20210131, 20210201, 20210301])
+    adata.obs["day"] = adata.obs["day"].astype(kind)
+    with pytest.raises(TypeError, match="take the days since the first") as error:
+        wlm.tl.fit(adata, "day", **SHORT)
+    exec(str(error.value).split("run ")[1], {"pd": pd, "adata": adata})
+    wlm.tl.fit(adata, "day", **SHORT)
+    assert adata.uns["wlm"]["time"]["values"].tolist() == [0, 1, 29]
+
+
+@pytest.mark.parametrize("kind", [object, "category"])
+def test_the_advice_for_signs_helps(kind):
+    adata = timed(["D-1", "D0", "D01", "D3"])
+    adata.obs["day"] = adata.obs["day"].where(np.arange(adata.n_obs) != 3).astype(kind)
+    with pytest.raises(ValueError, match="for signs run") as error:
+        wlm.tl.fit(adata, "day", nan="drop", **SHORT)
+    exec(str(error.value).split("for signs run ")[1], {"adata": adata})
+    wlm.tl.fit(adata, "day", nan="drop", **SHORT)
+    assert adata.uns["wlm"]["time"]["values"].tolist() == [-1, 0, 1, 3]
+
+
 @pytest.mark.parametrize("values", [[0, 20210301], [20211301, 20210301], [12, 48], [20210301.5, 20210302]], ids=str)
 def test_numbers_that_are_no_dates_are_read(values):
     assert parse_time(values)[0].tolist() == values

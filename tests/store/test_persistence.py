@@ -39,6 +39,19 @@ def test_a_fit_of_the_first_format_predicts_what_it_predicted_then():
     assert wlm.tl.diagnose(adata).loc["friction", "value"] == pytest.approx(adata.uns["wlm"]["friction"])
 
 
+def test_a_fit_of_the_second_format_predicts_and_its_checksum_is_looked_at(fitted):
+    expected = wlm.tl.predict(fitted, 2).obsm["X_pca"]
+    uns = {k: v for k, v in fitted.uns["wlm"].items() if k != "checksum"} | {"format": 2}
+    added = ("hyphen", "cells", "fingerprint")
+    uns["time"] = {k: v for k, v in uns["time"].items() if k not in added}
+    assert not set(added) & set(uns["time"]) and set(added) <= set(fitted.uns["wlm"]["time"])
+    fitted.uns["wlm"] = seal(uns)
+    assert np.array_equal(wlm.tl.predict(fitted, "day-2").obsm["X_pca"], expected)  # as such labels were read then
+    fitted.uns["wlm"]["time"]["unit"] = "week"
+    with pytest.raises(ValueError, match="is damaged: it is not what wlm.tl.fit wrote there"):
+        wlm.tl.predict(fitted, 2)
+
+
 def test_a_newer_format_is_refused_with_advice(fitted):
     fitted.uns["wlm"] |= {"format": 99, "version": "9.1"}
     with pytest.raises(ValueError, match=r"format 99, written by wlm 9.1; .* reads up to 3: update wlm"):

@@ -272,8 +272,9 @@ def _check_dates(whole: Sequence[str], times: Any) -> None:
     """Refuse dates that are written as numbers, whose differences are no durations."""
     if whole and all(_DATE.fullmatch(text) for text in whole) and len(whole) == _n_distinct(times):
         raise TypeError(
-            f"times are dates written as numbers ({', '.join(whole[:3])}), whose differences are no days; give the "
-            "days since the first one: (dates - dates.min()).dt.days of dates = pd.to_datetime(column.astype(str))"
+            f"times are dates written as numbers ({', '.join(whole[:3])}), whose differences are no days; take the "
+            "days since the first: run dates = pd.to_datetime(column.astype(str).str[:8], format='%Y%m%d', "
+            "errors='coerce'); column = (dates - dates.min()).dt.days"
         )
 
 

@@ -56,7 +56,13 @@ def read_column_of_times(
     try:
         times, style = parse(column, hyphen)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"obs[{time_key!r}]: {error}") from None
+        here, text = f"obs[{time_key!r}]", str(error)
+        if "column = " in text:  # advice that runs as it stands
+            text = text.replace("column", f"adata.{here}")
+        if "a sign or a separator" in text:
+            text += f"; for signs run adata.{here} = adata.{here}"
+            text += ".map(lambda t: str(t).replace('-', ' -'), na_action='ignore')"
+        raise type(error)(f"{here}: {text}") from None
     infinite = int(np.isinf(times).sum())
     if infinite:
         raise ValueError(

@@ -63,7 +63,8 @@ class StoredFit:
     def times(self, adata: ad.AnnData) -> NDArray[np.float64]:
         """Times of the cells (n_obs,), read as the fit read them: missing ones are refused, or NaN."""
         nan = str(self.uns["params"].get("nan", "raise"))
-        times, style = read_times(adata, self.time_key, nan, self.style.hyphen)
+        hyphen = None if self.style.hyphen == "unclear" else self.style.hyphen
+        times, style = read_times(adata, self.time_key, nan, hyphen)
         times = snap(times, self.observed)
         then = np.asarray(self.uns["time"]["cells"], dtype=np.float64)
         other_unit = bool(style.unit and self.unit and style.unit != self.unit)
@@ -78,8 +79,8 @@ class StoredFit:
 
     def _same(self, adata: ad.AnnData, now: NDArray[np.float64], then: NDArray[np.float64], atol: float) -> bool:
         """Whether those of the cells that were noted at the fit which are here have the values (n,) they had then."""
-        if len(then) == 0:
-            return True  # of a format that noted none
+        if len(then) == 0 or not adata.obs_names.is_unique:
+            return True  # of a format that noted none; or cells cannot be told apart
         index = adata.obs_names.astype(str).get_indexer(
             pd.Index(np.asarray(self.uns["representation"]["cells"], dtype=object))
         )

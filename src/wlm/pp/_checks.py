@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.checks import far_times
+from wlm._adata.checks import PREDICTED, far_times
 from wlm._adata.labels import parse_time, show_all
 from wlm._adata.times import MAX_TIMES
 
@@ -80,7 +80,7 @@ def time_columns(obs: pd.DataFrame) -> tuple[list[str], list[str]]:
         words = _words(str(column))
         if any(part in str(column).lower() for part in _NOT_TIME) or _is_batch(str(column)):
             continue
-        if list(obs.columns).count(column) > 1 or not isinstance(column, str):
+        if list(obs.columns).count(column) > 1 or not isinstance(column, str) or column in PREDICTED:
             continue
         distinct = obs[column].nunique()
         if not 2 <= distinct <= MAX_TIMES:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
-from wlm._adata.checks import check_distances, check_names, check_writable, odd_rep
+from wlm._adata.checks import PREDICTED, check_distances, check_names, check_writable, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
@@ -215,6 +215,8 @@ def _read_times(adata: ad.AnnData, time_key: str | None) -> tuple[str | None, Fl
         return None, None, Finding("error", f"obs[{time_key!r}] is missing", advice)
     else:
         key = time_key
+        if key in PREDICTED:
+            return key, None, _refusal(f"time_key {key!r} is a column that predictions write; choose another name")
     try:
         times, style = read_column_of_times(read_column(adata, key), key)
     except (ValueError, TypeError) as error:
