@@ -41,18 +41,8 @@ from wlm.pp._cost import check_memory, check_run_time
 
 #: The rows of the report, in this order.
 CHECKS = (
-    *(
-        "time",
-        "missing times",
-        "spacing",
-        "cells per time",
-        "cell names",
-        "columns",
-        "batch",
-        "representation",
-        "duplicates",
-    ),
-    *("shift", "loadings", "velocity", "run time", "memory"),
+    *("time", "missing times", "spacing", "cells per time", "cell names", "batch", "representation", "duplicates"),
+    *("shift", "loadings", "velocity", "run time", "memory", "columns"),
 )
 #: Rows of X and of layers that are read, in a few runs: files are read in blocks.
 N_ROWS, N_RUNS = 500, 20
