@@ -16,7 +16,7 @@ import sys
 import anndata as ad
 import wlm
 adata = ad.read_h5ad(sys.argv[1])
-wlm.tl.fit(adata, "day", checkpoint=sys.argv[2], n_steps=100, batch_size=32, width=8, heads=2, hidden=8, depth=1,
+wlm.tl.fit(adata, "day", checkpoint=sys.argv[2], n_steps=100, batch_size=32, width=8, heads=2, hidden=8,
            n_inducing=2, show_progress=False)
 adata.write_h5ad(sys.argv[3])
 """

@@ -352,7 +352,7 @@ def test_velocities_may_be_missing_at_whole_later_times(cells, quick):
     day = cells.obs["day"].to_numpy()
     v[day == 1] = np.nan
     cells.obsm["v"] = v
-    wlm.tl.fit(cells, "day", velocity_key="v", restart=1.0, **quick)
+    wlm.tl.fit(cells, "day", velocity_key="v", **quick)
     stored = cells.obsm["wlm_velocity"]
     assert np.array_equal(stored[day != 1], v[day != 1]) and np.isfinite(stored).all()
     assert np.isfinite(wlm.tl.predict(cells, 1.5).obsm["X_pca"]).all()

@@ -84,7 +84,7 @@ def test_every_backend_of_the_divergence_trains():
 @pytest.mark.parametrize(
     ("method", "kept", "gone"),
     [
-        (WLM, {"depth": 2, "clip": 1.0, "restart": 0.5, "learn_friction": True}, {"clip": 0.5}),
+        (WLM, {"depth": 2, "clip": 1.0, "restart": 0.5, "learn_friction": True}, {"gradient": "truncated"}),
         (IJKOnet, {"optimistic": False, "gradient_bound": None, "warm_start": False}, {"weight_decay": 0.1}),
     ],
 )
@@ -98,10 +98,20 @@ def test_configs_with_options_that_are_gone(method, kept, gone):
         assert method.from_json(json.dumps({"n_steps": 7, **gone})) == method(n_steps=7)
 
 
-def test_a_config_whose_predictions_would_differ_is_refused():
-    for gone in ({"depth": 4}, {"momentum": "none"}):
-        with pytest.raises(ValueError, match="an option of earlier versions that is .* now; fit again"):
-            WLM.from_json(json.dumps(gone))
+def test_options_that_are_constants_now_have_the_value_they_had():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        old = WLM.from_json(
+            json.dumps({"depth": 1, "restart": 0.2, "clip": 3.0, "curriculum": 0.0, "momentum": "none"})
+        )
+    assert (old.DEPTH, old.RESTART, old.CLIP, old.CURRICULUM) == (1, 0.2, 3.0, 0.0)
+    assert (WLM.DEPTH, WLM.RESTART, WLM.CLIP, WLM.CURRICULUM) == (2, 0.5, 1.0, 0.5)
+    model = old.build(SPEC)
+    assert len(model.potential.blocks) == 1
+    v, generator = torch.ones(200, 2), torch.Generator().manual_seed(0)
+    assert model.start_velocity(v, generator).abs().max() == 0
+    mixed = WLM.from_json(json.dumps({"momentum": "mixed"})).build(SPEC).start_velocity(v, generator)
+    assert 0.4 < float(mixed.mean()) < 0.6 and float(mixed.max()) <= 1 and bool((mixed[:, 0] == mixed[:, 1]).all())
 
 
 def test_no_method_has_more_options_than_a_person_can_read():

@@ -74,8 +74,8 @@ class Method(ABC, Generic[M, S]):
     takes: ClassVar[frozenset[str]] = frozenset()
     #: Scalars that ``step`` returns besides the loss and the model's constants, with what they mean, for plots.
     scalars: ClassVar[Mapping[str, str]] = {}
-    #: Options of earlier versions: what is now always so, and whether predictions depend on it.
-    dropped: ClassVar[Mapping[str, tuple[Any, bool]]] = {}
+    #: Options of earlier versions: what is now always so, and the constant of the class that stands for it, or None.
+    dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {}
 
     n_steps: int
     lr: float | None
@@ -142,27 +142,26 @@ class Method(ABC, Generic[M, S]):
     def from_json(cls, text: str) -> Self:
         """The config that :meth:`to_json` wrote, in this version or an earlier one.
 
-        Raises
-        ------
-        ValueError
-            If predictions depend on an option that no longer exists, and it was not what is now always so.
+        An option that is a constant now has the value it had then; one that is gone for good is warned about if it was
+        not what is now always so: it was of the training alone.
         """
-        options = json.loads(text)
-        for name, (always, matters) in cls.dropped.items():
+        options, constants = json.loads(text), {}
+        for name, (always, constant) in cls.dropped.items():
             value = options.pop(name, always)
             if value == always:
                 continue
-            if matters:
-                raise ValueError(
-                    f"the fit was made with {name}={value!r}, an option of earlier versions that is {always!r} now; "
-                    "fit again, or read it with the version that wrote it"
-                )
+            if constant is not None:
+                constants[constant] = value
+                continue
             warnings.warn(
                 f"the fit was made with {name}={value!r}, an option of earlier versions; predictions are the same, "
                 f"another fit would have {always!r}",
                 stacklevel=2,
             )
-        return cls.from_options(options)
+        method = cls.from_options(options)
+        for name, value in constants.items():
+            object.__setattr__(method, name, value)
+        return method
 
     def options(self) -> dict[str, Any]:
         """The options that are not the defaults."""

@@ -30,8 +30,9 @@ class Mechanics(Model):
         Whether cells start at rest at time 0 where there is no ``start``.
     step
         Longest step of the integrator.
-    at_rest
-        Whether observed cells of later times start at rest, instead of with the momentum that is carried to them.
+    momentum
+        With what part of the momentum carried to them observed cells of later times start: ``"full"``, ``"none"`` or
+        ``"mixed"``, a random part of each cell's.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Mechanics(Model):
         *,
         rest: bool,
         step: float,
-        at_rest: bool = False,
+        momentum: str = "full",
     ):
         super().__init__()
         self.potential = potential
@@ -50,7 +51,7 @@ class Mechanics(Model):
         self.start = start
         self._rest = rest
         self._step = step
-        self._at_rest = at_rest
+        self._momentum = momentum
 
     @property
     def friction(self) -> Tensor:
@@ -65,7 +66,11 @@ class Mechanics(Model):
         return torch.zeros_like(x) if self._rest else None
 
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.zeros_like(v) if self._at_rest else v
+        if self._momentum == "full":
+            return v
+        if self._momentum == "none":
+            return torch.zeros_like(v)
+        return v * torch.rand(len(v), 1, generator=generator, device=v.device)
 
     def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
         states = [start]

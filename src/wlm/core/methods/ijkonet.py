@@ -144,11 +144,11 @@ class IJKOnet(Method[GradientFlow, GameState]):
     name: ClassVar[str] = "ijkonet"
 
     scalars: ClassVar[Mapping[str, str]] = {"misfit": "misfit (0: every step explained)"}
-    dropped: ClassVar[Mapping[str, tuple[Any, bool]]] = {
-        "optimistic": (False, False),
-        "gradient_bound": (None, False),
-        "warm_start": (False, False),
-        "weight_decay": (0.0, False),
+    dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
+        "optimistic": (False, None),
+        "gradient_bound": (None, None),
+        "warm_start": (False, None),
+        "weight_decay": (0.0, None),
     }
 
     energy: str = "V"

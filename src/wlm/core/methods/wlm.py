@@ -100,14 +100,14 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     name: ClassVar[str] = "wlm"
     takes: ClassVar[frozenset[str]] = frozenset({"velocity"})
-    dropped: ClassVar[Mapping[str, tuple[Any, bool]]] = {
-        "depth": (2, True),
-        "momentum": ("full", True),
-        "learn_friction": (True, False),
-        "gradient": ("full", False),
-        "restart": (0.5, False),
-        "curriculum": (0.5, False),
-        "clip": (1.0, False),
+    dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
+        "depth": (2, "DEPTH"),
+        "momentum": ("full", "MOMENTUM"),
+        "restart": (0.5, "RESTART"),
+        "curriculum": (0.5, "CURRICULUM"),
+        "clip": (1.0, "CLIP"),
+        "learn_friction": (True, None),
+        "gradient": ("full", None),
     }
     #: Blocks of the potential; largest norm of its gradient.
     DEPTH: ClassVar[int] = 2
@@ -117,6 +117,9 @@ class WLM(Method[Mechanics, MechanicsState]):
     RESTART: ClassVar[float] = 0.5
     #: Share of the training over which the longest horizon grows from ``FIRST_HORIZON`` intervals to all.
     CURRICULUM: ClassVar[float] = 0.5
+    #: With what part of the momentum carried to them observed cells of later times start: "full", "none", or "mixed", a
+    #: random part of each cell's. Given velocities are used in full.
+    MOMENTUM: ClassVar[str] = "full"
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
 
@@ -234,7 +237,7 @@ class WLM(Method[Mechanics, MechanicsState]):
             GradientField(spec.n_dims, self.width) if start in ("learned", "estimated") else None,
             rest=start == "zero",
             step=self._prediction_step(spec),
-            at_rest=self._at_rest,
+            momentum=self.MOMENTUM,
         )
         if model.log_friction is not None:
             model.log_friction.requires_grad_(self.friction_lr != 0)
@@ -367,11 +370,6 @@ class WLM(Method[Mechanics, MechanicsState]):
         if self.initial_velocity in ("auto", "spline"):
             return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
-
-    @property
-    def _at_rest(self) -> bool:
-        """Whether observed cells of later times start at rest."""
-        return False
 
     def _blur(self, spec: Spec) -> float:
         return self.blur or spec.blur

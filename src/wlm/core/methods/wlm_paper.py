@@ -74,6 +74,7 @@ class PaperWLM(WLM):
     CLIP: ClassVar[float] = math.inf
     RESTART: ClassVar[float] = 0.0
     CURRICULUM: ClassVar[float] = 0.0
+    MOMENTUM: ClassVar[str] = "none"
     JITTER: ClassVar[float] = 1.0
 
     n_steps: int = 10_000
@@ -89,10 +90,6 @@ class PaperWLM(WLM):
         if experiment not in PAPER:
             raise ValueError(f"experiment must be one of {list(PAPER)}, found {experiment!r}")
         return cls(**PAPER[experiment])
-
-    @property
-    def _at_rest(self) -> bool:
-        return True
 
     def _blur(self, spec: Spec) -> float:
         return self.blur or 5 * spec.blur  # of a tenth of the median distance
