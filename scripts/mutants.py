@@ -496,7 +496,11 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             'z = part["others"][j] - y[:, None]',
             "methods/test_jkonet_star.py -k exact_steps",
         ),
-        ("columns.append(pull / total)", "columns.append(pull)", "methods/test_jkonet_star.py -k exact_steps"),
+        (
+            "columns.append(pull / total)",
+            "columns.append(2 * pull / total)",
+            "methods/test_jkonet_star.py -k exact_steps",
+        ),
         (
             'torch.multinomial(part["mass"], n',
             'torch.multinomial(torch.ones_like(part["mass"]), n',
