@@ -15,6 +15,7 @@ import wlm
 from wlm.pp._counts import LAYERS, find_layers, normalise, read_counts
 
 OWN = {"method": "steady_state", "n_comps": 5}
+SCVELO = pytest.param("scvelo", marks=pytest.mark.scvelo)
 
 
 def cosine(a, b):
@@ -59,7 +60,7 @@ FRACTIONS = {
 }
 
 
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 @pytest.mark.parametrize("form", FRACTIONS)
 def test_counts_are_normalised_whether_they_are_whole_or_not(form, method):
     day, depth, s, u = molecules()
@@ -110,7 +111,7 @@ def test_a_second_call_gives_the_same():
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "dense", "whole numbers", "float64"])
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 def test_raw_counts_in_x_stay_and_are_logged_on_the_side(kind, method):
     right = logged(counted())
     x = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.array}.get(kind, np.array)(molecules()[2])
@@ -124,7 +125,7 @@ def test_raw_counts_in_x_stay_and_are_logged_on_the_side(kind, method):
 
 
 @pytest.mark.parametrize("scale", [{}, {"max_value": 10}, {"zero_center": False}])
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 def test_x_and_components_of_the_user_stay(scale, method):
     adata = logged(counted(), **scale)
     x, scores = adata.X.copy(), adata.obsm["X_pca"].copy()
@@ -133,7 +134,7 @@ def test_x_and_components_of_the_user_stay(scale, method):
     assert adata.uns["velocity_projected"]["space"] == ("scaled" if scale else "log")
 
 
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 @pytest.mark.parametrize("with_x", [True, False])
 def test_components_that_x_does_not_give_are_refused_before_work(method, with_x):
     right = logged(counted())
@@ -172,7 +173,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 @pytest.mark.parametrize("form", FORMS)
 def test_layers_of_every_form(form, method):
     _, _, s, u = molecules()
@@ -184,7 +185,7 @@ def test_layers_of_every_form(form, method):
         assert cosine(adata.obsm["velocity_projected"], right.obsm["velocity_projected"]).min() > 0.99
 
 
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 @pytest.mark.parametrize("x", [None, "csr_array", "objects", "dask", "no X, with X_pca"])
 def test_x_of_every_form(x, method):
     right = counted()
@@ -199,7 +200,7 @@ def test_x_of_every_form(x, method):
 
 
 @pytest.mark.parametrize("values", ["many", 7, None])
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 def test_columns_that_scvelo_would_read_are_not_in_its_way(values, method):
     adata = counted()
     for name in ("initial_size", "initial_size_spliced", "initial_size_unspliced", "n_counts"):
@@ -227,7 +228,7 @@ BAD = {
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@pytest.mark.parametrize("method", ["auto", "scvelo", "steady_state"])
+@pytest.mark.parametrize("method", ["auto", SCVELO, "steady_state"])
 @pytest.mark.parametrize("form", BAD)
 def test_what_holds_no_counts_is_named(form, method):
     change, error, message = BAD[form]
@@ -324,7 +325,7 @@ def test_a_loom_file_is_refused_with_a_command_that_converts_it(tmp_path):
 # Genes
 
 
-@pytest.mark.parametrize("method", ["scvelo", "steady_state"])
+@pytest.mark.parametrize("method", [SCVELO, "steady_state"])
 def test_genes_are_kept_and_their_number_is_said(method, caplog):
     caplog.set_level(logging.INFO)
     adata = counted()

@@ -30,12 +30,14 @@ def compare(make, mode, **options):
     return ours
 
 
+@pytest.mark.scvelo
 @pytest.mark.parametrize("mode", ["deterministic", "stochastic"])
 @pytest.mark.parametrize("noise", [False, True])
 def test_velocities_are_those_of_scvelo_on_simulated_cells(mode, noise):
     compare(lambda: wlm.datasets.bifurcation(80, noise=noise, rng=3), mode)
 
 
+@pytest.mark.scvelo
 @pytest.mark.parametrize("mode", ["deterministic", "stochastic"])
 def test_velocities_are_those_of_scvelo_on_the_users_components(mode):
     import scanpy as sc
@@ -52,6 +54,7 @@ def test_velocities_are_those_of_scvelo_on_the_users_components(mode):
     assert not adata.var.loc[~adata.var["highly_variable"], "velocity_genes"].any()
 
 
+@pytest.mark.scvelo
 @pytest.mark.shared
 @pytest.mark.parametrize("mode", ["deterministic", "stochastic"])
 def test_velocities_are_those_of_scvelo_on_real_cells(real_data, mode):

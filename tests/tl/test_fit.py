@@ -345,8 +345,9 @@ def test_cells_of_the_papers_algorithm_start_at_rest_unless_their_velocity_is_me
     assert np.abs(moving.obsm["X_pca"] - cells[moving.obs["origin"]].obsm["X_pca"]).max() > 0.1
 
 
-def test_velocities_may_be_missing_at_whole_later_times(cells, quick):
+def test_velocities_may_be_missing_at_whole_later_times(cells, quick, monkeypatch):
     """There cells start with carried momentum; measured times keep their velocities."""
+    monkeypatch.setattr(wlm.core.methods.WLM, "RESTART", 1.0)
     rng = np.random.default_rng(0)
     v = rng.normal(size=(cells.n_obs, 5)).astype(np.float32)
     day = cells.obs["day"].to_numpy()

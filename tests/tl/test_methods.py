@@ -11,6 +11,7 @@ import pytest
 import wlm
 from wlm.core.methods import METHODS as ALL
 
+#: The methods that wlm comes with: other tests add their own to METHODS.
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
     "ijkonet": {"width": 16, "map_width": 16, "inner_steps": 1, "refine": 1},
@@ -29,7 +30,7 @@ def options(name, **more):
 @pytest.fixture(scope="module")
 def fits(_bifurcation):
     """A quick fit by each method, that has not seen day 2."""
-    return {name: wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **options(name)) for name in METHODS}
+    return {name: wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **options(name)) for name in SMALL}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -172,11 +173,11 @@ def test_a_lost_game_leaves_the_object_unchanged(cells):
 def test_methods_are_evaluated_side_by_side_each_with_its_options(cells):
     cells.obsm["v"] = cells.obsm["X_pca"] * 0.1
     methods = {
-        name: {k: v for k, v in options(name).items() if k not in ("method", "show_progress")} for name in METHODS
+        name: {k: v for k, v in options(name).items() if k not in ("method", "show_progress")} for name in SMALL
     }
     table = wlm.tl.evaluate(cells, "day", method=methods, holdout=[2], velocity_key="v", metrics=["w2"])
-    assert set(METHODS) <= set(table["model"])
-    for name in METHODS:
+    assert set(SMALL) <= set(table["model"])
+    for name in SMALL:
         assert name in table.attrs["verdict"]
     with pytest.raises(ValueError, match="found none"):
         wlm.tl.evaluate(cells, "day", method={})
