@@ -11,14 +11,13 @@ import pytest
 import wlm
 from wlm.core.methods import METHODS as ALL
 
-#: The methods that wlm comes with: other tests add their own to METHODS.
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
     "ijkonet": {"width": 16, "map_width": 16, "inner_steps": 1, "refine": 1},
     "jkonet_star": {"width": 16},
 }
-#: The paper's algorithm is WLM with other constants: it has tests of its own.
-METHODS = {name: method for name, method in ALL.items() if name != "wlm_paper"}
+#: Methods that wlm comes with: other tests add their own, and the paper's algorithm, WLM with other constants, has its.
+METHODS = {name: ALL[name] for name in SMALL}
 FIRST_ORDER = [name for name, method in METHODS.items() if "velocity" not in method.takes]
 ENERGIES = ["V+U", "V+W", "W+U", "V+W+U"]
 
@@ -172,9 +171,7 @@ def test_a_lost_game_leaves_the_object_unchanged(cells):
 @pytest.mark.slow
 def test_methods_are_evaluated_side_by_side_each_with_its_options(cells):
     cells.obsm["v"] = cells.obsm["X_pca"] * 0.1
-    methods = {
-        name: {k: v for k, v in options(name).items() if k not in ("method", "show_progress")} for name in SMALL
-    }
+    methods = {name: {k: v for k, v in options(name).items() if k not in ("method", "show_progress")} for name in SMALL}
     table = wlm.tl.evaluate(cells, "day", method=methods, holdout=[2], velocity_key="v", metrics=["w2"])
     assert set(SMALL) <= set(table["model"])
     for name in SMALL:
