@@ -128,7 +128,10 @@ def _surface(
     if not hasattr(ax, "plot_surface"):
         raise ValueError("projection='3d' needs three-dimensional axes: plt.subplots(subplot_kw={'projection': '3d'})")
     height = np.ma.masked_invalid(values)
-    drawn = ax.plot_surface(*grid.mesh, height, cmap="viridis", lw=0, antialiased=True, rasterized=True)
+    # Round limits, as those of contours: the colours and their scale do not hang on the last digits of two cells.
+    low, *_, high = MaxNLocator(8).tick_values(height.min(), height.max())
+    shading = {"cmap": "viridis", "vmin": low, "vmax": high}
+    drawn = ax.plot_surface(*grid.mesh, height, lw=0, antialiased=True, rasterized=True, **shading)
     ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.6, pad=0.02)
     ax.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[], zticks=[])
     return ax.get_figure(root=True), ax
