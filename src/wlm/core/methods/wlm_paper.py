@@ -55,7 +55,7 @@ PAPER: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PaperWLM(WLM):
-    """The algorithm as the paper states it, ``method="wlm_paper"``; :meth:`WLM.paper` has the settings of experiments.
+    """The algorithm as the paper states it, ``method="wlm_paper"``; ``WLM.paper`` has the settings of experiments.
 
     It differs from ``"wlm"`` in what is not an option there: every rollout starts at the first time and goes as far as
     any other with the same probability, with one step of the integrator in each interval (eight in predictions); four
@@ -86,7 +86,7 @@ class PaperWLM(WLM):
 
     @classmethod
     def of(cls, experiment: str) -> PaperWLM:
-        """The settings of an experiment, see :meth:`WLM.paper`."""
+        """The settings of an experiment, see ``WLM.paper``."""
         if experiment not in PAPER:
             raise ValueError(f"experiment must be one of {list(PAPER)}, found {experiment!r}")
         return cls(**PAPER[experiment])
