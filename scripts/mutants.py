@@ -420,7 +420,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     "methods/_rollouts.py": [
         (
             "plan.mT @ path.v.detach() / plan.sum(-2)",
-            "plan.mT @ path.v.detach() / plan.sum() * len(path.x) / plan.sum(-2)",
+            "plan.mT @ path.v.detach() * 0.5 / plan.sum(-2)",
             "methods/test_wlm.py -k costs_nothing or branch",
         ),
         ("carried, start=1)", "carried, start=2)", "methods/test_wlm.py -k costs_nothing or branch"),
