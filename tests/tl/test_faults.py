@@ -124,7 +124,7 @@ def test_a_killed_fit_goes_on_to_the_same_weights(cells, tmp_path):
     assert process.wait() == -signal.SIGKILL and not files[2].exists()
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert not files[1].exists()
-    options = {"n_steps": 100, "batch_size": 32, "width": 8, "heads": 2, "hidden": 8, "depth": 1, "n_inducing": 2}
+    options = {"n_steps": 100, "batch_size": 32, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
     whole = wlm.tl.fit(cells, "day", copy=True, show_progress=False, **options)
     import anndata as ad
 
