@@ -27,7 +27,7 @@ from wlm.core.methods import METHODS
 from wlm.core.populations import Populations
 from wlm.core.training import train
 
-SMALL = {"batch_size": 64, "width": 16, "heads": 2, "hidden": 16, "depth": 1, "n_inducing": 4}
+SMALL = {"batch_size": 64, "width": 16, "heads": 2, "hidden": 16, "n_inducing": 4}
 CHILD = """
 import json, sys
 import anndata as ad

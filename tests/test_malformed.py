@@ -130,7 +130,6 @@ def test_a_malformed_object_gives_a_fit_or_a_clear_error(_malformed_base, faults
         "width": 8,
         "hidden": 8,
         "n_inducing": 2,
-        "depth": 1,
         "show_progress": False,
     }
     for fault in faults:
