@@ -9,14 +9,6 @@ from wlm.core.energies.population import PopulationPotential
 from wlm.core.particles import Particles
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    """In single, the order of sums shows, and that differs between processors."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def potential(n_inducing=8, time_features=False, dim=3):
     torch.manual_seed(0)
     net = PopulationPotential(dim, width=32, hidden=64, n_inducing=n_inducing, time_features=time_features)
