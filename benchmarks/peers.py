@@ -208,7 +208,7 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
     import torch
     from _report import peak_memory, prepare
 
-    from wlm.core.inertia import spline_interpolation
+    from wlm.core.chains import spline_interpolation
     from wlm.core.metrics import w1
     from wlm.core.populations import Populations
     from wlm.core.transport import interpolate

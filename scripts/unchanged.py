@@ -67,6 +67,8 @@ def fits() -> Iterator[tuple[str, Any]]:
     yield "gradient flow", fitted(base, "day", 1.5, n_steps=80, method="ijkonet", energy="V+W+U")
     yield "regression", fitted(base, "day", 1.5, n_steps=80, method="jkonet_star", energy="V+W")
     table = wlm.tl.evaluate(base, "day", method={"wlm": {"n_steps": 20}, "ijkonet": {"n_steps": 40}}, n_boot=20)
+    # Naive answers that only one of the two knows are no difference.
+    table = table[table["model"].isin(["wlm", "ijkonet", "previous", "next", "ot_midpoint", "floor"])]
     yield "scores", {"table": {k: table[k].to_numpy() for k in ("time", "w1", "w2", "mmd", "n_predicted")}}
     yield "weights (up to rounding)", fitted(base, "day", 1.5, n_steps=8, weight_key="weight")
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from wlm.core import inertia as module
-from wlm.core.inertia import Inertia, measure_inertia, spline_interpolation, spline_velocities
+from wlm.core.chains import spline_interpolation
+from wlm.core.inertia import Inertia, measure_inertia, spline_velocities
 from wlm.core.methods import WLM, IJKOnet
 from wlm.core.populations import Populations
 from wlm.core.training import train

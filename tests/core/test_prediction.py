@@ -42,6 +42,34 @@ def test_a_prediction_that_hits_the_target_is_not_corrected():
     assert np.allclose(plain[0], x + v, atol=1e-4) and np.allclose(plain, bridged, atol=1e-4)
 
 
+def test_paths_that_arrive_with_a_velocity_are_the_cubic_through_both_ends():
+    """Without forces the rollout is straight; the correction makes it the cubic with these ends and slopes."""
+    dynamics, x, _ = free()
+    v = np.broadcast_to(np.float32([1.0, -1.0]), x.shape)
+    cubic = lambda t: np.float32([t - 0.5 * t**2 + 0.25 * t**3, -t + t**2])  # noqa: E731  # slopes (1, -1) at 0
+    slope = lambda t: np.float32([1 - t + 0.75 * t**2, -1 + 2 * t])  # noqa: E731
+    order = np.random.default_rng(1).permutation(len(x))
+    y, u = (x + cubic(2))[order], np.broadcast_to(slope(2), x.shape)
+    for steady in (0.0, 1.0):
+        positions, velocities = predict(
+            dynamics, x, v, 0.0, [0.5, 1.5], target=y, target_time=2.0, target_v=u, steady=steady
+        )
+        for k, t in enumerate((0.5, 1.5)):
+            assert np.allclose(positions[k], x + cubic(t), atol=1e-3)
+            assert np.allclose(velocities[k], slope(t), atol=1e-3)
+
+
+def test_partners_meet_half_way_where_velocities_are_known():
+    """Two cells that pass each other: ends alone would turn them back, their velocities do not."""
+    dynamics, *_ = free()
+    x, v = np.float32([[0, 0], [2, 0]]), np.float32([[1, 0], [-1, 0]])
+    y, u = np.float32([[0, 0.1], [2, 0.1]]), np.float32([[-1, 0], [1, 0]])
+    moved = predict(dynamics, x, v, 0.0, [0.5], target=y, target_time=2.0, target_v=u, steady=1.0)[0][0]
+    assert np.allclose(moved[:, 0], [0.5, 1.5], atol=1e-4)
+    without = predict(dynamics, x, 0 * v, 0.0, [0.5], target=y, target_time=2.0, steady=1.0)[0][0]
+    assert np.allclose(without[:, 0], [0, 2], atol=1e-4)
+
+
 def test_steady_cells_keep_a_constant_speed_to_the_same_end():
     """Under a constant force a free cell is slow first; a steady one is half-way at half-time."""
     dynamics, x, _ = free()

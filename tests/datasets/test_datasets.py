@@ -242,9 +242,28 @@ def test_boids_obey_their_rules():
     assert np.linalg.norm(out.obsm["X_position"], axis=1).max() < 9  # the boundary turns them back
 
 
+def test_the_repressilator_oscillates_and_its_velocity_is_that_of_its_law():
+    out = wlm.datasets.repressilator(100, n_times=41, rng=0)
+    x, v = (out.obsm[k].reshape(41, 100, 3) for k in ("X_genes", "true_velocity"))
+    assert np.array_equal(out.X, out.obsm["X_genes"])
+    mean = x.mean(1)
+    crossings = (np.diff(np.sign(mean - mean.mean(0)), axis=0) != 0).sum(0)
+    assert (crossings >= 3).all(), "each gene goes up and down more than once"
+    # Central differences of the mean; every time has cells of its own, so they are as noisy as these are few. The start
+    # is left out, where transcripts change within less than an interval.
+    slope, true = ((mean[2:] - mean[:-2]) / 2)[3:], v.mean(1)[1:-1][3:]
+    assert np.corrcoef(slope.ravel(), true.ravel())[0, 1] > 0.99
+    assert np.polyfit(true.ravel(), slope.ravel(), 1)[0] == pytest.approx(1, abs=0.1)
+    # The genes take their turns in a ring: each peaks after the one that its repressor represses has.
+    phase = [int(np.argmax(mean[10:30, i])) for i in range(3)]
+    assert len(set(phase)) == 3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: wlm.datasets.repressilator(1), "at least 2 cells and 2 times"),
+        (lambda: wlm.datasets.repressilator(duration=0), "duration must be positive"),
         (lambda: wlm.datasets.gradient_flow_sde("cubic"), "potential must be one of"),
         (lambda: wlm.datasets.gradient_flow_sde(n_times=1), "at least 2 particles and 2 times"),
         (lambda: wlm.datasets.gradient_flow_sde(dt=0), "dt must be positive"),

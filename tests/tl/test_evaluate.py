@@ -24,7 +24,7 @@ def test_table_of_every_time_model_and_seed(cells, quick):
     assert list(table.columns) == ["time", "model", "seed", "n_observed", "n_predicted", "w1", "w2", "mmd"]
     counts = table.groupby(["time", "model"]).size().unstack()
     assert counts.index.tolist() == [1, 2, 3] and (counts["wlm"] == 2).all()
-    assert set(counts.columns) == {"wlm", "previous", "next", "ot_midpoint", "floor"}
+    assert set(counts.columns) == {"wlm", "previous", "next", "pooled", "ot_midpoint", "spline", "floor"}
     assert (table.loc[table["model"] == "wlm", "n_predicted"] == 60).all()
     assert (table.loc[table["model"] == "floor", "n_observed"] == 30).all()
     assert (table["w2"] >= table["w1"] - 1e-9).all()
@@ -44,6 +44,21 @@ def test_baselines_have_the_right_fraction_of_time(quick):
     assert score["next"] == pytest.approx(3, abs=0.1)
     # A quarter of the way from 0 to 4: the midpoint would be off by one.
     assert score["ot_midpoint"] < 0.1 and score["floor"] < 0.1
+    # Three quarters of the mixture stay where they were, one unit away, and a quarter is three units ahead.
+    assert score["pooled"] == pytest.approx(0.75 * 1 + 0.25 * 3, abs=0.1)
+    assert "spline" not in score, "through two times it is the straight line"
+
+
+def test_the_spline_goes_through_all_other_times(quick):
+    """A cloud that moves as a parabola: a spline through the other times is nearer to it than a line."""
+    adata = moving_clouds((0, 1, 2, 3, 4))
+    adata.obsm["X_pca"][:, 1] += adata.obs["day"].to_numpy() ** 2
+    options = {k: v for k, v in quick.items() if k != "show_progress"}
+    table = wlm.tl.evaluate(adata, "day", holdout=[2], metrics=("w1",), **options)
+    score = table.set_index("model")["w1"]
+    # The line through (1, 1) and (3, 9) is 1 above the parabola, the natural spline through all four 1/8 below it.
+    assert score["ot_midpoint"] == pytest.approx(1, abs=0.1) and score["spline"] < 0.5
+    assert score["pooled"] > 4
 
 
 def test_verdict_follows_the_numbers(quick):

@@ -31,7 +31,8 @@ class Cells:
 
     ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights,
     and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
-    times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own.
+    times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own,
+    ``curved`` that they are those of paths through all populations.
     """
 
     names: pd.Index
@@ -47,6 +48,7 @@ class Cells:
     rna: bool = False
     strata: NDArray[np.intp] | None = None
     hyphen: str = "unclear"
+    curved: bool = False
 
     @property
     def style(self) -> Style:

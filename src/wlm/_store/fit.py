@@ -110,7 +110,9 @@ class StoredFit:
             np.asarray(rollout["velocities"]),
             np.arange(len(rollout["origin"])),
         )
-        return Ensemble((Member(self.dynamics, path), *self.others), self.training, self.measured, self.seed)
+        return Ensemble(
+            (Member(self.dynamics, path), *self.others), self.training, self.measured, self.seed, "choice" in self.uns
+        )
 
     @property
     def reading(self) -> Reading:

@@ -82,6 +82,9 @@ class Model(nn.Module, ABC):
 
     #: Order of the equations in time: forces are lengths over time to this power, energies lengths squared over it.
     order: ClassVar[int] = 2
+    #: Share of the cells that go straight to the next training population where its cells have no velocities; None
+    #: where the model's need for velocities decides, see :func:`wlm.core.prediction.predict`.
+    steady: ClassVar[float | None] = None
 
     @abstractmethod
     def initial_velocity(self, x: Tensor) -> Tensor | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wlm.core.dynamics import CHUNK, Dynamics, Float32
 from wlm.core.populations import Array
-from wlm.core.transport import partners
+from wlm.core.transport import partner_index, partners
 
 #: Most cells kept in a stored rollout.
 N_ROLLOUT = 1000
@@ -51,13 +51,15 @@ class Ensemble:
     """All models of a fit, which were trained on the same cells.
 
     ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
-    first model.
+    first model; whether paths are ``curved``: velocities are those of paths through all populations, with which cells
+    arrive as well.
     """
 
     members: tuple[Member, ...]
     training: NDArray[np.float64]
     measured: NDArray[np.float64]
     seed: int
+    curved: bool = False
 
 
 def rollout(
@@ -176,6 +178,7 @@ def predict(
     *,
     target: Array | None = None,
     target_time: float | None = None,
+    target_v: Array | None = None,
     w: Array | None = None,
     target_w: Array | None = None,
     steady: float | None = None,
@@ -195,6 +198,11 @@ def predict(
     least about. A random share ``steady`` of the cells then goes to the same end on a straight line at
     constant speed: the prediction is a mixture of both paces.
 
+    Where cells have velocities ``target_v`` at the later time too, paths have to arrive with these: the correction is
+    the cubic curve with the errors in position and velocity that the rollout has at either end. Of all forces that
+    would lead the rollout there, its own has the least square. Partners are then those that meet half way, each at its
+    velocity, and steady cells are those that follow the cubic curve alone, without the rollout.
+
     Parameters
     ----------
     x, v, start
@@ -203,6 +211,8 @@ def predict(
         Times to predict, after ``start``.
     target, target_time
         Cells (m, d) of the next observed time, for bridging the times before it.
+    target_v
+        Their velocities (m, d), if paths have to arrive with them.
     w, target_w
         Weights of the cells (n,) and of ``target`` (m,); all equal by default.
     steady
@@ -221,20 +231,34 @@ def predict(
     wanted = np.asarray(times, dtype=np.float64)
     grid, back = np.unique(np.append(wanted, [] if target_time is None else target_time), return_inverse=True)
     positions, velocities = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed, chunk_size=chunk_size)
-    positions, velocities = positions[1:][back], velocities[1:][back]
+    begin, positions, velocities = velocities[0], positions[1:][back], velocities[1:][back]
     if target is None or target_time is None:
         return positions, velocities
+    inside = np.flatnonzero(wanted < target_time)
+    if steady is None:
+        steady = dynamics.model.steady
     if steady is None:
         steady = 0.0 if dynamics.needs_velocity else 0.5
-    rng = np.random.default_rng(seed)
-    end = partners(positions[-1], target, rng, w, target_w)
+    rng, duration = np.random.default_rng(seed), target_time - start
+    if target_v is None:
+        end = partners(positions[-1], target, rng, w, target_w)
+    else:
+        i = partner_index(x + duration / 2 * v, target - duration / 2 * target_v, rng, w, target_w)
+        end, final = target[i], target_v[i]
+    straight = (rng.random(len(x)) < steady)[:, None]
+    if target_v is not None:  # what steady cells are corrected from is rest
+        positions, velocities = np.where(straight, x, positions), np.where(straight, 0, velocities)
+        begin = np.where(straight, 0, begin)
     error = end - positions[-1]
-    positions, velocities = positions[:-1].copy(), velocities[:-1].copy()
-    inside = np.flatnonzero(wanted < target_time)
-    straight = rng.random(len(x)) < steady
+    last, positions, velocities = velocities[-1], positions[:-1].copy(), velocities[:-1].copy()
     for k in inside:
-        share = (wanted[k] - start) / (target_time - start)
-        positions[k] = np.where(straight[:, None], x + share * (end - x), positions[k] + share * error)
-        change = np.where(straight[:, None], end - x, error) / (target_time - start)
-        velocities[k] = np.where(straight[:, None], change, velocities[k] + change)
+        s = (wanted[k] - start) / duration
+        if target_v is None:
+            positions[k] = np.where(straight, x + s * (end - x), positions[k] + s * error)
+            change = np.where(straight, end - x, error) / duration
+            velocities[k] = np.where(straight, change, velocities[k] + change)
+        else:
+            early, late = v - begin, final - last
+            positions[k] += s**2 * (3 - 2 * s) * error + duration * s * (1 - s) * ((1 - s) * early - s * late)
+            velocities[k] += 6 * s * (1 - s) / duration * error + (1 - s) * (1 - 3 * s) * early - s * (2 - 3 * s) * late
     return positions, velocities

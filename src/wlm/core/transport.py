@@ -50,7 +50,19 @@ def partners(
     b: Array | None = None,
     size: int | None = None,
 ) -> Array:
-    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a`` and ``b``.
+    """A cell of ``y`` for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a`` and ``b``."""
+    return y[partner_index(x, y, rng, a, b, size)].astype(x.dtype)
+
+
+def partner_index(
+    x: Array,
+    y: Array,
+    rng: np.random.Generator,
+    a: Array | None = None,
+    b: Array | None = None,
+    size: int | None = None,
+) -> NDArray[np.intp]:
+    """A row of ``y`` (m, d) for each of ``x`` (n, d), drawn from the optimal coupling for the weights ``a``, ``b``.
 
     Large populations are coupled in random parts of at most ``size`` cells: ``PART``, or ``SMALL_PART`` where there
     would be many, since the time of a part grows faster than with the square of its size.
@@ -59,13 +71,13 @@ def partners(
     if size is None:
         size = PART if largest <= 5 * PART else SMALL_PART
     n_parts = int(np.ceil(largest / size))
-    out = np.empty_like(x)
+    out = np.empty(len(x), dtype=np.intp)
     for i, j in zip(np.array_split(rng.permutation(len(x)), n_parts), _parts(len(y), n_parts, rng), strict=True):
         rows, columns, mass = coupling(x[i], y[j], None if a is None else a[i], None if b is None else b[j])
         # One draw per row, in proportion to mass: the first of exponential clocks that run at that rate.
         order = np.lexsort((rng.exponential(size=len(mass)) / mass, rows))
         first = order[np.insert(np.diff(rows[order]) > 0, 0, True)]
-        out[i[rows[first]]] = y[j[columns[first]]]
+        out[i[rows[first]]] = j[columns[first]]
     return out
 
 

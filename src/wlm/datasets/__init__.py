@@ -1,8 +1,18 @@
 """Simulated and real cells to learn with."""
 
 from wlm.datasets._bifurcation import bifurcation
+from wlm.datasets._oscillator import repressilator
 from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._potentials import potential_flow
 from wlm.datasets._real import embryoid_body, emt, vortex
 
-__all__ = ["bifurcation", "boids", "embryoid_body", "emt", "gradient_flow_sde", "potential_flow", "vortex"]
+__all__ = [
+    "bifurcation",
+    "boids",
+    "embryoid_body",
+    "emt",
+    "gradient_flow_sde",
+    "potential_flow",
+    "repressilator",
+    "vortex",
+]

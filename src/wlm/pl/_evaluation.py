@@ -13,11 +13,13 @@ from wlm.pl._basis import finish
 
 #: Okabe and Ito's colours for methods; baselines are grey, told apart by their markers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = {"previous": "<", "next": ">", "ot_midpoint": "D"}
+MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^"}
 NAMES = {
     "previous": "previous time",
     "next": "next time",
+    "pooled": "both, mixed",
     "ot_midpoint": "OT midpoint",
+    "spline": "OT spline",
     "floor": "floor (half against half)",
 }
 

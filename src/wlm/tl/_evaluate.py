@@ -97,8 +97,10 @@ def evaluate(
         sum of absolute differences between the shares of the labels, predicted and observed (0 to 1). Missing
         labels count as one more label.
     baselines
-        Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``ot_midpoint``
-        (their linear optimal-transport interpolation at the right fraction of time) and ``floor``
+        Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``pooled`` (both, mixed by the
+        fraction of time), ``ot_midpoint`` (their linear optimal-transport interpolation at that fraction), ``spline``
+        (with three other times or more: natural cubic splines through optimal couplings of at most 1000 cells of each
+        of them, see :func:`wlm.core.chains.spline_interpolation`) and ``floor``
         (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
         lower).

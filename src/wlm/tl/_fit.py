@@ -64,7 +64,9 @@ def fit(
     method
         ``"wlm"``, second-order mechanics with a learned potential and friction; ``"ijkonet"``, the gradient flow of
         a learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on
-        optimal couplings, a fast baseline. The last two take no velocities. Or a method with its options, such as
+        optimal couplings, a fast baseline; ``"flow"``, curves through optimal couplings around a velocity field, in
+        seconds, with nothing trained by simulation. Only the first takes velocities. Or a method with its options, such
+        as
         ``wlm.core.methods.WLM.paper("eb")``.
     use_rep
         Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
@@ -126,8 +128,8 @@ def fit(
     copy
         Return a copy of ``adata`` with the results instead of writing to it.
     **method_options
-        Options of the method, see :class:`wlm.core.methods.WLM`, :class:`wlm.core.methods.IJKOnet` and
-        :class:`wlm.core.methods.JKOnetStar`.
+        Options of the method, see :class:`wlm.core.methods.WLM`, :class:`wlm.core.methods.IJKOnet`,
+        :class:`wlm.core.methods.JKOnetStar` and :class:`wlm.core.methods.Flow`.
 
     Returns
     -------
@@ -153,6 +155,10 @@ def fit(
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
+    ``uns[K]["choice"]`` : dict, of ``method="flow"``
+        What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
+        ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
+        :class:`wlm.core.field.Paths`.
     ``uns[K]["inertia"]`` : dict, of WLM on four training times or more, if ``velocity_key`` is not given
         What the populations say of inertia: W1 (k,) of each inner training population at ``times`` (k,) to its
         prediction from all others by ``straight`` lines and by ``spline``; ``used``, whether cells started with the

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def prepare(
         cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
     populations, learned = config.prepare(cells.populations())
     if cells.v is None and populations.velocities is not None:
-        cells = cells.with_velocities(populations.velocities)
+        cells = replace(cells.with_velocities(populations.velocities), curved="choice" in learned)
     return cells, notes | learned
 
 
@@ -111,7 +111,7 @@ def ensemble_of(cells: Cells, trained: Sequence[Trained], seed: int) -> Ensemble
     first = trained[0].fit.dynamics
     measured = [t for t in cells.observed if first.needs_velocity and cells.measured(t)]
     members = tuple(Member(model.fit.dynamics.as_stored(), model.path) for model in trained)
-    return Ensemble(members, cells.training, np.array(measured), seed)
+    return Ensemble(members, cells.training, np.array(measured), seed, cells.curved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,13 @@ import pandas as pd
 
 from wlm._adata.cells import Cells
 from wlm._adata.neighbours import from_neighbours
+from wlm.core.chains import spline_interpolation
 from wlm.core.metrics import METRICS
 from wlm.core.transport import interpolate
 from wlm.core.uncertainty import band, coverage
 
-#: What a model is compared with: copying a neighbour, or interpolating between both.
-BASELINES = ("previous", "next", "ot_midpoint")
+#: What a model is compared with: copying a neighbour, mixing both, or interpolating between them or through all times.
+BASELINES = ("previous", "next", "pooled", "ot_midpoint", "spline")
 
 #: Most cells a side in the samples that intervals are taken from.
 N_SAMPLE = 500
@@ -95,7 +96,7 @@ def score(
 
 
 def naive(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[str, Population]:
-    """The populations that a model is compared with."""
+    """The populations that a model is compared with; a spline where three other times give one a bend."""
     before, after = cells.observed[cells.observed < t][-1], cells.observed[cells.observed > t][:1]
     previous = population_at(cells, before, labels)
     populations = {"previous": previous}
@@ -105,7 +106,25 @@ def naive(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[
         share = (t - before) / (after[0] - before)
         x = interpolate(previous.x, following.x, share, a=previous.w, b=following.w, seed=seed)
         populations["ot_midpoint"] = labelled(Population(x, previous.w), cells, labels, t)
+        populations["pooled"] = _mixed(previous, following, share)
+        others = cells.without(t)
+        if len(others.observed) > 2:
+            x = spline_interpolation(others.populations(), t).astype(cells.x.dtype)
+            populations["spline"] = labelled(Population(x), cells, labels, t)
     return populations
+
+
+def _mixed(before: Population, after: Population, share: float) -> Population:
+    """Both populations, of which the second counts for ``share`` of the cells."""
+    sizes = np.array([(1 - share) / len(before.x), share / len(after.x)])
+    w = np.concatenate(
+        [
+            size * (np.ones(len(p.x)) if p.w is None else p.w / p.w.mean())
+            for size, p in zip(sizes, (before, after), strict=True)
+        ]
+    )
+    labels = None if before.labels is None else np.concatenate([before.labels, after.labels])
+    return Population(np.concatenate([before.x, after.x]), w / w.mean(), labels)
 
 
 def halves(observed: Population, seed: int) -> tuple[Population, Population]:

@@ -65,6 +65,8 @@ def simulate(
         if len(later):
             next_cells = _some(np.flatnonzero(cell_times == later[0]), most, seed)
             bridge = {"target": x[next_cells], "target_time": float(later[0])}
+            if ensemble.curved and later[0] in ensemble.measured:
+                bridge["target_v"] = v[next_cells]
             bridge["target_w"] = None if weights is None else weights[next_cells]
         measured = v[cells] if start in ensemble.measured else None
         moving = [(ensemble.members[0].dynamics, v[cells])]

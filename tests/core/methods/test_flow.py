@@ -1,165 +1,116 @@
-"""Gradient flows with set coefficients against what they do in closed form; nothing is trained here."""
+"""Paths without training: where cells go between times and after the last, against known motions."""
 
 import numpy as np
 import pytest
 import torch
-from oracles import (
-    Quadratic,
-    Tilt,
-    dynamics,
-    flow,
-    implicit_ornstein_uhlenbeck,
-    ornstein_uhlenbeck,
-    standardised,
-    units,
-)
 
-from wlm.core.methods._flow import GradientFlow
+from wlm.core.methods import Flow
+from wlm.core.methods.flow import VelocityField
 from wlm.core.particles import Particles
+from wlm.core.populations import Populations
+from wlm.core.prediction import predict
+from wlm.core.training import train
 
-CENTRE = np.array([1.0, -0.5])
-TIMES = (0.0, 0.4, 1.5)
-
-
-def well(rate, diffusion=None, scheme="implicit", scale=None):
-    return dynamics(flow(Quadratic(rate, CENTRE), None, diffusion, times=TIMES, scheme=scheme), scale, times=TIMES)
+TURN = np.linspace(0, np.pi, 5)
 
 
-def test_the_stochastic_simulation_is_an_ornstein_uhlenbeck_process():
-    """Its moments at every time, from a population that is far from rest: drift and noise, each to a few percent."""
-    rate, diffusion = 1.2, 0.5
-    x = 0.3 * standardised(20_000, 2) + [-2.0, 1.0]
-    times = np.array([0.0, 0.25, 1.0, 4.0])
-    found = well(rate, diffusion, "sde").simulate(x, times)[0]
-    for t, z in zip(times, found, strict=True):
-        mean, variance = ornstein_uhlenbeck(x.mean(0), x.var(0), rate, diffusion, t, CENTRE)
-        # Euler's step of 0.05 is off by rate * step / 2 = 3 %, a sample of 20,000 by about 2 %.
-        np.testing.assert_allclose(z.mean(0) - CENTRE, mean - CENTRE, atol=0.05)
-        np.testing.assert_allclose(z.var(0), variance, rtol=0.06)
+def turned(x, t):
+    c, s = np.cos(t), np.sin(t)
+    return x @ np.array([[c, s], [-s, c]])
 
 
-def test_the_stochastic_simulation_is_that_of_euler_and_maruyama():
-    """Exactly its moments: of n steps of h, the mean shrinks by 1 - rate h each, and the variance by its square."""
-    rate, diffusion, h, n = 2.0, 0.3, 0.05, 12
-    x = standardised(20_000, 2)
-    z = well(rate, diffusion, "sde").simulate(x, [0.0, n * h])[0][-1]
-    mean, variance = x.mean(0), x.var(0)
-    for _ in range(n):
-        mean, variance = mean - h * rate * (mean - CENTRE), (1 - h * rate) ** 2 * variance + 2 * diffusion * h
-    np.testing.assert_allclose(z.mean(0), mean, atol=4 * np.sqrt(variance.max() / len(x)))
-    np.testing.assert_allclose(z.var(0), variance, rtol=4 * np.sqrt(2 / len(x)))
-    # Without noise, cell by cell.
-    plain = well(rate, None, "sde").simulate(x, [0.0, n * h])[0][-1]
-    np.testing.assert_allclose(plain, CENTRE + (1 - h * rate) ** n * (x - CENTRE), atol=1e-4)
+@pytest.fixture(scope="module")
+def start():
+    return np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 0.3] + [2.0, 0.0]
 
 
-def test_implicit_steps_go_from_one_training_time_to_the_next():
-    """Diffusion, then an implicit Euler step, as long as the interval; after the last as long as a mean one, 1."""
-    rate, diffusion = 1.5, 0.4
-    x = standardised(20_000, 2) + [2.0, 0.0]
-    times = [*TIMES, 2.5, 3.5]
-    found = well(rate, diffusion).simulate(x, times)[0]
-    plain = well(rate).simulate(x, times)[0]
-    mean, variance, exact = x.mean(0), x.var(0), x
-    for h, noisy, z in zip(np.diff(times), found[1:], plain[1:], strict=True):
-        mean, variance = implicit_ornstein_uhlenbeck(mean, variance, rate, diffusion, h, CENTRE)
-        exact = CENTRE + (exact - CENTRE) / (1 + h * rate)
-        np.testing.assert_allclose(noisy.mean(0), mean, atol=0.02)
-        np.testing.assert_allclose(noisy.var(0), variance, rtol=0.04)
-        np.testing.assert_allclose(z, exact, atol=3e-3)
+@pytest.fixture(scope="module")
+def populations(start):
+    rng = np.random.default_rng(1)
+    return Populations(TURN, tuple(turned(start, t)[rng.permutation(60)] for t in TURN))
 
 
-def test_between_training_times_a_step_is_as_much_shorter():
-    x = standardised(50, 2)
-    t = 0.1
-    np.testing.assert_allclose(well(1.5).simulate(x, [0.0, t])[0][-1], CENTRE + (x - CENTRE) / (1 + t * 1.5), atol=3e-3)
+def test_a_rotation_is_interpolated_and_forecast(start, populations):
+    prepared, notes = Flow().prepare(populations)
+    assert notes["choice"]["path"].startswith("field") and len(prepared.velocities) == 5
+    dynamics = train(populations, Flow()).dynamics
+    x, v = populations.positions[1], prepared.velocities[1]
+    between = predict(
+        dynamics,
+        x,
+        v,
+        TURN[1],
+        [TURN[1] + np.pi / 8],
+        target=populations.positions[2],
+        target_time=TURN[2],
+        target_v=prepared.velocities[2],
+    )[0][0]
+    assert np.abs(between - turned(x, np.pi / 8)).mean() < 0.05
+    forecast = dynamics.simulate(populations.positions[4], [TURN[4], TURN[4] + 0.5], v=prepared.velocities[4])[0][1]
+    assert np.abs(forecast - turned(populations.positions[4], 0.5)).mean() < 0.12
 
 
-@pytest.mark.parametrize("scheme", ["implicit", "sde"])
-def test_velocity_force_and_energy_are_those_of_the_potential(scheme):
-    x, model = standardised(40, 2), well(1.5, None, scheme)
-    np.testing.assert_allclose(model.velocity(x, 0.0), -1.5 * (x - CENTRE), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(model.force(x, 0.0), model.velocity(x, 0.0))
-    np.testing.assert_allclose(model.energy(x, 0.0), 0.75 * np.square(x - CENTRE).sum(1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(model.simulate(x, [0.0, 0.4])[1][0], -1.5 * (x - CENTRE), rtol=1e-5, atol=1e-5)
+def test_straight_lines_are_the_interpolation_of_optimal_transport(populations):
+    prepared, notes = Flow(path="straight").prepare(populations)
+    assert notes["choice"]["path"] == "straight" and np.isnan(prepared.velocities[1]).all()
+    dynamics = train(populations, Flow(path="straight")).dynamics
+    x, y = populations.positions[:2]
+    moved, v = predict(dynamics, x, prepared.velocities[0], 0.0, [TURN[1] / 4], target=y, target_time=TURN[1])
+    end = x + 4 * (moved[0] - x)
+    np.testing.assert_allclose(np.sort(end, 0), np.sort(y, 0), atol=1e-4)
+    np.testing.assert_allclose(v[0], (end - x) / TURN[1], atol=1e-4)
 
 
-def test_a_potential_of_a_time_drives_the_interval_that_ends_there():
-    """V(x, t) = t sum(x) has the slope t, so that velocities tell which t was asked for."""
-    x = standardised(30, 2)
-    tilt = dynamics(flow(Tilt(), times=TIMES), times=TIMES)
-    for t, stage in ((0.0, 0.4), (0.2, 0.4), (0.4, 0.4), (0.41, 1.5), (1.5, 1.5), (2.0, 1.5)):
-        np.testing.assert_allclose(tilt.velocity(x, t), np.full_like(x, -stage), rtol=1e-6)
-        np.testing.assert_allclose(tilt.energy(x, t), stage * x.sum(1), atol=1e-5)
-    end = tilt.simulate(x, [0.0, 0.4, 1.5, 2.5])[0]
-    for k, shift in enumerate(np.cumsum([0.4 * 0.4, 1.1 * 1.5, 1.0 * 1.5]), start=1):
-        np.testing.assert_allclose(end[k], x - shift, atol=3e-3)
-    sde = dynamics(flow(Tilt(), times=TIMES, scheme="sde"), times=TIMES)
-    np.testing.assert_allclose(sde.simulate(x, [0.0, 0.4, 1.5])[0][-1], x - 0.4 * 0.4 - 1.1 * 1.5, atol=1e-4)
+def test_three_times_are_led_straight_and_curves_refused(populations):
+    few = Populations(TURN[:3], populations.positions[:3])
+    assert "too few times" in Flow().prepare(few)[1]["choice"]["words"]
+    with pytest.raises(ValueError, match="needs four training times.*choose path='straight' or 'auto'"):
+        Flow(path="spline").prepare(few)
+    with pytest.raises(ValueError, match="path must be one of"):
+        Flow(path="curve")
 
 
-def others(x, w):
-    """Weighted mean (n, d) of the other cells, for each."""
-    total = (w[:, None] * x).sum(0) - w[:, None] * x
-    return total / (w.sum() - w)[:, None]
+def test_weights_and_velocities_of_the_data(populations):
+    with pytest.raises(ValueError, match="leave velocity_key out"):
+        Flow().prepare(Populations(TURN, populations.positions, populations.positions))
+    weighted = Populations(TURN, populations.positions, None, tuple(np.linspace(1, 2, 60) for _ in TURN))
+    assert Flow().prepare(weighted)[0].weights is weighted.weights
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_an_interaction_is_the_mean_over_the_other_cells(weighted):
-    x = standardised(40, 2) * [1.0, 2.0]
-    w = np.random.default_rng(1).uniform(0.2, 3, 40) if weighted else None
-    c, every = 0.7, np.ones(40) if w is None else w
-    model = dynamics(flow(None, Quadratic(c), 0.1))
-    np.testing.assert_allclose(model.velocity(x, 0.0, w=w), -c * (x - others(x, every)), rtol=1e-4, atol=1e-5)
-    square = np.square(x[:, None] - x[None]).sum(-1)
-    weights = every[None] * (1 - np.eye(40))
-    expected = 0.5 * c * (weights * square).sum(1) / weights.sum(1)
-    np.testing.assert_allclose(model.energy(x, 0.0, w=w), expected, rtol=1e-4)
-
-
-def test_implicit_steps_meet_the_others_where_these_have_moved():
-    """z = x - h (k z + c (z - mean of the other z)), which is linear."""
-    x, k, c, h = standardised(40, 2) + [2.0, 0.0], 1.0, 0.6, 0.4
-    model = dynamics(flow(Quadratic(k), Quadratic(c), times=(0.0, h, 1.0)), times=(0.0, h, 1.0))
-    n = len(x)
-    mean = x.mean(0) / (1 + h * k)
-    # c (z_i - mean of others) = c n / (n - 1) (z_i - mean of all)
-    exact = mean + (x - x.mean(0)) / (1 + h * (k + c * n / (n - 1)))
-    np.testing.assert_allclose(model.simulate(x, [0.0, h])[0][-1], exact, atol=0.01)
-
-
-def test_in_units_of_the_data():
-    """dX = -(rate / time)(X - centre) dt, noise of diffusion length^2 / time, and steps between the training times."""
-    scale = units(length=3.0, time=2.0, location=(10.0, -5.0), origin=7.0)
-    rate, diffusion = 1.5, 0.4
-    model = well(rate, diffusion, scale=scale)
-    x = 3.0 * (standardised(2000, 2) + [2.0, 0.0]) + [10.0, -5.0]
-    centre = 3.0 * CENTRE + [10.0, -5.0]
-    np.testing.assert_allclose(model.velocity(x, 7.0), -rate / 2 * (x - centre), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(model.force(x, 7.0), -rate / 2 * (x - centre), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(model.energy(x, 7.0), rate / 4 * np.square(x - centre).sum(1), rtol=1e-4, atol=1e-3)
-    end = model.simulate(x, [7.0, 7.0 + 2 * 0.4])[0][-1]
-    mean, variance = implicit_ornstein_uhlenbeck(x.mean(0), x.var(0), rate / 2, diffusion * 9 / 2, 0.8, centre)
-    np.testing.assert_allclose(end.mean(0), mean, atol=0.2)
-    np.testing.assert_allclose(end.var(0), variance, rtol=0.15)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def perturbed(module, scale=0.5):
-    """The module with parameters that are not zero."""
+def test_the_midpoint_rule_and_the_greatest_speed():
+    """f(x) = A x with A a rotation: the rollout is the matrix exponential, to second order, and no faster than said."""
+    model = VelocityField(2, 3)
     with torch.no_grad():
-        for k, p in enumerate(module.parameters()):
-            p.add_(scale * torch.randn(p.shape, generator=seeded(k)))
-    return module
+        model.weights[1:3] = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    x, generator = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.Generator()
+    end = model.rollout(Particles(x, x), torch.tensor([0.0, 0.5, 1.0]), generator)
+    exact = torch.tensor(turned(x.double().numpy(), 1.0), dtype=torch.float32)
+    torch.testing.assert_close(end.x[-1], exact, atol=6e-3, rtol=0)
+    torch.testing.assert_close(end.v[0], model.at(x))
+    model.fastest.fill_(0.5)
+    assert model.at(x).norm(dim=1).tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_paths_do_not_depend_on_the_times_that_are_asked_for():
-    for scheme in ("implicit", "sde"):
-        model = perturbed(GradientFlow(2, "V+U", 8, (0.0, 1.0, 2.5), time_varying=True, scheme=scheme), 0.3)
-        x = torch.randn(30, 2, generator=seeded())
-        few = model.rollout(Particles(x), torch.tensor([0.0, 0.7, 3.2]), seeded(3)).x
-        many = model.rollout(Particles(x), torch.tensor([0.0, 0.2, 0.7, 1.0, 1.9, 3.2]), seeded(3)).x
-        assert torch.allclose(few, many[[0, 2, 5]], atol=1e-5)
+def test_slopes_of_features_are_their_derivatives():
+    model = VelocityField(3, 5)
+    generator = torch.Generator().manual_seed(0)
+    model.hills.copy_(torch.randn(3, 5, generator=generator))
+    model.shifts.copy_(torch.rand(5, generator=generator))
+    x = torch.randn(4, 3, generator=generator).double()
+    model = model.double()
+    jacobian = torch.stack([torch.autograd.functional.jacobian(model.landscape, row) for row in x])
+    torch.testing.assert_close(model.design(x), jacobian.mT)
+    assert model.energy(Particles(x), torch.zeros(())).shape == (4,)
+
+
+def test_the_potential_of_a_gradient_field_is_its_own():
+    """Cells that relax to the origin, v = -x: the energy is x^2 / 2 up to a constant, as far as features reach."""
+    rng, times = np.random.default_rng(0), np.arange(5.0) / 2
+    x = rng.normal(size=(200, 2)) + [2.0, 1.0]
+    p = Populations(times, tuple((x * np.exp(-t))[rng.permutation(200)] for t in times))
+    dynamics = train(p, Flow()).dynamics
+    energy = dynamics.energy(x, 0.0)
+    assert np.corrcoef(energy, (x**2).sum(1) / 2)[0, 1] > 0.99
+    assert np.polyfit((x**2).sum(1) / 2, energy, 1)[0] == pytest.approx(1, abs=0.2)
+    force = dynamics.force(x, 0.0)
+    assert np.abs(force + x).mean() < 0.15

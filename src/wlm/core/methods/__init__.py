@@ -1,6 +1,7 @@
 """The methods, by name."""
 
 from wlm.core.methods._base import METHODS, Method, State, get_method
+from wlm.core.methods.flow import Flow
 from wlm.core.methods.ijkonet import IJKOnet
 from wlm.core.methods.jkonet_star import JKOnetStar
 from wlm.core.methods.wlm import WLM
@@ -14,6 +15,7 @@ __all__ = [
     "DEFAULT",
     "METHODS",
     "WLM",
+    "Flow",
     "IJKOnet",
     "JKOnetStar",
     "Method",

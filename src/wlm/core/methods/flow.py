@@ -1,0 +1,236 @@
+"""Curves through chains of cells around a velocity field: regression, without training by simulation.
+
+See :mod:`wlm.core.field` for how the paths are found. Between two training times cells follow these paths; after the
+last they follow the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wlm.core.chains import to_cells
+from wlm.core.field import SCALES, Basis, learn_paths
+from wlm.core.methods._base import Method, State
+from wlm.core.model import Model, Quantity, Spec
+from wlm.core.particles import Particles, together
+from wlm.core.populations import Populations
+from wlm.core.snapshots import Snapshots
+from wlm.core.transport import partners
+
+#: Longest step of the integrator, in mean intervals; length scale of the potential's waves, over sqrt(d).
+STEP, HILL = 0.125, 1.0
+#: Ridge penalties of the field, by row; most cells of a time that it is regressed on.
+RIDGES, N_CELLS = tuple(10.0**k for k in range(-4, 1)), 1000
+
+
+class VelocityField(Model):
+    r"""The field :math:`f(x) = B^\top\phi(x)` and, as its energy, the potential whose slopes explain most of it.
+
+    Parameters
+    ----------
+    dim
+        Dimension d of the space.
+    n_features
+        Waves of the basis.
+    """
+
+    order: ClassVar[int] = 1
+    steady: ClassVar[float | None] = 1.0
+    waves: Tensor
+    phases: Tensor
+    hills: Tensor
+    shifts: Tensor
+    fastest: Tensor
+
+    def __init__(self, dim: int, n_features: int):
+        super().__init__()
+        self.register_buffer("waves", torch.zeros(dim, n_features))
+        self.register_buffer("phases", torch.zeros(n_features))
+        self.register_buffer("fastest", torch.tensor(torch.inf))
+        # Parameters, as of every model; the regression sets them.
+        self.weights = nn.Parameter(torch.zeros(1 + dim + n_features, dim), requires_grad=False)
+        self.potential = nn.Parameter(torch.zeros(2 * dim + n_features), requires_grad=False)
+        hills = Basis.of(dim, HILL, n_features)
+        self.register_buffer("hills", torch.as_tensor(hills.waves, dtype=torch.float32))
+        self.register_buffer("shifts", torch.as_tensor(hills.phases, dtype=torch.float32))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (..., 1 + d + p) of positions (..., d)."""
+        return torch.cat([torch.ones_like(x[..., :1]), x, self._amplitude() * (x @ self.waves + self.phases).cos()], -1)
+
+    def landscape(self, x: Tensor) -> Tensor:
+        """Features (..., 2 d + p) of the potential: linear, quadratic, and waves of its own."""
+        return torch.cat([x, x.square() / 2, self._amplitude() * (x @ self.hills + self.shifts).cos()], -1)
+
+    def design(self, x: Tensor) -> Tensor:
+        """Slopes (..., d, 2 d + p) of the features of the potential."""
+        sines = -self._amplitude() * (x @ self.hills + self.shifts).sin()
+        unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(*x.shape[:-1], -1, -1)
+        return torch.cat([unit, torch.diag_embed(x), sines.unsqueeze(-2) * self.hills], -1)
+
+    def _amplitude(self) -> float:
+        return float(np.sqrt(2 / max(1, len(self.phases))))
+
+    def at(self, x: Tensor) -> Tensor:
+        """Velocities (..., d) at ``x`` (..., d), nowhere faster than any cell was."""
+        v = self.features(x) @ self.weights
+        return v * (self.fastest / v.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+
+    def initial_velocity(self, x: Tensor) -> Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
+        """Positions by the midpoint rule; velocities are those of the field, at the start too."""
+        x, states = start.x, [start._replace(v=self.at(start.x))]
+        for duration in times.diff().tolist():
+            n = max(1, int(np.ceil(duration / STEP - 1e-6)))
+            for _ in range(n):
+                x = x + duration / n * self.at(x + duration / n / 2 * self.at(x))
+            states.append(start._replace(x=x, v=self.at(x)))
+        return together(states)
+
+    def energy(self, p: Particles, t: Tensor) -> Tensor:
+        return self.landscape(p.x) @ self.potential
+
+    def force(self, p: Particles, t: Tensor) -> Tensor:
+        return self.at(p.x)
+
+    def constants(self) -> dict[str, Quantity]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(Method[VelocityField, State]):
+    """Options of ``method="flow"``.
+
+    Parameters
+    ----------
+    path
+        What leads cells from one training time to the next: ``"field"`` (a velocity field, with curves through the
+        cells for what it leaves), ``"spline"`` (natural cubic splines through optimal couplings), ``"straight"``
+        lines, or ``"auto"``: a field where it predicts intervals left out better than persistence does, and curves
+        where the evidence is for them, see :mod:`wlm.core.field`. With three training times lines are straight.
+    n_features
+        Waves of the field that forecasts follow.
+    n_steps, lr, batch_size, ema
+        Of the training that every method has; nothing is left to train here, so that ``n_steps`` is always 1.
+    """
+
+    name: ClassVar[str] = "flow"
+
+    path: str = "auto"
+    n_features: int = 150
+    n_steps: int = 1
+    lr: float | None = None
+    batch_size: int = 256
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require_one_of("path", ("auto", "field", "spline", "straight"))
+        self._require("n_features", int, 1)
+        self._require("batch_size", int, 1)
+        object.__setattr__(self, "n_steps", 1)  # the regression is done before the first
+
+    def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
+        populations, _ = super().prepare(populations)
+        paths = None if self.path == "straight" else learn_paths(populations, path=self.path)
+        if paths is None and self.path in ("field", "spline"):
+            raise ValueError(
+                f"path={self.path!r} needs four training times of ten cells at least, found "
+                f"{len(populations.times)} times; choose path='straight' or 'auto'"
+            )
+        if paths is None:
+            words = "cells follow straight lines through optimal couplings"
+            if self.path == "auto":
+                words += ": there are too few times or cells to tell more"
+            x, y = (np.asarray(z, dtype=np.float32) for z in populations.positions[:2])
+            drift = (y.mean(0) - x.mean(0)) / (populations.times[1] - populations.times[0])
+            first = np.broadcast_to(drift, x.shape).astype(np.float32)
+            note: dict[str, Any] = {"path": "straight", "words": words}
+        else:
+            of_cells = to_cells(populations, paths.positions, paths.velocities)
+            first, note = of_cells[0], paths.note()
+            if paths.bends:
+                return replace(populations, velocities=of_cells), {"choice": note}
+        # Velocities at later times would bend the lines.
+        none = (np.full(x.shape, np.nan, dtype=np.float32) for x in populations.positions[1:])
+        return replace(populations, velocities=(first, *none)), {"choice": note}
+
+    def build(self, spec: Spec) -> VelocityField:
+        return VelocityField(spec.n_dims, self.n_features)
+
+    def init(self, model: VelocityField, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:
+        x, v = _velocities(snapshots)
+        best: tuple[float, Basis, np.ndarray] | None = None
+        for scale in SCALES:
+            basis = Basis.of(spec.n_dims, scale, self.n_features)
+            error, weights = _regress(basis, x, v)
+            if best is None or error < best[0]:
+                best = error, basis, weights
+        assert best is not None
+        _, basis, weights = best
+        n = len(basis.phases)  # a linear field has no waves: theirs have no weight
+        with torch.no_grad():
+            model.waves[:, :n] = torch.as_tensor(basis.waves)
+            model.phases[:n] = torch.as_tensor(basis.phases)
+            model.weights[: len(weights)] = torch.as_tensor(weights)
+            speeds = np.concatenate([np.linalg.norm(part, axis=1) for part in v])
+            model.fastest.fill_(float(speeds.max()))
+            places = torch.as_tensor(np.concatenate(x), dtype=model.waves.dtype, device=model.waves.device)
+            design, wanted = model.design(places).double().flatten(0, 1), -model.at(places).double().flatten()
+            penalty = 1e-4 * len(wanted) * torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
+            model.potential.copy_(torch.linalg.solve(design.mT @ design + penalty, design.mT @ wanted))
+        return State(snapshots=snapshots, generator=generator)
+
+    def step(self, model: VelocityField, spec: Spec, state: State) -> dict[str, float]:
+        x, v = _velocities(state.snapshots)
+        positions, wanted = (
+            torch.as_tensor(np.concatenate(a), dtype=model.waves.dtype, device=model.waves.device) for a in (x, v)
+        )
+        return {"loss": float((model.at(positions) - wanted).square().sum(-1).mean())}
+
+
+def _velocities(snapshots: Snapshots) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Some cells of each time with their velocities; of straight lines, the velocities to their partners."""
+    assert snapshots.velocities is not None
+    rng = np.random.default_rng(0)
+    positions = [x.cpu().double().numpy() for x in snapshots.positions]
+    x, v = [], []
+    for z, u in zip(positions, snapshots.velocities, strict=True):
+        if bool(torch.isfinite(u).all()):
+            some = rng.permutation(len(z))[:N_CELLS]
+            x.append(z[some])
+            v.append(u.cpu().double().numpy()[some])
+    if len(x) == len(positions):
+        return x, v
+    x, v = [], []
+    for k, tau in enumerate(snapshots.times.diff().tolist()):
+        before, after = (z[rng.permutation(len(z))[:N_CELLS]] for z in positions[k : k + 2])
+        slope = (partners(before, after, rng) - before) / tau
+        x.append(before + tau / 2 * slope)
+        v.append(slope)
+    return x, v
+
+
+def _regress(basis: Basis, x: list[np.ndarray], v: list[np.ndarray]) -> tuple[float, np.ndarray]:
+    """Mean squared error at times left out, and the weights (1 + d + p, d), for the best penalty."""
+    designs = [basis(part) for part in x]
+    grams, rights = [a.T @ a for a in designs], [a.T @ b for a, b in zip(designs, v, strict=True)]
+    gram, right, n = np.sum(grams, axis=0), np.sum(rights, axis=0), sum(map(len, x))
+    penalty = n * np.eye(len(gram))
+    penalty[0, 0] *= 1e-6
+    best = (np.inf, np.zeros_like(right))
+    for ridge in RIDGES:
+        errors = [
+            ((b - a @ np.linalg.solve(gram - g + ridge * penalty, right - r)) ** 2).sum(1).mean()
+            for a, b, g, r in zip(designs, v, grams, rights, strict=True)
+        ]
+        if np.mean(errors) < best[0]:
+            best = float(np.mean(errors)), np.linalg.solve(gram + ridge * penalty, right)
+    return best
