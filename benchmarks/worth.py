@@ -36,7 +36,7 @@ from wlm.core.transport import interpolate
 
 NAIVE = ("previous", "next", "pooled", "ot_midpoint", "spline")
 #: Most cells a side in a score.
-MOST = 5000
+MOST = 2500
 
 
 def data(name: str, seed: int, *, quick: bool = False) -> tuple[dict[float, np.ndarray], list[list[float]]]:

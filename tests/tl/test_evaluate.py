@@ -51,7 +51,7 @@ def test_baselines_have_the_right_fraction_of_time(quick):
 
 def test_the_spline_goes_through_all_other_times(quick):
     """A cloud that moves as a parabola: a spline through the other times is nearer to it than a line."""
-    adata = moving_clouds((0, 1, 2, 3, 4))
+    adata = moving_clouds(times=(0.0, 1.0, 2.0, 3.0, 4.0))
     adata.obsm["X_pca"][:, 1] += adata.obs["day"].to_numpy() ** 2
     options = {k: v for k, v in quick.items() if k != "show_progress"}
     table = wlm.tl.evaluate(adata, "day", holdout=[2], metrics=("w1",), **options)

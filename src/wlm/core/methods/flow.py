@@ -150,7 +150,9 @@ class Flow(Method[VelocityField, State]):
             if self.path == "auto":
                 words += ": there are too few times or cells to tell more"
             x, y = (np.asarray(z, dtype=np.float32) for z in populations.positions[:2])
-            drift = (y.mean(0) - x.mean(0)) / (populations.times[1] - populations.times[0])
+            a, b = (None, None) if populations.weights is None else populations.weights[:2]
+            shift = np.average(y, axis=0, weights=b) - np.average(x, axis=0, weights=a)
+            drift = shift / (populations.times[1] - populations.times[0])
             first = np.broadcast_to(drift, x.shape).astype(np.float32)
             note: dict[str, Any] = {"path": "straight", "words": words}
         else:
@@ -197,21 +199,20 @@ class Flow(Method[VelocityField, State]):
 
 
 def _velocities(snapshots: Snapshots) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Some cells of each time with their velocities; of straight lines, the velocities to their partners."""
+    """Cells of each time, drawn by weight, with their velocities; of straight lines, those towards their partners."""
     assert snapshots.velocities is not None
-    rng = np.random.default_rng(0)
-    positions = [x.cpu().double().numpy() for x in snapshots.positions]
-    x, v = [], []
-    for z, u in zip(positions, snapshots.velocities, strict=True):
-        if bool(torch.isfinite(u).all()):
-            some = rng.permutation(len(z))[:N_CELLS]
-            x.append(z[some])
-            v.append(u.cpu().double().numpy()[some])
-    if len(x) == len(positions):
-        return x, v
+    rng, generator = np.random.default_rng(0), torch.Generator(snapshots.times.device).manual_seed(0)
+    some = [snapshots.draw_by_weight(k, min(len(z), N_CELLS), generator) for k, z in enumerate(snapshots.positions)]
+
+    def drawn(arrays: list[Tensor]) -> list[np.ndarray]:
+        return [z[i].cpu().double().numpy() for z, i in zip(arrays, some, strict=True)]
+
+    positions, velocities = drawn(snapshots.positions), drawn(snapshots.velocities)
+    if all(np.isfinite(u).all() for u in velocities):
+        return positions, velocities
     x, v = [], []
     for k, tau in enumerate(snapshots.times.diff().tolist()):
-        before, after = (z[rng.permutation(len(z))[:N_CELLS]] for z in positions[k : k + 2])
+        before, after = positions[k : k + 2]
         slope = (partners(before, after, rng) - before) / tau
         x.append(before + tau / 2 * slope)
         v.append(slope)
