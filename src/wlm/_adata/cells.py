@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.checks import check_distances, check_names, far_times, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
+from wlm._adata.components import LOADINGS
 from wlm._adata.labels import Style, show
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
 from wlm._adata.velocity import check_components, is_rna_velocity, project_layer
@@ -182,7 +183,8 @@ def _too_few(time_key: str, observed: NDArray[np.float64], counts: NDArray[np.in
 def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDArray[np.float32]:
     """Coordinates (n, d) of the representation; refuses missing or non-finite ones."""
     if use_rep not in adata.obsm:
-        remedy = "run sc.pp.pca(adata) first" if use_rep == "X_pca" else f"obsm has {list(adata.obsm)}"
+        missing = use_rep in LOADINGS and not any(name in adata.obsm for name in LOADINGS)
+        remedy = "run sc.pp.pca(adata) first" if missing else f"obsm has {list(adata.obsm)}"
         raise KeyError(f"obsm[{use_rep!r}] is missing; {remedy}")
     x = dense(adata.obsm[use_rep], f"obsm[{use_rep!r}]")
     if x.ndim != 2 or x.shape[1] == 0:

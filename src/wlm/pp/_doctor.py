@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from wlm._adata.cells import check_velocity_gaps, read_rep
 from wlm._adata.checks import PREDICTED, check_distances, check_names, check_writable, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
+from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
-from wlm._adata.reading import find_rep
 from wlm._adata.times import merge_equal, read_column_of_times
 from wlm._adata.velocity import Projection, check_components, find_velocity, is_rna_velocity, project_layer
 from wlm.core.devices import get_device
@@ -61,7 +61,7 @@ def doctor(
 ) -> pd.DataFrame:
     """Look an object over before a fit, and propose the call.
 
-    Reads ``obs``, ``obsm[use_rep]``, ``varm["PCs"]`` and a sample of at most 500 rows of ``X`` and the layers,
+    Reads ``obs``, ``obsm[use_rep]``, its loadings in ``varm`` and a sample of at most 500 rows of ``X`` and the layers,
     so that large objects on disk are checked without being loaded. Nothing of ``adata`` is changed.
 
     Parameters
@@ -255,7 +255,7 @@ def _read_rep(
     """The representation, and what is to be said of it; None if a fit would refuse it."""
     if use_rep not in adata.obsm:
         advice = f"obsm has {listed(list(adata.obsm))}" if adata.obsm else "obsm is empty"
-        if use_rep == "X_pca":
+        if use_rep in LOADINGS and not any(name in adata.obsm for name in LOADINGS):
             raw = "X" in matrices and looks_like_counts(matrices["X"])
             steps = ["sc.pp.normalize_total(adata)", "sc.pp.log1p(adata)"] if raw else []
             advice = f"run {'; '.join([*steps, 'sc.pp.pca(adata)'])}"
@@ -286,39 +286,40 @@ def _check_loadings(
     matrices: Mapping[str, Float64],
     velocity_key: str | None,
 ) -> Finding:
-    """Whether ``varm["PCs"]`` and a matrix of the object give the representation, so that genes can be decoded."""
-    if use_rep != "X_pca":
+    """Whether loadings and a matrix of the object give the representation, so that genes can be decoded."""
+    if use_rep not in LOADINGS:
         return Finding("ok", f"not needed for {use_rep!r}; cells cannot be decoded to genes from it")
     needed = velocity_key is not None and velocity_key in adata.layers
-    if "PCs" not in adata.varm:
+    key = LOADINGS[use_rep]
+    if key not in adata.varm:
         advice = "run sc.pp.pca(adata) here, to decode predictions to genes and to project RNA velocities"
-        return Finding("error" if needed else "note", "varm['PCs'] is missing", advice)
-    loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
+        return Finding("error" if needed else "note", f"varm[{key!r}] is missing", advice)
+    loadings = np.asarray(adata.varm[key], dtype=np.float64)
     scores = x[sample_rows(adata.n_obs)].astype(np.float64)
     match = next(((k, rows) for k, rows in matrices.items() if pca_offset(rows, scores, loadings) is not None), None)
     if match is None and "X" not in matrices:
         return Finding(
             "note",
-            "the rows of X cannot be read on their own, so that varm['PCs'] was not compared with it",
+            f"the rows of X cannot be read on their own, so that varm[{key!r}] was not compared with it",
             "X is missing, stored by columns (csc) in its file, or a view of a backed object",
         )
     if match is None and needed and velocity_key is not None:
         # A fit may still project them: on X normalised, logged or scaled on the side, or with genes taken out.
-        sample = _sample(adata, matrices, sample_rows(adata.n_obs))
+        sample = _sample(adata, use_rep, matrices, sample_rows(adata.n_obs))
         try:
-            find_expression(sample, read_loadings(sample, velocity_key), velocity_key)
+            find_expression(sample, read_loadings(sample, velocity_key, use_rep), velocity_key, use_rep)
         except (KeyError, ValueError) as error:
             return _refusal(str(error.args[0]))
     if match is None:
         return Finding(
             "note",
-            "varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs, for X and every layer",
+            f"varm[{key!r}] does not explain obsm[{use_rep!r}]: (X - mean) @ loadings differs, for X and every layer",
             "X was changed after the PCA, or the PCA is another object's; predictions cannot be decoded to genes: "
             "run sc.pp.pca(adata)",
         )
     name, sampled = match
     matrix = "X" if name == "X" else f"layers[{name!r}]"
-    found = f"varm['PCs'] and {matrix} give obsm['X_pca']"
+    found = f"varm[{key!r}] and {matrix} give obsm[{use_rep!r}]"
     if looks_like_counts(sampled):
         advice = "the depth of sequencing will dominate: run sc.pp.normalize_total, sc.pp.log1p and sc.pp.pca"
         return Finding("warning", f"{found}; {matrix} holds raw counts", advice)
@@ -371,15 +372,18 @@ def _check_velocities(
             advice = ["scVelo's velocity_pca is a smoothed direction, not a speed: use the layer of velocities instead"]
     elif key in adata.layers:
         name, v_times = f"layers[{key!r}]", times[rows]
-        if use_rep != "X_pca" or not ("PCs" in adata.varm or "PCs" in adata.uns):
-            advice = ["velocities of genes are projected with varm['PCs'] on 'X_pca'; run sc.pp.pca(adata) first"]
+        loadings = LOADINGS.get(use_rep)
+        if loadings is None or not (loadings in adata.varm or (loadings == "PCs" and "PCs" in adata.uns)):
             return Finding(
-                "error" if asked else "note", f"{name} cannot be projected on {use_rep!r}", "; ".join(advice)
+                "error" if asked else "note",
+                f"{name} cannot be projected on {use_rep!r}",
+                "velocities of genes are projected on principal components, with their loadings in varm; "
+                "run sc.pp.pca(adata) first",
             )
         if key not in matrices:
             return Finding("note", f"{name} not checked: its rows cannot be read on their own")
         try:
-            projection = _project(adata, key, matrices, rows)
+            projection = _project(adata, use_rep, key, matrices, rows)
         except (KeyError, ValueError) as error:
             refusal = _refusal(f"{name}: {error.args[0]}")
             again = refusal.advice or "compute the velocities again"
@@ -409,19 +413,22 @@ def _refused(v: NDArray[np.floating], key: str, times: Float64, observed: Float6
     return None
 
 
-def _project(adata: ad.AnnData, key: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> Projection:
+def _project(
+    adata: ad.AnnData, use_rep: str, key: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]
+) -> Projection:
     """Velocities of some cells as a fit projects them, though without smoothing."""
-    return project_layer(_sample(adata, matrices, rows), key, "X_pca", smooth=False)
+    return project_layer(_sample(adata, use_rep, matrices, rows), key, use_rep, smooth=False)
 
 
-def _sample(adata: ad.AnnData, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> ad.AnnData:
+def _sample(adata: ad.AnnData, use_rep: str, matrices: Mapping[str, Float64], rows: NDArray[np.intp]) -> ad.AnnData:
     """Some cells, with what the projection of velocities reads."""
+    loadings = LOADINGS[use_rep]
     return ad.AnnData(
         matrices["X"] if "X" in matrices else None,
         obs=pd.DataFrame(index=adata.obs_names[rows]),
         var=adata.var,
-        varm={"PCs": np.asarray(adata.varm["PCs"])} if "PCs" in adata.varm else None,
-        obsm={"X_pca": dense(adata.obsm["X_pca"])[rows]},
+        varm={loadings: np.asarray(adata.varm[loadings])} if loadings in adata.varm else None,
+        obsm={use_rep: dense(adata.obsm[use_rep])[rows]},
         layers={name: matrices[name] for name in matrices if name != "X"},
         uns={name: adata.uns[name] for name in ("log1p", "PCs") if name in adata.uns},
     )
