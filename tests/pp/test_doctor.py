@@ -415,7 +415,7 @@ def test_projection_is_that_of_a_fit(moving):
     moving.layers["velocity"][7] = np.nan
     moving.var["velocity_genes"] = np.arange(moving.n_vars) != 5
     rows = np.arange(0, moving.n_obs, 3)
-    ours = _doctor._project(moving, "velocity", _doctor._Matrices(moving, rows), rows)
+    ours = _doctor._project(moving, "X_pca", "velocity", _doctor._Matrices(moving, rows), rows)
     theirs = project_layer(moving, "velocity", "X_pca", smooth=False)
     assert np.allclose(ours.velocity, theirs.velocity[rows], equal_nan=True, atol=1e-5)
     assert np.isclose(ours.share, theirs.share) and ours.space == theirs.space == "log"

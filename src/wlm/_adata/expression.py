@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from wlm._adata.columns import read_mask
+from wlm._adata.columns import dense, read_mask
 from wlm._adata.components import LOADINGS
 from wlm._adata.genes import get_matrix, pca_offset
 from wlm._logging import logger
@@ -132,7 +132,7 @@ def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str, use_rep: st
         why = "there is no X and no other layer"
     if why is None:
         check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
-        scores = np.asarray(adata.obsm[use_rep], dtype=np.float64)[check]
+        scores = dense(adata.obsm[use_rep])[check].astype(np.float64)
         for name in names:
             rows = read_rows(get_matrix(adata, name), check)
             if pca_offset(rows, scores, loadings) is not None:

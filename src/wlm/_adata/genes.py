@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from wlm._adata.checks import as_text
-from wlm._adata.columns import layer_names
+from wlm._adata.columns import dense, layer_names
 from wlm._adata.components import LOADINGS
 
 #: Cells on which the loadings are checked.
@@ -72,7 +72,7 @@ def make_receipt(adata: ad.AnnData, use_rep: str, n_dims: int) -> Receipt | None
         k = len(offset)
         center = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
         mean = center + loadings[:, :k] @ (offset - center @ loadings[:, :k])
-        scores = np.asarray(adata.obsm[use_rep], dtype=np.float64)[:, :n_dims]
+        scores = dense(adata.obsm[use_rep])[:, :n_dims].astype(np.float64)
         return Receipt(mean, layer, _r2(matrix, center, scores, loadings[:, :n_dims], mean))
     return None
 
@@ -143,7 +143,7 @@ def explains(adata: ad.AnnData, use_rep: str, layer: str) -> bool:
 def _offset(adata: ad.AnnData, use_rep: str, matrix: Any) -> NDArray[np.float64] | None:
     """What PCA subtracted, as scores (k,); None if ``matrix`` (n_obs, n_vars) does not give the scores."""
     check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
-    scores = np.asarray(adata.obsm[use_rep], dtype=np.float64)[check]
+    scores = dense(adata.obsm[use_rep])[check].astype(np.float64)
     return pca_offset(_dense(matrix[check]), scores, np.asarray(adata.varm[LOADINGS[use_rep]], dtype=np.float64))
 
 
