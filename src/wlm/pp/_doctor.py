@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
 from wlm._adata.checks import PREDICTED, check_distances, check_magnitude, check_names, check_writable, odd_rep
-from wlm._adata.columns import dense, layer_names, read_column
+from wlm._adata.columns import dense, layer_names, read_column, take_cells
 from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
@@ -183,7 +183,7 @@ class _Matrices(Mapping[str, Float64]):
     def __getitem__(self, name: str) -> Float64:
         if name not in self._names:
             raise KeyError(name)
-        part = self._matrix(self._adata[self._rows], name)
+        part = self._matrix(take_cells(self._adata, self._rows), name)
         part = part.compute() if hasattr(part, "compute") else part
         return np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
 
