@@ -130,7 +130,7 @@ def odd_rep(use_rep: str, x: NDArray[np.float32], obs: Any) -> tuple[str, str] |
         if not known or max(known) > 0.5:
             return (
                 "its first component is mostly the depth of sequencing",
-                f"run adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}][:, 1:], unless that was done",
+                f"run adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}][:, 1:] (unless that was done)",
             )
     return None
 
