@@ -117,7 +117,7 @@ FIT = {
     "NA of R as text": (put("day", lambda d: d.map("{:g}".format).where(~FIRST, "-2147483648")), {}),
     "dates as numbers": (put("day", lambda d: d.map({0: 20210228, 1: 20210301, 3: 20210303})), {}),
     "dates as text": (put("day", lambda d: d.map({0: "20210228", 1: "20210301", 3: "20210303"})), {}),
-    "dates as categories": (put("day", lambda d: pd.Categorical(d.map({0: "20210228", 1: "20210301", 3: "20210303"}))), {}),
+    "dates as categories": (put("day", lambda d: pd.Categorical(20210301 + d.astype(int))), {}),
     "hyphens": (put("day", lambda d: d.map({0: "D-1", 1: "D0", 3: "D01"})), {}),
     "hyphens of categories": (put("day", lambda d: d.map({0: "D-1", 1: "D0", 3: "D1"}).astype("category")), {}),
     "every cell its time": (put("day", np.linspace(0, 3, 108)), {"time_key": "day"}),

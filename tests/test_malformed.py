@@ -31,7 +31,8 @@ def _each(n, values):
 def _labels(adata, names, rng):
     """Labels of the days, with the usual ones where none is given; one in ten of another kind."""
     days = pd.to_numeric(adata.obs["day"], "coerce").fillna(0)
-    return [names.get(int(d), f"D{d:g}") if rng.random() > 0.1 else f"day {d:g}" for d in days]
+    odd = rng.random(adata.n_obs) < 0.1
+    return [f"day {d:g}" if other else names.get(int(d), f"D{d:g}") for d, other in zip(days, odd, strict=True)]
 
 
 #: Faults of an object; each takes the AnnData, a generator, and the call that will be made.
