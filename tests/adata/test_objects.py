@@ -108,6 +108,14 @@ def test_a_view_of_a_file_is_refused_and_the_advice_helps(adata, tmp_path):
     whole.file.close()
 
 
+def test_a_file_without_x_is_looked_over_and_fitted(adata, tmp_path):
+    ad.AnnData(obs=adata.obs, obsm=adata.obsm).write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    assert wlm.pp.doctor(backed)["level"].isin(["ok", "note", "warning"]).all()
+    wlm.tl.fit(backed, "day", **SHORT)
+    backed.file.close()
+
+
 # Columns
 
 

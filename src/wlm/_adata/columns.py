@@ -41,6 +41,14 @@ def take_cells(adata: ad.AnnData, rows: Any) -> ad.AnnData:
     return adata[rows]
 
 
+def get_x(adata: ad.AnnData) -> Any:
+    """``X``, or None; anndata finds none in a file without it."""
+    try:
+        return adata.X
+    except KeyError:
+        return None
+
+
 def layer_names(adata: ad.AnnData) -> list[str]:
     """Names of the layers, without ``X``, which ``layers`` lists as None since anndata 0.13."""
     return [name for name in adata.layers if name is not None]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
 from wlm._adata.checks import PREDICTED, check_distances, check_magnitude, check_names, check_writable, odd_rep
-from wlm._adata.columns import dense, layer_names, read_column, take_cells
+from wlm._adata.columns import dense, get_x, layer_names, read_column, take_cells
 from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._adata.genes import pca_offset
@@ -195,7 +195,7 @@ class _Matrices(Mapping[str, Float64]):
 
     @staticmethod
     def _matrix(adata: ad.AnnData, name: str) -> Any:
-        return adata.X if name == "X" else adata.layers[name]
+        return get_x(adata) if name == "X" else adata.layers[name]
 
 
 def _has_rows(matrix: Any) -> bool:
