@@ -1,6 +1,8 @@
 """Objects with faults, drawn at random: a fit or a clear error, nothing else, and the object as it was."""
 
+import inspect
 import os
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from oracles import Drawn
 from scipy import sparse
 
 import wlm
+from wlm.pp import _checks, _doctor
 
 EXAMPLES = int(os.environ.get("WLM_EXAMPLES", "220"))
 #: What the public functions raise, with a message of theirs.
@@ -23,6 +26,13 @@ def _put(adata, column, values):
 
 def _each(n, values):
     return np.resize(np.array(values, dtype=object), n)
+
+
+def _labels(adata, names, rng):
+    """Labels of the days, with the usual ones where none is given; one in ten of another kind."""
+    days = pd.to_numeric(adata.obs["day"], "coerce").fillna(0)
+    odd = rng.random(adata.n_obs) < 0.1
+    return [f"day {d:g}" if other else names.get(int(d), f"D{d:g}") for d, other in zip(days, odd, strict=True)]
 
 
 #: Faults of an object; each takes the AnnData, a generator, and the call that will be made.
@@ -40,6 +50,84 @@ FAULTS = {
     "every cell its time": lambda a, r, c: _put(a, "day", np.arange(a.n_obs) / 7),
     "huge times": lambda a, r, c: _put(a, "day", a.obs["day"] * 1e300),
     "tiny times": lambda a, r, c: _put(a, "day", a.obs["day"] * 1e-300),
+    # As other tools leave them: see tests/test_cases.py.
+    "a day before": lambda a, r, c: _put(a, "day", _labels(a, {0: "D-1", 1: "D0", 2: "D1"}, r)),
+    "days before": lambda a, r, c: _put(a, "day", _labels(a, {0: "D-14", 1: "D0", 2: "D7"}, r)),
+    "hyphens": lambda a, r, c: _put(a, "day", _labels(a, {0: "day-0", 1: "day-1"}, r)),
+    "NA of R": lambda a, r, c: _put(
+        a, "day", np.where(r.random(a.n_obs) < 0.1, np.iinfo("i4").min, np.arange(a.n_obs) % 3)
+    ),
+    "nullable times": lambda a, r, c: _put(
+        a, "day", pd.array(np.where(r.random(a.n_obs) < 0.1, None, np.arange(a.n_obs) % 3), dtype="Int64")
+    ),
+    "a code for missing": lambda a, r, c: _put(a, "day", np.where(r.random(a.n_obs) < 0.1, -999.0, a.obs["day"])),
+    "dates as numbers": lambda a, r, c: _put(a, "day", 20210301 + np.arange(a.n_obs) % 5),
+    "dates": lambda a, r, c: _put(a, "day", pd.Timestamp("2021-03-01") + pd.to_timedelta(np.arange(a.n_obs) % 5, "D")),
+    "last bits": lambda a, r, c: _put(
+        a, "day", pd.to_numeric(a.obs["day"], "coerce") + np.where(r.random(a.n_obs) < 0.5, 0.1 + 0.2, 0.3)
+    ),
+    "single precision in part": lambda a, r, c: _put(
+        a, "day", np.where(r.random(a.n_obs) < 0.5, a.obs["day"] / 3, (a.obs["day"] / 3).astype(np.float32))
+    ),
+    "logarithms of times": lambda a, r, c: _put(a, "day", np.log(np.arange(a.n_obs) % 3 + 1e-300).clip(-np.inf)),
+    "the time of an old prediction": lambda a, r, c: c.__setitem__("weight_key", "from_time"),
+    "its own result": lambda a, r, c: (_put(a, "wlm_spread", 1.0), c.update(weight_key="wlm_spread")),
+    "columns twice": lambda a, r, c: setattr(a, "obs", pd.concat([a.obs, a.obs[["fate"]]], axis=1)),
+    "times twice": lambda a, r, c: setattr(a, "obs", pd.concat([a.obs, a.obs[["day"]]], axis=1)),
+    "names of two levels": lambda a, r, c: setattr(
+        a, "obs_names", pd.MultiIndex.from_arrays([np.arange(a.n_obs) % 2, a.obs_names])
+    ),
+    "genes of two levels": lambda a, r, c: setattr(
+        a, "var_names", pd.MultiIndex.from_arrays([np.arange(a.n_vars) % 2, a.var_names])
+    ),
+    "names that are numbers": lambda a, r, c: setattr(a.obs, "index", range(a.n_obs)),
+    "genes that are numbers": lambda a, r, c: setattr(a.var, "index", range(a.n_vars)),
+    "most cells at one place": lambda a, r, c: a.obsm["X_pca"].__setitem__(r.random(a.n_obs) < 0.9, 0.0),
+    "clones": lambda a, r, c: a.obsm.__setitem__("X_pca", r.random((a.n_obs, 5)) < 0.02),
+    "complex coordinates": lambda a, r, c: a.obsm.__setitem__("X_pca", a.obsm["X_pca"] + 1j),
+    "a table with gaps": lambda a, r, c: a.obsm.__setitem__(
+        "X_pca",
+        pd.DataFrame(np.asarray(a.obsm["X_pca"]), index=a.obs_names)
+        .add_prefix("PC")
+        .astype("Float64")
+        .mask(lambda t: t > 2),
+    ),
+    "a sparse array": lambda a, r, c: a.obsm.__setitem__("X_pca", sparse.csr_array(np.asarray(a.obsm["X_pca"]))),
+    "names of scanpy 2": lambda a, r, c: (
+        a.obsm.__setitem__("pca", a.obsm.pop("X_pca")),
+        a.varm.__setitem__("pca", a.varm.pop("PCs")),
+    ),
+    "a picture": lambda a, r, c: (a.obsm.__setitem__("X_umap", a.obsm["X_pca"][:, :2]), c.update(use_rep="X_umap")),
+    "a mask as text": lambda a, r, c: (
+        a.var.__setitem__("velocity_genes", _each(a.n_vars, ["True", "False", None])),
+        c.update(velocity_key="true_velocity"),
+    ),
+    "a mask of words": lambda a, r, c: (
+        a.var.__setitem__("velocity_genes", _each(a.n_vars, ["yes", "no"])),
+        c.update(velocity_key="true_velocity"),
+    ),
+    "velocity and loadings of another PCA": lambda a, r, c: (
+        a.varm.__setitem__("PCs", a.varm["PCs"] * [1, -1, -1, 1, -1]),
+        c.update(velocity_key="true_velocity"),
+    ),
+    "logarithms of another base": lambda a, r, c: (
+        a.uns.__setitem__("log1p", {"base": 2}),
+        c.update(velocity_key="true_velocity"),
+    ),
+    "counts in X": lambda a, r, c: (
+        setattr(a, "X", a.layers["spliced"].copy()),
+        c.update(velocity_key="true_velocity"),
+    ),
+    "no X": lambda a, r, c: (setattr(a, "X", None), c.update(velocity_key="true_velocity")),
+    "velocities of a former PCA": lambda a, r, c: (
+        wlm.pp.project_velocity(a, vkey="true_velocity"),
+        a.obsm.__setitem__("X_pca", a.obsm["X_pca"] * [1, -1, 1, -1, 1]),
+        c.update(velocity_key="auto"),
+    ),
+    "a genotype with a slash": lambda a, r, c: (
+        _put(a, "genotype", _each(a.n_obs, ["WT", "RunX1/2Ko"])),
+        c.update(condition_key="genotype"),
+    ),
     "no representation": lambda a, r, c: a.obsm.pop("X_pca"),
     "NaN coordinates": lambda a, r, c: a.obsm["X_pca"].__setitem__((3, 0), np.nan),
     "infinite coordinates": lambda a, r, c: a.obsm["X_pca"].__setitem__((3, 0), np.inf),
@@ -137,7 +225,7 @@ def test_a_malformed_object_gives_a_fit_or_a_clear_error(_malformed_base, faults
             FAULTS[fault](adata, rng, call)
         except (KeyError, AttributeError, IndexError, TypeError, ValueError):
             continue  # one fault has removed what another would change
-    before = state(adata)
+    before, could_be_saved = state(adata), _saved(adata)
     try:
         wlm.tl.fit(adata, "day", **call)
     except CLEAR as error:
@@ -149,6 +237,44 @@ def test_a_malformed_object_gives_a_fit_or_a_clear_error(_malformed_base, faults
         potential = adata.obs["wlm_potential"].to_numpy()
         kept = np.isfinite(potential)
         assert kept.any() and np.isfinite(adata.obsm["wlm_force"][kept]).all(), faults
+        assert _saved(adata) or not could_be_saved, f"{faults}: the object cannot be saved any more"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_doctor_finds_an_error_where_a_fit_refuses_and_only_there(_malformed_base, fault, monkeypatch):
+    monkeypatch.setattr(_doctor, "check_run_time", lambda *_: _checks.Finding("ok", "a second"))
+
+    def spoiled():
+        adata, call = _malformed_base.copy(), {}
+        FAULTS[fault](adata, np.random.default_rng(0), call)
+        return adata, call
+
+    adata, call = spoiled()
+    if set(call) - set(inspect.signature(wlm.pp.doctor).parameters) or {"method", "device"} & set(call):
+        return  # what the doctor is not told, or refuses itself
+    report = wlm.pp.doctor(adata, time_key="day", **call)
+    errors = report.loc[report["level"] == "error", "check"].tolist()
+    short = {"n_steps": 1, "batch_size": 16, "width": 8, "hidden": 8, "n_inducing": 2, "show_progress": False}
+    try:
+        wlm.tl.fit(spoiled()[0], "day", **call, **short)
+    except CLEAR as error:
+        # A time that is far off may be meant: a fit warns of it.
+        assert errors, f"{fault}: {error}"
+    else:
+        assert set(errors) <= {"spacing"}, fault
+    if set(errors) <= {"missing times", "columns", "spacing"}:
+        wlm.tl.fit(adata, **report.attrs["arguments"], **short)
+
+
+def _saved(adata):
+    """Whether the object can be written to a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            adata.copy().write_h5ad(f"{folder}/a.h5ad")
+        except Exception:  # noqa: BLE001, whatever it is
+            return False
+    return True
 
 
 def _is_ours(error):

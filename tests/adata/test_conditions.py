@@ -47,7 +47,9 @@ def test_fits_are_those_of_the_conditions_alone(both, treated, quick, tmp_path):
                 assert np.array_equal(place.obsm[f"wlm_{name}"][here], alone.obsm[f"wlm_{name}"], equal_nan=True)
             found, expected = wlm.tl.predict(place, 2.5, key=key), wlm.tl.predict(alone, 2.5)
             assert np.array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
-            assert np.array_equal(found.obsm[f"{key}_velocity"], expected.obsm["wlm_velocity"])
+            assert np.array_equal(found.obsm["wlm_velocity"], expected.obsm["wlm_velocity"])
+            assert np.array_equal(found.obs["wlm_outside"], expected.obs["wlm_outside"])
+            assert f"{key}_prediction" in found.uns
             assert (found.obs["treatment"] == condition).all()
 
 
@@ -57,6 +59,10 @@ def test_all_conditions_predict_together(both):
     assert together.obs_names.is_unique and together.obs["treatment"].dtype == "category"
     assert np.array_equal(together.obsm["X_pca"], np.concatenate([p.obsm["X_pca"] for p in parts]))
     assert together.obsm["wlm_velocity"].shape == (28, 5)
+    # The fields of cells have one name, whoever is asked, as in the fit.
+    for part in parts:
+        assert list(part.obs) == list(together.obs) and list(part.obsm) == list(together.obsm)
+    assert together.obs["wlm_outside"].tolist() == [cell for part in parts for cell in part.obs["wlm_outside"]]
     assert together.obs["treatment"].tolist() == ["none"] * 14 + ["drug"] * 14
     assert list(together.uns["wlm_prediction"]["keys"]) == ["wlm_none", "wlm_drug"]
     generators = np.random.default_rng(1), np.random.default_rng(1)

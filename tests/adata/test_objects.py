@@ -108,6 +108,14 @@ def test_a_view_of_a_file_is_refused_and_the_advice_helps(adata, tmp_path):
     whole.file.close()
 
 
+def test_a_file_without_x_is_looked_over_and_fitted(adata, tmp_path):
+    ad.AnnData(obs=adata.obs, obsm=adata.obsm).write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    assert wlm.pp.doctor(backed)["level"].isin(["ok", "note", "warning"]).all()
+    wlm.tl.fit(backed, "day", **SHORT)
+    backed.file.close()
+
+
 # Columns
 
 
@@ -124,6 +132,28 @@ def test_columns_of_the_same_name(adata, double):
     adata = advised(adata, message)
     assert list(adata.obs) == ["day", "weight", "donor", "arm"]
     wlm.tl.fit(adata, **{"time_key": "day", argument: double}, **SHORT)
+
+
+def test_columns_of_the_same_name_that_are_not_read_do_no_harm(adata):
+    """Not even where cells are taken out of the object, of which anndata makes no views then."""
+    import scanpy as sc
+
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=3)
+    adata.obs["arm"] = ["x", "y"] * 60
+    plain = adata.copy()
+    phase = pd.DataFrame({"phase": pd.Categorical(["G1"] * 120)}, index=adata.obs_names)
+    adata.obs = pd.concat([adata.obs, phase, phase], axis=1)
+    assert list(adata.obs) == ["day", "arm", "phase", "phase"]
+    assert row(adata, "loadings").found == row(plain, "loadings").found == "varm['PCs'] and X give obsm['X_pca']"
+    for object_ in (adata, plain):
+        wlm.tl.fit(object_, "day", condition_key="arm", **SHORT)
+    for key in ("wlm", "wlm_y"):
+        found, expected = (wlm.tl.predict(a, 2, key=key, genes=True) for a in (adata, plain))
+        assert np.array_equal(found.X, expected.X) and np.array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
+    weight = pd.DataFrame({"w": 1.0}, index=adata.obs_names)
+    adata.obs = pd.concat([adata.obs, weight, weight], axis=1)
+    refused(adata, "obs has 2 columns named 'w'; keep one", condition_key="arm", weight_key="w")
 
 
 @pytest.mark.parametrize("argument", ["time_key", "weight_key", "condition_key"])
@@ -185,6 +215,21 @@ def test_tables_with_what_is_no_number(adata, spoil, message):
         wlm.tl.fit(advised(adata, text), "day", use_rep="protein", **SHORT)
 
 
+def test_sparse_coordinates_are_fitted_and_decoded(adata):
+    """The receipt of the decoding, made after the training, reads them too."""
+    import scanpy as sc
+    from scipy import sparse
+
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=3)
+    expected = wlm.tl.predict(wlm.tl.fit(adata, "day", copy=True, **SHORT), 2, genes=True)
+    for kind in (sparse.csr_matrix, sparse.csc_array):
+        some = adata.copy()
+        some.obsm["X_pca"] = kind(adata.obsm["X_pca"])
+        wlm.tl.fit(some, "day", **SHORT)
+        assert np.array_equal(wlm.tl.predict(some, 2, genes=True).X, expected.X)
+
+
 @pytest.mark.parametrize("share", [0.75, 0.93, 1.0])
 @pytest.mark.parametrize("kind", [np.float32, bool])
 def test_cells_without_distances_are_refused(adata, share, kind):
@@ -213,7 +258,11 @@ def test_one_cell_a_time_is_said_to_be_that(adata):
 
 
 @pytest.mark.parametrize(
-    ("key", "words"), [("X_umap", "made for drawing"), ("X_tsne", "drawing"), ("X_lsi", "depth of sequencing")]
+    ("key", "words"),
+    [
+        *(("X_umap", "made for drawing"), ("X_tsne", "drawing"), ("umap", "drawing"), ("X_draw_graph_fa", "drawing")),
+        *(("X_phate", "drawing"), ("X_lsi", "depth of sequencing"), ("lsi", "depth of sequencing")),
+    ],
 )
 def test_representations_that_are_odd_to_fit_on_are_named(adata, warnings_of_wlm, key, words):
     adata.obsm[key] = adata.obsm["X_pca"][:, :2]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wlm
-from wlm._adata.times import merge_equal
+from wlm._adata.labels import unit_of_name
+from wlm._adata.times import merge_equal, with_unit
 from wlm.pp import _checks, _doctor, parse_time
 
 SPELLINGS = {
@@ -390,3 +391,37 @@ def test_a_time_between_the_observed_ones_is_not_taken_for_one(times, wanted):
     assert adata.uns["wlm"]["time"]["holdout"].tolist() == [times[1]]
     found = wlm.pp.doctor(adata, time_key="day").set_index("check").loc["time", "found"]
     assert [float(x) for x in found.split(": ")[1].split(", ")] == times
+
+
+# Units in names
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *(("age(days)", "day"), ("time (h)", "hour"), ("t [min]", "minute"), ("Age (Weeks)", "week")),
+        *(("age_days", "day"), ("time.hours", "hour"), ("exposure hrs", "hour"), ("time(hpf)", "hour")),
+        *(("day", ""), ("days", ""), ("time_min", ""), ("log_hours", ""), ("age(log)", ""), ("group (p)", "")),
+        *(("time", ""), ("n_genes_by_counts", ""), ("age()", ""), ("(h) age", "")),
+    ],
+)
+def test_the_unit_in_the_name_of_a_column(name, unit):
+    assert unit_of_name(name) == unit
+
+
+def test_the_unit_in_the_name_is_that_of_the_fit():
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"age(days)": np.repeat([12.0, 35.0], 20)}, index=[f"c{i}" for i in range(40)])
+    adata = ad.AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(40, 3)).astype(np.float32)})
+    short = {"n_steps": 1, "width": 8, "hidden": 8, "n_inducing": 2, "show_progress": False}
+    wlm.tl.fit(adata, "age(days)", **short)
+    assert adata.uns["wlm"]["time"]["unit"] == "day"
+    assert wlm.tl.predict(adata, "20 days").obs["age(days)"].unique().tolist() == [20]
+    with pytest.raises(ValueError, match="times are in the unit 'hour', the data in 'day'"):
+        wlm.tl.predict(adata, "30h")
+    assert with_unit("age(days)", "day") == "age(days)" and with_unit("time", "day") == "time (day)"
+    adata.obs["age(days)"] = adata.obs["age(days)"].map("{:g}h".format)  # what the labels say counts
+    wlm.tl.fit(adata, "age(days)", key_added="hours", **short)
+    assert adata.uns["hours"]["time"]["unit"] == "hour"
+    with pytest.raises(ValueError, match="fitted to other times .*the unit was day, it is hour"):
+        wlm.tl.predict(adata, 40)

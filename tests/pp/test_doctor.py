@@ -81,6 +81,49 @@ def test_errors_are_what_a_fit_refuses(cells, quick):
             assert not errors, name
 
 
+def test_sizes_methods_and_names_that_are_taken_are_what_a_fit_refuses(cells, quick):
+    cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5))
+    for check, asked, spoil in (
+        ("time", {}, lambda a: with_obs(a, day=a.obs["day"] * 1e300)),
+        ("representation", {}, lambda a: a.obsm.__setitem__("X_pca", a.obsm["X_pca"] * 1e-30)),
+        ("velocity", {"method": "ijkonet", "velocity_key": "v"}, lambda a: a),
+        ("velocity", {"velocity_key": "v"}, lambda a: a.obsm["v"].fill(0)),
+        ("columns", {}, lambda a: a.uns.__setitem__("wlm", {"mine": 1})),
+    ):
+        adata = cells.copy()
+        spoil(adata)
+        report = wlm.pp.doctor(adata, time_key="day", **asked)
+        assert report.loc[report["level"] == "error", "check"].tolist() == [check]
+        options = {} if asked.get("method") == "ijkonet" else quick
+        with pytest.raises(ValueError):
+            wlm.tl.fit(adata, "day", **asked, **options)
+    assert report.attrs["call"] == "wlm.tl.fit(adata, 'day', key_added='wlm_fit')"
+    wlm.tl.fit(adata, **report.attrs["arguments"], **quick)
+
+
+def test_the_call_has_fewer_dimensions_where_there_are_many(cells, quick):
+    cells.obsm["X_pca"] = np.random.default_rng(0).normal(size=(cells.n_obs, 60)).astype(np.float32)
+    report = wlm.pp.doctor(cells)
+    assert report.attrs["call"] == "wlm.tl.fit(adata, 'day', n_dims=50)"
+    assert wlm.pp.doctor(cells, n_dims=55).attrs["arguments"]["n_dims"] == 55
+    wlm.tl.fit(cells, **report.attrs["arguments"], **quick)
+
+
+def test_the_summary_has_problems_first_in_a_line_each(cells):
+    cells.obs["batch"] = cells.obs["day"].astype(str)
+    cells.obs_names = ["x"] * cells.n_obs
+    cells.obsm["X_pca"] = np.hstack([cells.obsm["X_pca"]] * 11)
+    report = wlm.pp.doctor(cells)
+    lines = report.attrs["summary"].splitlines()
+    levels = [line.split()[0] for line in lines]
+    open_ = report[report["level"].ne("ok") & report["found"].ne("not checked")]
+    assert levels[: len(open_)] == sorted(open_["level"], key=["error", "warning", "note"].index)
+    for check, level, found, advice in open_.itertuples(index=False):
+        assert sum(line == f"{level:8s} {check}: {found} -> {advice}" for line in lines) == 1
+    assert levels[len(open_) :] == ["expected", "expected", "ok"] and "missing times, spacing" in lines[-1]
+    assert "not checked: " in wlm.pp.doctor(ad.AnnData(np.ones((3, 2)))).attrs["summary"].splitlines()[-1]
+
+
 def test_nothing_is_changed(cells):
     cells.layers["velocity"] = np.random.default_rng(0).normal(size=cells.shape)
     before = cells.copy()
@@ -149,6 +192,41 @@ def test_the_column_that_looks_like_a_time_is_found(columns, chosen):
     if chosen is None:
         time = report.set_index("check").loc["time"]
         assert time.level == "error" and "time_key" in time.advice
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        ({"subject": ["P1", "P2"], "time_point": ["D-1", "D3"]}, "time_point"),
+        ({"subject": ["P1", "P2"], "when": ["D-1", "D3"]}, "when"),
+        ({"case": ["P1", "P2"], "n": [3, 5]}, None),
+        ({"mouse_nr": ["E1", "E2"], "label": ["E8.5", "E9.5"]}, "label"),
+        ({"age": [34, 71], "time_point": ["D-1", "D3"]}, "time_point"),
+        ({"age": [34, 71], "days_post_infection": [0, 3]}, "days_post_infection"),
+        ({"age": [34, 71], "Collection_Day": [0, 3]}, "Collection_Day"),
+        ({"donor_age": [34, 71], "sampling.time": [0, 3]}, "sampling.time"),
+        ({"age_years": [34, 71], "label": ["12h", "24h"]}, "label"),
+        ({"age": [34, 71], "sex": ["f", "m"]}, "age"),
+        ({"age_days": [3, 7], "label": ["12h", "24h"]}, "age_days"),
+    ],
+    ids=str,
+)
+def test_donors_and_their_age_are_no_sampling_times(columns, chosen):
+    obs = pd.DataFrame({k: np.repeat(v, 30) for k, v in columns.items()}).rename(index=str)
+    assert wlm.pp.doctor(ad.AnnData(obs=obs)).attrs["arguments"].get("time_key") == chosen
+
+
+@pytest.mark.parametrize("bad", [np.iinfo("i4").min, np.inf, "soon"], ids=str)
+def test_a_column_that_is_named_like_a_time_and_cannot_be_read_is_reported_as_a_fit_would(cells, quick, bad):
+    cells.obs["day"] = cells.obs["day"].astype(object).where(np.arange(cells.n_obs) > 3, bad).tolist()
+    found = row(cells, "time")
+    with pytest.raises((ValueError, TypeError)) as refused:
+        wlm.tl.fit(cells, "day", **quick)
+    assert found.level == "error" and f"{found.found}; {found.advice}" == str(refused.value)
+
+
+def test_the_unit_in_the_name_of_a_column_is_seen(cells):
+    assert row(with_obs(cells, **{"age(days)": cells.obs["day"]}), "time", time_key="age(days)").found.endswith("(day)")
 
 
 def test_a_guess_among_several_is_said(cells):
@@ -392,6 +470,26 @@ def test_velocities_that_are_wrong(moving):
     assert found(np.tile(aside, (len(v), 1))).level == "note"
 
 
+def test_rna_velocities_that_cannot_be_calibrated_are_an_error(moving, quick):
+    """As in the fit, which finds their scale by the drift between populations."""
+    for smooth in (False, True):
+        if smooth:
+            sc.pp.neighbors(moving)
+        moving.layers["velocity"] = -moving.layers["velocity"]
+        for velocity_key, projected in (("velocity", False), ("auto", True)):
+            if projected:
+                wlm.pp.project_velocity(moving)
+            found = row(moving, "velocity", velocity_key=velocity_key)
+            try:
+                wlm.tl.fit(moving, "day", velocity_key=velocity_key, **quick)
+            except ValueError as error:
+                assert "against the observed drift" in str(error)
+                assert found.level == "error" and "against the observed drift" in found.found
+            else:
+                assert found.level != "error"
+        moving.obsm.pop("velocity_projected")
+
+
 def test_velocity_pca_is_no_speed(moving):
     moving.obsm["velocity_pca"] = moving.obsm["v"]
     found = row(moving, "velocity", velocity_key="velocity_pca")
@@ -415,7 +513,7 @@ def test_projection_is_that_of_a_fit(moving):
     moving.layers["velocity"][7] = np.nan
     moving.var["velocity_genes"] = np.arange(moving.n_vars) != 5
     rows = np.arange(0, moving.n_obs, 3)
-    ours = _doctor._project(moving, "velocity", _doctor._Matrices(moving, rows), rows)
+    ours = _doctor._project(moving, "X_pca", "velocity", _doctor._Matrices(moving, rows), rows)
     theirs = project_layer(moving, "velocity", "X_pca", smooth=False)
     assert np.allclose(ours.velocity, theirs.velocity[rows], equal_nan=True, atol=1e-5)
     assert np.isclose(ours.share, theirs.share) and ours.space == theirs.space == "log"

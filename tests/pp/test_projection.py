@@ -499,5 +499,5 @@ def test_the_expression_is_found_among_several_layers():
     adata.layers["logged"] = adata.X
     adata.layers["text"] = adata.X.astype(str).astype(object)
     adata.X = counts()[1]
-    found = find_expression(adata, read_loadings(adata, "velocity"), "velocity")
+    found = find_expression(adata, read_loadings(adata, "velocity", "X_pca"), "velocity", "X_pca")
     assert found.name == "logged" and found.space == "log"

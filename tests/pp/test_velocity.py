@@ -241,7 +241,7 @@ def broken(how):
     [
         ("no layer", KeyError, r"layers\['velocity'\] is missing.*run wlm.pp.velocity"),
         ("no loadings", KeyError, r"varm\['PCs'\] is missing.*run sc.pp.pca"),
-        ("other representation", ValueError, "projected on 'X_pca' only"),
+        ("other representation", ValueError, "projected on 'X_pca' or 'pca' only"),
         ("all NaN", ValueError, "no gene with a velocity"),
         ("no velocity genes", ValueError, "no gene with a velocity"),
     ],

@@ -162,6 +162,52 @@ def test_a_damaged_fit_is_refused_with_a_clear_error(_fitted, data):
     assert "uns['wlm']" in text and ("wlm.tl.fit" in text or "update wlm" in text), text
 
 
+def _some(values, rng, other):
+    """The values with a few in a row, wherever they begin, replaced by another."""
+    first = rng.integers(len(values) - 5)
+    return values.where((np.arange(len(values)) < first) | (np.arange(len(values)) >= first + 5), other)
+
+
+#: What other tools make of a column of times after a fit; whether it still says the same.
+REWRITTEN = {
+    "text": (lambda d, r: d.map("{:g}".format), True),
+    "labels": (lambda d, r: d.map("D{:g}".format), True),
+    "separated": (lambda d, r: d.map("day {:g}".format), True),
+    "categories": (lambda d, r: d.astype("category"), True),
+    "single precision": (lambda d, r: d.astype(np.float32), True),
+    "nullable": (lambda d, r: d.astype("Int64"), True),
+    "rounding": (lambda d, r: d + 1e-12, True),
+    "hours": (lambda d, r: d * 24, False),
+    "labels in hours": (lambda d, r: (d * 24).map("{:g}h".format), False),
+    "numbers of another order": (lambda d, r: d.map({0: 4, 1: 0, 2: 3, 3: 1, 4: 2}), False),
+    "shifted": (lambda d, r: d - 1, False),
+    "shuffled": (lambda d, r: d.to_numpy()[::-1].copy(), False),
+    "some others": (lambda d, r: _some(d, r, 4.0), None),
+    "some missing": (lambda d, r: _some(d, r, np.nan), False),
+    "NA of R": (lambda d, r: _some(d.astype("i4"), r, np.iinfo("i4").min), False),
+    "some infinite": (lambda d, r: _some(d, r, np.inf), False),
+    "dates": (lambda d, r: d.astype(int) + 20210301, False),
+    "hyphens": (lambda d, r: d.map("D-{:g}".format), None),
+    "words": (lambda d, r: d.map(lambda t: "late" if t else "early"), False),
+}
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(sorted(REWRITTEN)), st.data())
+def test_a_rewritten_column_of_times_is_refused_or_says_the_same(_fitted, how, data):
+    adata = ad.AnnData(obs=_fitted.obs.copy(), obsm=dict(_fitted.obsm), uns={"wlm": _fitted.uns["wlm"]})
+    rewrite, same = REWRITTEN[how]
+    adata.obs["day"] = rewrite(adata.obs["day"].astype(float), Drawn(data))
+    try:
+        found = wlm.tl.predict(adata, 4, from_time=3, n_cells=5, rng=0)
+    except (ValueError, TypeError) as error:
+        assert not same and "obs['day']" in str(error), f"{how}: {error}"
+    else:
+        expected = wlm.tl.predict(_fitted, 4, from_time=3, n_cells=5, rng=0)
+        assert same is not False, how
+        assert found.obs["origin"].tolist() == expected.obs["origin"].tolist(), how
+
+
 def test_only_what_is_there_is_read_and_a_resealed_forgery_cannot_run_code(fitted):
     """A checksum is no signature: who edits on purpose can seal again, and gets what arrays and JSON can say."""
     fitted.uns["wlm"]["config"] = '{"n_steps": "__import__(\'os\').abort()"}'

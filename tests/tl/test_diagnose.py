@@ -82,3 +82,15 @@ def test_impossible_diagnoses(fitted, call, error, message):
     with pytest.raises(error, match=message):
         wlm.tl.diagnose(fitted, **call)
     assert "wlm_diagnosis" not in fitted.uns
+
+
+@pytest.mark.parametrize(("n_times", "n_cells"), [(2, 25), (2, 60), (3, 20), (3, 60)])
+def test_the_verdict_does_not_say_more_than_the_cells_can(cells, quick, n_times, n_cells):
+    """Two times fit many dynamics, inertial or not, and few cells are a weak hint."""
+    keep = cells.obs["day"].lt(n_times) & (cells.obs.groupby("day").cumcount() < n_cells)
+    adata = cells[keep].copy()
+    wlm.tl.fit(adata, "day", **quick)
+    verdict = wlm.tl.diagnose(adata).attrs["verdict"]
+    assert verdict.startswith("two training times do not show") == (n_times == 2)
+    assert ("the dynamics may be" in verdict and "20 cells is few" in verdict) == (n_times == 3 and n_cells == 20)
+    assert verdict.startswith("the dynamics are") == (n_times == 3 and n_cells == 60)

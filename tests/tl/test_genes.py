@@ -57,11 +57,11 @@ def test_r2_is_that_of_an_independent_pca_with_the_fitted_components(cells, few)
 
 
 def test_storage_and_chunks_do_not_matter(cells, monkeypatch):
-    whole, dense = make_receipt(cells, 5), cells.X.toarray()
+    whole, dense = make_receipt(cells, "X_pca", 5), cells.X.toarray()
     for chunk, form in ((2**23, np.asarray), (70, csr_matrix), (1, csc_matrix)):
         monkeypatch.setattr(_genes, "_CHUNK", chunk)
         cells.X = form(dense)
-        part = make_receipt(cells, 5)
+        part = make_receipt(cells, "X_pca", 5)
         assert np.allclose(part.r2, whole.r2, atol=1e-5) and np.allclose(part.mean, whole.mean, atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_a_view_gets_its_own_receipt(cells, few):
 
 
 def test_a_backed_fit_has_no_receipt_until_it_is_in_memory(cells, few, tmp_path):
-    expected = make_receipt(cells, 5).r2
+    expected = make_receipt(cells, "X_pca", 5).r2
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r+")
     wlm.tl.fit(backed, "day", **few)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.checks import check_distances, check_names, far_times, odd_rep
+from wlm._adata.checks import check_distances, check_magnitude, check_names, far_times, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
+from wlm._adata.components import LOADINGS
 from wlm._adata.labels import Style, show
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
 from wlm._adata.velocity import check_components, is_rna_velocity, project_layer
@@ -21,8 +22,6 @@ from wlm.core.populations import Populations
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
-#: Sizes of times and coordinates between which their squares are numbers in single precision.
-MAGNITUDE = 1e-15, 1e15
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ def read_cells(
             f"at least two training times are needed; obs[{time_key!r}] has {_list(observed)}"
             + (f", of which {_list(held)} are held out" if len(held) else "")
         )
-    _check_magnitude(f"obs[{time_key!r}]", observed - observed[0])
-    _check_magnitude(f"obsm[{use_rep!r}]", x)
+    check_magnitude(f"obs[{time_key!r}]", observed - observed[0])
+    check_magnitude(f"obsm[{use_rep!r}]", x)
     if counts.min() < 2:
         raise ValueError(_too_few(time_key, observed, counts))
     check_distances(x, times, training, f"obsm[{use_rep!r}]")
@@ -184,7 +183,8 @@ def _too_few(time_key: str, observed: NDArray[np.float64], counts: NDArray[np.in
 def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDArray[np.float32]:
     """Coordinates (n, d) of the representation; refuses missing or non-finite ones."""
     if use_rep not in adata.obsm:
-        remedy = "run sc.pp.pca(adata) first" if use_rep == "X_pca" else f"obsm has {list(adata.obsm)}"
+        missing = use_rep in LOADINGS and not any(name in adata.obsm for name in LOADINGS)
+        remedy = "run sc.pp.pca(adata) first" if missing else f"obsm has {list(adata.obsm)}"
         raise KeyError(f"obsm[{use_rep!r}] is missing; {remedy}")
     x = dense(adata.obsm[use_rep], f"obsm[{use_rep!r}]")
     if x.ndim != 2 or x.shape[1] == 0:
@@ -251,19 +251,8 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
     return np.ascontiguousarray(v, dtype=np.float32)
 
 
-def _check_magnitude(name: str, values: NDArray[np.floating]) -> None:
-    """Refuse numbers that are too large or too small to compute with."""
-    largest = max(float(values.max()), -float(values.min()))
-    low, high = MAGNITUDE
-    if not low < largest < high:
-        raise ValueError(
-            f"{name} holds values up to {largest:g}, beyond what can be computed with ({low:g} to {high:g}); "
-            "give them in another unit"
-        )
-
-
-def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.float64], first: float) -> None:
-    """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none."""
+def check_velocity_gaps(v: NDArray[np.floating], key: str, times: NDArray[np.float64], first: float) -> None:
+    """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none; and all zero."""
     bad = np.logical_not(np.isfinite(v).all(axis=1))
     for t in np.unique(times[bad]):
         here = np.flatnonzero(times == t)
@@ -272,3 +261,8 @@ def check_velocity_gaps(v: NDArray[np.float32], key: str, times: NDArray[np.floa
                 f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells "
                 f"at {show(t, *times)}; they may be missing (all NaN) at whole times after the first training time only"
             )
+    if not np.nan_to_num(v).any():
+        raise ValueError(
+            f"velocities in {key!r} are zero for all cells; compute them again, or fit without velocity_key "
+            "(initial_velocity='zero' starts cells at rest)"
+        )

@@ -15,10 +15,16 @@ from wlm._adata.labels import show_all
 FAR = 1000
 #: The same where one of its ends is a number that people write for a missing one (-999, 9999).
 FAR_CODE = 100
+#: Sizes of times and coordinates between which their squares are numbers in single precision.
+MAGNITUDE = 1e-15, 1e15
+#: Fewer cells than this hardly show the shape of a population.
+FEW_CELLS = 50
 #: Cells of each time whose pairs are looked at.
 N_PAIRED = 1000
 #: Columns that predictions write.
 PREDICTED = ("origin", "from_time")
+#: Parts of the names of coordinates that are made for drawing.
+_DRAWN = ("umap", "tsne", "draw_graph", "phate", "pacmap", "trimap", "spring")
 #: Columns of ``obs`` with the depth of sequencing, by usual names.
 _DEPTHS = ("total_counts", "n_counts", "nCount_RNA", "nCount_ATAC", "n_fragment", "n_fragments", "n_genes_by_counts")
 
@@ -53,6 +59,17 @@ def check_writable(target: Any) -> None:
 def as_text(names: pd.Index | NDArray[Any]) -> NDArray[np.object_]:
     """Names of cells or genes (n,) as text, which any file can hold."""
     return np.asarray(pd.Index(names).astype(str).to_numpy(dtype=object), dtype=object)
+
+
+def check_magnitude(name: str, values: NDArray[np.floating]) -> None:
+    """Refuse numbers that are too large or too small to compute with."""
+    largest = max(float(values.max()), -float(values.min()))
+    low, high = MAGNITUDE
+    if not low < largest < high:
+        raise ValueError(
+            f"{name} holds values up to {largest:g}, beyond what can be computed with ({low:g} to {high:g}); "
+            "give them in another unit"
+        )
 
 
 def far_times(observed: NDArray[np.float64]) -> tuple[str, float, float] | None:
@@ -102,7 +119,7 @@ def check_distances(x: NDArray[np.float32], times: NDArray[np.float64], wanted: 
 def odd_rep(use_rep: str, x: NDArray[np.float32], obs: Any) -> tuple[str, str] | None:
     """What is wrong with a representation for its name, and what to do; None if nothing is."""
     name = use_rep.lower()
-    if any(drawn in name for drawn in ("umap", "tsne", "draw_graph")):
+    if any(drawn in name for drawn in _DRAWN):
         return (
             "made for drawing",
             "distances and speeds mean little in a picture of the cells: fit on principal components and draw on it",
@@ -113,7 +130,7 @@ def odd_rep(use_rep: str, x: NDArray[np.float32], obs: Any) -> tuple[str, str] |
         if not known or max(known) > 0.5:
             return (
                 "its first component is mostly the depth of sequencing",
-                f"run adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}][:, 1:], unless that was done",
+                f"run adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}][:, 1:] (unless that was done)",
             )
     return None
 

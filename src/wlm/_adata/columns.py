@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 
-def read_column(adata: ad.AnnData, key: str) -> pd.Series:
-    """One column of ``obs``, in memory, the others unread if they are on disk (``read_lazy``)."""
+def check_column(adata: ad.AnnData, key: str) -> None:
+    """Refuse the name of a column that ``obs`` has not, or has more than once."""
     if key not in adata.obs:
         raise KeyError(f"obs[{key!r}] is missing; obs has {list(adata.obs.columns)}")
     copies = list(adata.obs.columns).count(key)
@@ -21,9 +21,32 @@ def read_column(adata: ad.AnnData, key: str) -> pd.Series:
             f"obs has {copies} columns named {key!r}; keep one: run "
             "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
         )
+
+
+def read_column(adata: ad.AnnData, key: str) -> pd.Series:
+    """One column of ``obs``, in memory, the others unread if they are on disk (``read_lazy``)."""
+    check_column(adata, key)
     if hasattr(adata.obs, "to_memory"):
         return adata.obs[[key]].to_memory()[key]
     return adata.obs[key]
+
+
+def take_cells(adata: ad.AnnData, rows: Any) -> ad.AnnData:
+    """Some cells; without columns of ``obs`` that share a name, of which anndata makes no views."""
+    columns = adata.obs.columns
+    if not columns.is_unique:  # in memory: no file holds such columns
+        slots: dict[str, Any] = {name: getattr(adata, name) for name in ("var", "obsm", "varm", "obsp", "varp", "uns")}
+        layers = {name: adata.layers[name] for name in layer_names(adata)}
+        adata = ad.AnnData(adata.X, obs=adata.obs.loc[:, ~columns.duplicated(keep=False)], layers=layers, **slots)
+    return adata[rows]
+
+
+def get_x(adata: ad.AnnData) -> Any:
+    """``X``, or None; anndata finds none in a file without it."""
+    try:
+        return adata.X
+    except KeyError:
+        return None
 
 
 def layer_names(adata: ad.AnnData) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_cells
 from wlm._adata.checks import PREDICTED
-from wlm._adata.columns import read_column
+from wlm._adata.columns import check_column, read_column, take_cells
 from wlm._adata.times import read_holdout, read_times
 from wlm.core.training import TrainingError
 
@@ -36,6 +36,9 @@ def read_conditions(
     times, style = read_times(adata, time_key, arguments.get("nan", "raise"))
     known = np.isfinite(times)
     masks = _masks(adata, time_key, condition_key, known)
+    for key in (arguments.get("weight_key"), arguments.get("strata_key")):
+        if key is not None:
+            check_column(adata, key)
     held = read_holdout(holdout, np.unique(times[known]), style)
     few = [c for c, mask in masks.items() if len(np.setdiff1d(times[mask & known], held)) < 2]
     if few:
@@ -48,7 +51,7 @@ def read_conditions(
         here = held[np.isin(held, times[mask])]
         with naming(condition):
             own: dict[str, Any] = {"holdout": here if len(here) else None, "known": (times[mask], style)}
-            found[condition] = mask, read_cells(adata[mask], time_key, **own, **arguments)
+            found[condition] = mask, read_cells(take_cells(adata, mask), time_key, **own, **arguments)
     return found
 
 
@@ -62,7 +65,7 @@ def select_condition(adata: ad.AnnData, condition: Mapping[str, Any] | None) -> 
         raise ValueError(
             f"obs[{key!r}] has no cell of {value!r}, the condition of this fit; it has {sorted(set(labels))}"
         )
-    return adata[labels == value]
+    return take_cells(adata, labels == value)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._adata.components import LOADINGS
 from wlm._adata.genes import decode, read_receipt
 
 #: What a user's function is asked for, in every refusal.
@@ -53,7 +54,8 @@ def get_decoder(adata: ad.AnnData, genes: Any, representation: Mapping[str, Any]
     var = adata.var.copy()
     var[r2_key] = receipt.r2
     note = "pca, X" if receipt.layer == "X" else f"pca, layer {receipt.layer}"
-    return Decoder(note, lambda positions: (decode(positions, adata.varm["PCs"], receipt.mean), var))
+    loadings = adata.varm[LOADINGS[str(representation["key"])]]
+    return Decoder(note, lambda positions: (decode(positions, loadings, receipt.mean), var))
 
 
 def _call(

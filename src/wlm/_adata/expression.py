@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from wlm._adata.columns import read_mask
+from wlm._adata.columns import dense, read_mask
+from wlm._adata.components import LOADINGS
 from wlm._adata.genes import get_matrix, pca_offset
 from wlm._logging import logger
 
@@ -75,18 +77,19 @@ class Expression:
         return np.log1p(self._counts(rows)) / np.log(self.base) / self.std
 
 
-def read_loadings(adata: ad.AnnData, vkey: str) -> Float64:
+def read_loadings(adata: ad.AnnData, vkey: str, use_rep: str) -> Float64:
     """Loadings (n_vars, k), 0 for genes without any; dynamo keeps those of the genes that PCA used."""
-    if "PCs" in adata.varm:
-        return np.nan_to_num(np.asarray(adata.varm["PCs"], dtype=np.float64))
-    if "PCs" in adata.uns and "use_for_pca" in adata.var:
+    key = LOADINGS[use_rep]
+    if key in adata.varm:
+        return np.nan_to_num(np.asarray(adata.varm[key], dtype=np.float64))
+    if key == "PCs" and "PCs" in adata.uns and "use_for_pca" in adata.var:
         used = read_mask(adata.var, "use_for_pca")
         stored = np.asarray(adata.uns["PCs"], dtype=np.float64)
         if len(stored) == used.sum():
             loadings = np.zeros((adata.n_vars, stored.shape[1]))
             loadings[used] = stored
             return loadings
-    raise KeyError(f"varm['PCs'] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
+    raise KeyError(f"varm[{key!r}] is missing, so layers[{vkey!r}] cannot be projected; run sc.pp.pca(adata) first")
 
 
 def loadings_share(loadings: Float64, genes: NDArray[np.bool_]) -> float:
@@ -101,8 +104,8 @@ def is_complete(loadings: Float64) -> bool:
     return bool((np.square(loadings).sum(axis=0) >= _COMPLETE).all())
 
 
-def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str) -> Expression:
-    """The matrix that PCA was computed on, found by comparing ``(matrix - mean) @ loadings`` with ``obsm["X_pca"]``.
+def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str, use_rep: str) -> Expression:
+    """The matrix that PCA was computed on, found by comparing ``(matrix - mean) @ loadings`` with ``obsm[use_rep]``.
 
     ``X`` and the layers are tried as they are, then with the usual steps done on the side: normalised and logged,
     scaled, or unscaled. Where this cannot be decided it is said in the log, and ``X`` is taken.
@@ -113,6 +116,8 @@ def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str) -> Expressi
         (n_vars, k).
     vkey
         The layer of velocities, which is not tried.
+    use_rep
+        The components, a key of :data:`wlm._adata.components.LOADINGS`.
 
     Raises
     ------
@@ -120,14 +125,14 @@ def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str) -> Expressi
         If no matrix gives the components, or it is one of which the logarithm is not known.
     """
     names = [n for n in ("X", *adata.layers) if isinstance(n, str) and n != vkey and _is_numeric(get_matrix(adata, n))]
-    why = None
-    if "X_pca" not in adata.obsm:
-        why = "obsm['X_pca'] is missing"
+    why, warn = None, partial(_warn, use_rep)
+    if use_rep not in adata.obsm:
+        why = f"obsm[{use_rep!r}] is missing"
     elif not names:
         why = "there is no X and no other layer"
     if why is None:
         check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
-        scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[check]
+        scores = dense(adata.obsm[use_rep])[check].astype(np.float64)
         for name in names:
             rows = read_rows(get_matrix(adata, name), check)
             if pca_offset(rows, scores, loadings) is not None:
@@ -136,54 +141,56 @@ def find_expression(adata: ad.AnnData, loadings: Float64, vkey: str) -> Expressi
             found = _prepared(adata, name, check, scores, loadings)
             if found is not None:
                 logger.info(
-                    "%s gives obsm['X_pca'] after %s, which is done for the projection only", _named(name), found[0]
+                    "%s gives obsm[%r] after %s, which is done for the projection only",
+                    *(_named(name), use_rep, found[0]),
                 )
                 return found[1]
         if is_complete(loadings):
             if "X" in names:
-                raise ValueError(mismatch(names))
-            why = f"there is no X, and none of the layers {names} gives obsm['X_pca']"
+                raise ValueError(mismatch(names, use_rep))
+            why = f"there is no X, and none of the layers {names} gives obsm[{use_rep!r}]"
         else:
             share = loadings_share(loadings, np.ones(adata.n_vars, dtype=bool))
             why = f"genes were taken out after the PCA ({share:.0%} of the loadings are left)"
             for name in names:
                 rows = read_rows(get_matrix(adata, name), check)
                 if share >= _COMPARABLE and _resembles(rows, scores, loadings):
-                    _warn(why, f"{_named(name)} had given it")
+                    warn(why, f"{_named(name)} had given it")
                     return _describe(adata, name, rows)
             if share >= _COMPARABLE and "X" in names:
-                raise ValueError(mismatch(names))
+                raise ValueError(mismatch(names, use_rep))
     if "X" not in names:
-        return _guess(adata, why)
-    _warn(why, "X had given it")
+        return _guess(adata, why, warn)
+    warn(why, "X had given it")
     return _describe(adata, "X", read_rows(adata.X, slice(0, _N_CHECK)))
 
 
-def _guess(adata: ad.AnnData, why: str) -> Expression:
+def _guess(adata: ad.AnnData, why: str, warn: Callable[[str, str], None]) -> Expression:
     """Without X: logarithms of the spliced counts if X was logged, as :func:`wlm.pp.velocity` makes them."""
     if "log1p" in adata.uns and "spliced" in adata.layers:
-        _warn(why, "the logarithm of normalised layers['spliced'] had given it")
+        warn(why, "the logarithm of normalised layers['spliced'] had given it")
         target = float(np.median(read_rows(adata.layers["spliced"], slice(0, _N_CHECK)).sum(axis=1)))
         matrix = adata.layers["spliced"]
         return Expression("spliced", matrix, logged=True, base=_recorded_base(adata), target=max(target, 1e-12))
-    _warn(why, "it had been computed on values that are no logarithms")
+    warn(why, "it had been computed on values that are no logarithms")
     return Expression("X", None, logged=False)
 
 
-def mismatch(names: list[str]) -> str:
+def mismatch(names: list[str], use_rep: str) -> str:
     """What is wrong if loadings do not give the components, and what to run."""
     others = ", ".join(_named(name) for name in names)
     return (
-        f"varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs from it, for {others}, also normalised, "
-        "logged or scaled, so that velocities of genes cannot be projected; X was changed after the PCA, X_pca was "
-        "corrected (a corrected one belongs under another key), or one of the two is another object's: run "
-        "sc.pp.pca(adata) on log-normalised X first"
+        f"varm[{LOADINGS[use_rep]!r}] does not explain obsm[{use_rep!r}]: (X - mean) @ loadings differs from it, for "
+        f"{others}, also normalised, logged or scaled, so that velocities of genes cannot be projected; X was changed "
+        "after the PCA, the components were corrected (corrected ones belong under another key), or one of the two is "
+        "another object's: run sc.pp.pca(adata) on log-normalised X first"
     )
 
 
-def _warn(why: str, assumed: str) -> None:
+def _warn(use_rep: str, why: str, assumed: str) -> None:
     logger.warning(
-        "varm['PCs'] cannot be compared with obsm['X_pca']: %s; velocities are projected as if %s", why, assumed
+        "varm[%r] cannot be compared with obsm[%r]: %s; velocities are projected as if %s",
+        *(LOADINGS[use_rep], use_rep, why, assumed),
     )
 
 
@@ -205,7 +212,7 @@ def _describe(adata: ad.AnnData, name: str, rows: Float64) -> Expression:
     if lowest < -1e-3 * max(highest, 1.0):
         if marked:
             raise ValueError(
-                f"{_named(name)} gives obsm['X_pca'] and has negative values, though uns['log1p'] says that counts "
+                f"{_named(name)} gives the components and has negative values, though uns['log1p'] says that counts "
                 "were logged, and var['mean'] and var['std'] of sc.pp.scale do not make them logarithms again; put the "
                 "log-normalised counts into X, run sc.pp.pca(adata), and wlm.pp.project_velocity(adata)"
             )

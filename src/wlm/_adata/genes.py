@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from wlm._adata.checks import as_text
-from wlm._adata.columns import layer_names
+from wlm._adata.columns import dense, layer_names
+from wlm._adata.components import LOADINGS
 
 #: Cells on which the loadings are checked.
 _N_CHECK = 500
@@ -38,15 +39,17 @@ class Receipt:
     r2: NDArray[np.float32]
 
 
-def make_receipt(adata: ad.AnnData, n_dims: int) -> Receipt | None:
-    """Find the matrix that explains ``obsm["X_pca"]``; None if neither ``X`` nor a layer does.
+def make_receipt(adata: ad.AnnData, use_rep: str, n_dims: int) -> Receipt | None:
+    """Find the matrix that explains the components in ``obsm[use_rep]``; None if neither ``X`` nor a layer does.
 
     scanpy stores the loadings but neither the mean nor the layer: both are recovered by finding the
-    matrix for which ``(X - mean) @ PCs`` gives ``obsm["X_pca"]``. Where the loadings do not see it
+    matrix for which ``(X - mean) @ loadings`` gives ``obsm[use_rep]``. Where the loadings do not see it
     (they are orthonormal), the mean is that of the matrix as it is now.
 
     Parameters
     ----------
+    use_rep
+        A key of :data:`wlm._adata.components.LOADINGS`.
     n_dims
         The components that were fitted: R² is that of the first ``n_dims``.
 
@@ -55,20 +58,21 @@ def make_receipt(adata: ad.AnnData, n_dims: int) -> Receipt | None:
     ValueError
         If ``adata`` is backed.
     """
-    if "X_pca" not in adata.obsm or "PCs" not in adata.varm or adata.varm["PCs"].shape[1] < n_dims:
+    key = LOADINGS[use_rep]
+    if use_rep not in adata.obsm or key not in adata.varm or adata.varm[key].shape[1] < n_dims:
         return None
     if adata.isbacked:
         raise ValueError("genes cannot be decoded from a backed object; run adata = adata.to_memory() first")
     for layer in ("X", *layer_names(adata)):
         matrix = get_matrix(adata, layer)
-        offset = None if matrix is None else _offset(adata, matrix)
+        offset = None if matrix is None else _offset(adata, use_rep, matrix)
         if offset is None or matrix is None:
             continue
-        loadings = np.asarray(adata.varm["PCs"], dtype=np.float64)
+        loadings = np.asarray(adata.varm[key], dtype=np.float64)
         k = len(offset)
         center = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
         mean = center + loadings[:, :k] @ (offset - center @ loadings[:, :k])
-        scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[:, :n_dims]
+        scores = dense(adata.obsm[use_rep])[:, :n_dims].astype(np.float64)
         return Receipt(mean, layer, _r2(matrix, center, scores, loadings[:, :n_dims], mean))
     return None
 
@@ -89,13 +93,16 @@ def read_receipt(adata: ad.AnnData, stored: Mapping[str, Any]) -> Receipt:
         If the fit was not made on principal components, or the loadings do not explain them.
     """
     use_rep = str(stored["key"])
-    if use_rep != "X_pca":
+    if use_rep not in LOADINGS:
         raise ValueError(
-            f"obsm[{use_rep!r}] can only be decoded to genes with a decoder, only 'X_pca' without one; pass a function "
-            "from positions (n, d) to expression: wlm.tl.predict(adata, times, genes=function)"
+            f"obsm[{use_rep!r}] can only be decoded to genes with a decoder, only 'X_pca' and 'pca' without one; pass "
+            "a function from positions (n, d) to expression: wlm.tl.predict(adata, times, genes=function)"
         )
-    if "PCs" not in adata.varm:
-        raise KeyError("varm['PCs'] is missing, so that cells cannot be decoded to genes; run sc.pp.pca(adata) first")
+    key = LOADINGS[use_rep]
+    if key not in adata.varm:
+        raise KeyError(
+            f"varm[{key!r}] is missing, so that cells cannot be decoded to genes; run sc.pp.pca(adata) first"
+        )
     if "layer" in stored:
         genes = pd.Index(np.asarray(stored["genes"], dtype=object))
         index = np.arange(len(genes)) if genes.equals(adata.var_names) else None
@@ -103,11 +110,11 @@ def read_receipt(adata: ad.AnnData, stored: Mapping[str, Any]) -> Receipt:
             index = genes.get_indexer(as_text(adata.var_names))
         if index is not None and (index >= 0).all():
             return Receipt(np.asarray(stored["mean"])[index], str(stored["layer"]), np.asarray(stored["r2"])[index])
-    receipt = make_receipt(adata, int(stored["n_dims"]))
+    receipt = make_receipt(adata, use_rep, int(stored["n_dims"]))
     if receipt is None:
         raise ValueError(
-            "varm['PCs'] does not explain obsm['X_pca']: (X - mean) @ PCs differs from it for X and every layer; "
-            "run sc.pp.pca(adata), fit again, and do not change X in between"
+            f"varm[{key!r}] does not explain obsm[{use_rep!r}]: (X - mean) @ loadings differs from it for X and every "
+            "layer; run sc.pp.pca(adata), fit again, and do not change X in between"
         )
     return receipt
 
@@ -128,16 +135,16 @@ def get_matrix(adata: ad.AnnData, layer: str) -> Any:
     return adata.X if layer == "X" and adata.X is not None else adata.layers.get(layer)
 
 
-def explains(adata: ad.AnnData, layer: str) -> bool:
-    """Whether the values in a layer, or ``"X"``, are those that ``obsm["X_pca"]`` was computed on."""
-    return _offset(adata, get_matrix(adata, layer)) is not None
+def explains(adata: ad.AnnData, use_rep: str, layer: str) -> bool:
+    """Whether the values in a layer, or ``"X"``, are those that ``obsm[use_rep]`` was computed on."""
+    return _offset(adata, use_rep, get_matrix(adata, layer)) is not None
 
 
-def _offset(adata: ad.AnnData, matrix: Any) -> NDArray[np.float64] | None:
+def _offset(adata: ad.AnnData, use_rep: str, matrix: Any) -> NDArray[np.float64] | None:
     """What PCA subtracted, as scores (k,); None if ``matrix`` (n_obs, n_vars) does not give the scores."""
     check = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_CHECK])
-    scores = np.asarray(adata.obsm["X_pca"], dtype=np.float64)[check]
-    return pca_offset(_dense(matrix[check]), scores, np.asarray(adata.varm["PCs"], dtype=np.float64))
+    scores = dense(adata.obsm[use_rep])[check].astype(np.float64)
+    return pca_offset(_dense(matrix[check]), scores, np.asarray(adata.varm[LOADINGS[use_rep]], dtype=np.float64))
 
 
 def pca_offset(

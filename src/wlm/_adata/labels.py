@@ -23,6 +23,8 @@ _UNITS = {
     "year": ("y", "yr", "yrs", "year", "years"),
     "": ("", "t", "time", "timepoint", "stage"),
 }
+#: Last words of the names of columns that say the unit: "min" may be a minimum, and "day" is a name of its own.
+_UNIT_WORDS = ("days", "hpf", "hr", "hrs", "hours", "minutes", "weeks", "months", "years")
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
 _PATTERN = re.compile(r"(?:([a-z]+(?: [a-z]+)*)([\s_.]+|-(?=-?\d))?)?([+-]?\d+(?:\.\d+)?)[\s_]*([a-z]+)?")
 #: A date as a number: year, month, day, and perhaps the time of day.
@@ -147,6 +149,17 @@ def parse(values: Any, hyphen: str | None = None) -> tuple[NDArray[np.float64], 
     style = Style(units[0] if units else "", _hyphen(labels) if hyphen is None else hyphen)
     number = {label.text: label.value(style.hyphen) for label in labels}
     return texts.map(number).to_numpy(np.float64), style
+
+
+def unit_of_name(name: str) -> str:
+    """The unit that the name of a column says, as in "age(days)", "time [h]" or "age_days"; empty if it says none."""
+    text = name.strip().lower()
+    bracketed = re.search(r"[(\[]\s*([a-z]+)\s*[)\]]$", text)
+    if bracketed:
+        unit = bracketed[1]
+        return _UNIT_OF.get(unit, "") if unit not in ("e", "p") else ""
+    words = re.split(r"[^a-z]+", text)
+    return _UNIT_OF[words[-1]] if len(words) > 1 and words[-1] in _UNIT_WORDS and "log" not in words else ""
 
 
 def parse_one(value: Any, style: Style) -> tuple[float, str]:

@@ -10,6 +10,7 @@ import anndata as ad
 
 from wlm._adata.calibration import resolve_velocity
 from wlm._adata.cells import Cells, read_cells
+from wlm._adata.components import find_rep
 from wlm._adata.conditions import read_conditions
 from wlm._adata.mudata import get_source, get_target
 
@@ -77,10 +78,3 @@ class Reading:
     def params(self) -> dict[str, Any]:
         """What is stored of it; the condition is stored apart."""
         return {k: v for k, v in asdict(self).items() if k != "condition_key"}
-
-
-def find_rep(adata: Any, use_rep: str | None) -> str:
-    """The representation that ``use_rep`` names; None is ``"X_pca"``, or ``"pca"`` (scanpy 2) where only that is."""
-    if use_rep is not None:
-        return use_rep
-    return "pca" if "pca" in adata.obsm and "X_pca" not in adata.obsm else "X_pca"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import anndata as ad
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.columns import read_column
-from wlm._adata.labels import Style, missing_code, parse, parse_one, show, show_all
+from wlm._adata.labels import Style, missing_code, parse, parse_one, show, show_all, unit_of_name
 from wlm._logging import logger
 
 #: More distinct times than this are a pseudotime rather than snapshots of a population.
@@ -63,6 +64,7 @@ def read_column_of_times(
             text += f"; for signs run adata.{here} = adata.{here}"
             text += ".map(lambda t: str(t).replace('-', ' -'), na_action='ignore')"
         raise type(error)(f"{here}: {text}") from None
+    style = replace(style, unit=style.unit or unit_of_name(time_key))
     infinite = int(np.isinf(times).sum())
     if infinite:
         raise ValueError(
@@ -129,7 +131,7 @@ def _equal_to_next(distinct: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def with_unit(time_key: str, unit: str) -> str:
     """The column of the times with their unit, where it says something else."""
-    return time_key if unit in ("", time_key) else f"{time_key} ({unit})"
+    return time_key if unit in ("", time_key, unit_of_name(time_key)) else f"{time_key} ({unit})"
 
 
 def read_labels(labels: Any, style: Style, name: str = "times") -> NDArray[np.float64]:

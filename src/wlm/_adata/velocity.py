@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.columns import dense, layer_names, read_mask
+from wlm._adata.components import LOADINGS
 from wlm._adata.expression import find_expression, loadings_share, parts_of, read_loadings, read_rows
 
 #: Layers in which packages store velocities of genes: scVelo, veloVI and UniTVelo; dynamo; MultiVelo.
@@ -53,12 +54,12 @@ def find_velocity(adata: Any, use_rep: str) -> str:
     ours = [k for k in projected if belongs(adata, k, use_rep)]
     if projected and not ours:
         check_components(adata, projected[0], use_rep)
-    layers = [k for k in LAYERS if k in there] if use_rep == "X_pca" else []
+    layers = [k for k in LAYERS if k in there] if use_rep in LOADINGS else []
     if not ours and not layers:
         drawn = [k for k in adata.obsm if k.startswith("velocity_")]
         raise KeyError(
             f"no velocities were found for {use_rep!r}: neither what wlm.pp.project_velocity adds to obsm "
-            f"({list(adata.obsm)}) nor, for 'X_pca', one of the layers {list(LAYERS)} ({there})"
+            f"({list(adata.obsm)}) nor, for 'X_pca' and 'pca', one of the layers {list(LAYERS)} ({there})"
             + (f"; {drawn} may be directions for plotting and must be named to be used" if drawn else "")
         )
     return (ours or layers)[0]
@@ -80,7 +81,7 @@ def note_components(adata: ad.AnnData, vkey: str, use_rep: str) -> dict[str, Any
     Rows and not a checksum, so that cells and genes may be taken out afterwards.
     """
     cells = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_N_NOTED])
-    loadings = read_loadings(adata, vkey)
+    loadings = read_loadings(adata, vkey, use_rep)
     genes = np.argsort(-np.square(loadings).sum(axis=1), kind="stable")[:_N_NOTED]
     note = {"genes": _names(adata.var_names, genes), "loadings": loadings[genes].astype(np.float32)}
     if use_rep in adata.obsm:
@@ -98,7 +99,7 @@ def belongs(adata: Any, key: str, use_rep: str) -> bool:
         return True
     noted = [(adata.obs_names, adata.obsm, use_rep, "cells", "scores")]
     if getattr(adata, "varm", None) is not None:
-        noted.append((adata.var_names, adata.varm, "PCs", "genes", "loadings"))
+        noted.append((adata.var_names, adata.varm, LOADINGS.get(use_rep, ""), "genes", "loadings"))
     for names, slot, name, key_names, key_rows in noted:
         if name not in slot or not {key_names, key_rows} <= set(note) or not names.is_unique:
             continue
@@ -139,17 +140,17 @@ def project_layer(adata: ad.AnnData, vkey: str, use_rep: str, *, smooth: bool = 
     Raises
     ------
     KeyError, ValueError
-        If loadings are missing or do not give ``obsm["X_pca"]``, or no gene has a velocity.
+        If loadings are missing or do not give ``obsm[use_rep]``, or no gene has a velocity.
     """
-    if use_rep != "X_pca":
+    if use_rep not in LOADINGS:
         raise ValueError(
-            f"layers[{vkey!r}] holds velocities of genes, which can be projected on 'X_pca' only, not on {use_rep!r}; "
-            "give velocities in that space as an obsm key"
+            f"layers[{vkey!r}] holds velocities of genes, which can be projected on 'X_pca' or 'pca' only, not on "
+            f"{use_rep!r}; give velocities in that space as an obsm key"
         )
-    loadings = read_loadings(adata, vkey)
+    loadings = read_loadings(adata, vkey, use_rep)
     layer = adata.layers[vkey]
     moving = _moving_genes(adata, vkey)
-    expression = find_expression(adata, loadings, vkey)
+    expression = find_expression(adata, loadings, vkey, use_rep)
     abundance = next((k for k in ABUNDANCES if k in adata.layers), None)
     projected = np.empty((adata.n_obs, loadings.shape[1]), dtype=np.float32)
     for part in parts_of(adata.n_obs):

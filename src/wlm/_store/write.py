@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wlm._adata.cells import Cells
 from wlm._adata.checks import PREDICTED, as_text, check_writable
 from wlm._adata.columns import is_lazy
+from wlm._adata.components import LOADINGS
 from wlm._adata.genes import make_receipt
 from wlm._store.fit import FORMAT
 from wlm._store.group import conditions, group_of
@@ -45,8 +46,8 @@ def describe_fit(
     units = dynamics.units
     some = np.random.default_rng(0).permutation(len(cells.names))[:N_FINGERPRINT]
     # X on disk is not read for this: decoding then looks for the receipt when it is asked for.
-    decodable = cells.use_rep == "X_pca" and not is_lazy(adata)
-    receipt = make_receipt(adata, cells.x.shape[1]) if decodable else None
+    decodable = cells.use_rep in LOADINGS and not is_lazy(adata)
+    receipt = make_receipt(adata, cells.use_rep, cells.x.shape[1]) if decodable else None
     decoding = {} if receipt is None else {**asdict(receipt), "genes": as_text(adata.var_names)}
     held = cells.observed[~np.isin(cells.observed, cells.training)]
     return {

@@ -12,9 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-import shutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,7 +26,7 @@ from wlm._logging import quiet as no_information
 from wlm.cli.files import TABLES, opened, read, writing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 FAILED, UNUSABLE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 
@@ -394,28 +392,12 @@ def doctor(
         checks = report.to_dict("records")
         typer.echo(json.dumps({"checks": checks, "errors": errors, "call": report.attrs["call"], "command": command}))
     else:
-        typer.echo(_as_text(report))
+        typer.echo(report.attrs["summary"])
         if command:
             typer.echo(f"\n{'After mending the errors:' if errors else 'To fit:'}")
             typer.echo(f"  {report.attrs['call']}\n  {command}")
     if errors:
         raise typer.Exit(FAILED)
-
-
-def _as_text(report: pd.DataFrame) -> str:
-    """The report for reading: one paragraph a check, the ones that could not be made in one line."""
-    width = min(max(shutil.get_terminal_size((110, 24)).columns, 60), 110)
-    indent = max(map(len, report["check"])) + 10
-    fill = functools.partial(textwrap.fill, width=width, subsequent_indent=" " * indent, break_on_hyphens=False)
-    lines = []
-    for row in report[report["found"] != "not checked"].itertuples():
-        lines.append(fill(f"{row.level:8s} {row.check:{indent - 9}s}{row.found}"))
-        if row.advice:
-            lines.append(fill(row.advice, initial_indent=" " * (indent - 3) + "-> "))
-    rest = report.loc[report["found"] == "not checked", "check"]
-    if len(rest):
-        lines.append(f"not checked: {', '.join(rest)}")
-    return "\n".join(lines)
 
 
 def _fit_command(source: Path, arguments: dict[str, Any]) -> str:

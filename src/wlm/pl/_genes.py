@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import read_weights
 from wlm._adata.columns import is_lazy, layer_names
+from wlm._adata.components import LOADINGS
 from wlm._adata.genes import Receipt, decode, explains, get_matrix, read_receipt
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
@@ -113,7 +114,7 @@ def genes(
     ask = partial(predict, adata, key=key, n_cells=n_cells, rng=seed, mod=mod)
     populations = trend(cells, fit, wanted, ask)
     # Only the genes that are drawn are decoded: all of them at all these times could fill the memory.
-    loadings, mean = np.asarray(cells.varm["PCs"])[index], receipt.mean[index]
+    loadings, mean = np.asarray(cells.varm[LOADINGS[fit.use_rep]])[index], receipt.mean[index]
     predicted = np.stack([quantiles(decode(p.x, loadings, mean), _QUANTILES, p.w) for p in populations])
     times = np.array([p.time for p in populations])
     last = max(p.time for p in populations if p.observed)
@@ -157,7 +158,7 @@ def _find(adata: ad.AnnData, names: list[str], receipt: Receipt) -> list[int]:
     if lost:
         raise ValueError(
             f"{', '.join(map(repr, lost[:5]))}{' and more' if len(lost) > 5 else ''} cannot be decoded: constant, "
-            "or without loadings in varm['PCs'], as genes that are not highly variable; run sc.pp.pca with "
+            "or without loadings, as genes that are not highly variable; run sc.pp.pca with "
             "these genes and fit again"
         )
     return index
@@ -172,7 +173,7 @@ def _observed(adata: ad.AnnData, fit: StoredFit, layer: str, index: list[int]) -
         raise KeyError(f"layer {layer!r} is missing; layers has {layer_names(adata)}, and 'X' names X")
     # The loadings of a part of the genes do not give the scores: nothing can be said then.
     complete = pd.Index(fit.uns["representation"].get("genes", [])).isin(adata.var_names).all()
-    if complete and not explains(adata, layer):
+    if complete and not explains(adata, fit.use_rep, layer):
         raise ValueError(
             f"{layer!r} does not hold the values that the PCA was computed on, so that it cannot be drawn "
             "beside predictions; pass the layer= that does"

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.checks import PREDICTED, far_times
-from wlm._adata.labels import parse_time, show_all
+from wlm._adata.checks import FEW_CELLS, PREDICTED, far_times
+from wlm._adata.labels import parse_time, show_all, unit_of_name
 from wlm._adata.times import MAX_TIMES
 
 Float64 = NDArray[np.float64]
 
 #: Levels from the best to the worst.
 LEVELS = ("ok", "note", "warning", "error")
-#: Fewer cells than this hardly show the shape of a population.
-FEW_CELLS = 50
+#: Checks that say what a fit will take.
+ESTIMATES = ("run time", "memory")
 #: Populations whose sizes differ by more than this deserve weights or a subsample.
 UNEVEN = 20
 
@@ -43,7 +43,8 @@ _BATCH_NAMES = (
         "embryo",
         "library",
     ),
-    *("subject", "participant", "plate", "channel", "lane", "chip", "run", "experiment", "origident"),
+    *("person", "volunteer", "fish"),
+    *("plate", "channel", "lane", "chip", "run", "experiment", "origident"),
 )
 
 
@@ -54,6 +55,22 @@ class Finding:
     level: str
     found: str
     advice: str = ""
+
+
+def summary(report: pd.DataFrame) -> str:
+    """The report for reading: problems first, a line each; then estimates, and the passed checks in one line."""
+    looked = report[report["found"] != "not checked"]
+    estimates = looked[looked["check"].isin(ESTIMATES) & (looked["level"] == "ok")]
+    passed = looked[(looked["level"] == "ok") & ~looked["check"].isin(ESTIMATES)]
+    lines = [
+        f"{row.level:8s} {row.check}: {row.found}" + (f" -> {row.advice}" if row.advice else "")
+        for level in LEVELS[:0:-1]
+        for row in looked[looked["level"] == level].itertuples()
+    ]
+    lines += [f"expected {row.check}: {row.found}" for row in estimates.itertuples()]
+    lines += [f"ok       {', '.join(passed['check'])}"] if len(passed) else []
+    rest = report.loc[report["found"] == "not checked", "check"]
+    return "\n".join([*lines, f"not checked: {', '.join(rest)}"] if len(rest) else lines)
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
@@ -73,9 +90,9 @@ def listed(values: Sequence[object], most: int = 10) -> str:
 # Times
 
 
-def time_columns(obs: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Columns that look like times, the likeliest first, and others that could be read as such."""
-    likely, possible = [], []
+def time_columns(obs: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+    """Columns that look like times, the likeliest first; others that could be read; those named so that cannot."""
+    likely, possible, unreadable = [], [], []
     for column in obs.columns:
         words = _words(str(column))
         if any(part in str(column).lower() for part in _NOT_TIME) or _is_batch(str(column)):
@@ -85,19 +102,30 @@ def time_columns(obs: pd.DataFrame) -> tuple[list[str], list[str]]:
         distinct = obs[column].nunique()
         if not 2 <= distinct <= MAX_TIMES:
             continue
-        try:
-            _, unit = parse_time(obs[column])
-        except (ValueError, TypeError):
-            continue
         rank = [k for k, name in enumerate(_TIME_NAMES) if name in words]
+        try:
+            times, unit = parse_time(obs[column])
+        except (ValueError, TypeError):
+            unreadable += [(len(words), rank[0], column)] if rank else []
+            continue
+        unit = unit or unit_of_name(column)
+        # A bare age is that of the donors, mostly in years.
+        of_donors = "age" in words and unit in ("", "year")
         if rank:
             # "day" before "age(days)": the fewer other words, the likelier.
-            likely.append((len(words), rank[0], column))
-        elif unit:
-            likely.append((99, 0, column))
+            likely.append((of_donors, len(words), rank[0], column))
+        elif unit and not _numbered(obs[column], times):
+            likely.append((False, 99, 0, column))
         else:
             possible.append(column)
-    return [column for *_, column in sorted(likely)], possible
+    return [c for *_, c in sorted(likely)], possible, [c for *_, c in sorted(unreadable)]
+
+
+def _numbered(labels: pd.Series, times: Float64) -> bool:
+    """Whether labels are those of people or samples in a row: P1, P2, P3."""
+    distinct = np.unique(times[np.isfinite(times)])
+    plain = labels.dropna().astype(str).str.fullmatch(r"[A-Za-z]0*[1-9]\d*").all()
+    return bool(plain and np.array_equal(distinct, np.arange(1, len(distinct) + 1)))
 
 
 def check_time(key: str, observed: Float64, unit: str, others: Sequence[str], *, guessed: bool) -> Finding:

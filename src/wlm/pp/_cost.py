@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from wlm._adata.columns import layer_names
+from wlm._adata.columns import get_x, layer_names
 from wlm.core.methods import DEFAULT, Spec, get_method
 from wlm.core.model import drawing_from
 from wlm.core.populations import Populations
@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
 def check_memory(adata: ad.AnnData, x: NDArray[np.float32] | None, velocity_key: str | None) -> Finding:
     """What the object takes when it is loaded, and a fit besides."""
-    stored = [] if adata.isbacked and adata.is_view else [adata.X]
+    stored = [] if adata.isbacked and adata.is_view else [get_x(adata)]
     stored += [adata.layers[name] for name in layer_names(adata)]
     stored += [*adata.obsm.values(), *adata.obsp.values()]
     loaded = sum(map(_nbytes, stored))

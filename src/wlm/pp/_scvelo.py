@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from wlm._adata.columns import read_mask
+from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._logging import logger
 from wlm.pp._counts import find_layers, normalise, read_counts, rename, shared_counts
@@ -46,10 +47,11 @@ def velocity(
 ) -> ad.AnnData | None:
     """Compute RNA velocities and project them: from counts to ``fit`` in one call.
 
-    Counts are brought to the same total for each cell. Where ``obsm["X_pca"]`` is missing, genes are chosen, ``X`` is
-    set to the logarithm of the normalised spliced counts, and principal components of the chosen genes are computed.
-    Otherwise all genes are used, and ``X`` and the components stay as they are. Then neighbours, moments, velocities,
-    and :func:`wlm.pp.project_velocity`. No gene is removed, unless ``subset_genes=True``.
+    Counts are brought to the same total for each cell. Without components in ``obsm["X_pca"]`` or ``obsm["pca"]``,
+    genes are chosen, ``X`` is set to the logarithm of the normalised spliced counts, and principal components of the
+    chosen genes are computed. Otherwise all genes are used, and ``X`` and the components stay as they are. Then
+    neighbours, moments, velocities, and :func:`wlm.pp.project_velocity`. No gene is removed, unless
+    ``subset_genes=True``.
 
     Parameters
     ----------
@@ -91,8 +93,8 @@ def velocity(
         Normalised. Keep the counts in a layer of another name if you need them.
     ``var["velocity_genes"]``, ``var["velocity_gamma"]``, ``var["velocity_r2"]``
         Genes whose velocity counts, the ratio of unspliced to spliced molecules in their steady state, and its fit.
-    ``X``, ``obsm["X_pca"]``, ``varm["PCs"]``, ``var["highly_variable"]``
-        If ``obsm["X_pca"]`` was missing; genes that were not used have no loadings.
+    ``X``, ``obsm["X_pca"]``, ``varm["PCs"]`` (scanpy 2: ``"pca"``), ``var["highly_variable"]``
+        If there were no components; genes that were not used have no loadings.
     ``obsp``, ``uns["neighbors"]``, ``obsm["velocity_projected"]``
         The neighbour graph and the result of :func:`wlm.pp.project_velocity`.
 
@@ -101,14 +103,15 @@ def velocity(
     ImportError
         If scVelo is needed and not installed, or does not work with the versions of numpy and pandas that are.
     KeyError, TypeError, ValueError
-        If a layer is missing, or what it holds are not counts; if ``X_pca`` is there and neither ``X`` nor a layer
+        If a layer is missing, or what it holds are not counts; if components are there and neither ``X`` nor a layer
         gives it; if scVelo fails.
     """
     _check(adata, method, mode)
     raw = _read(adata)
     scv = _choose(method, mode, pseudotime=pseudotime)
-    if has_pca := "X_pca" in adata.obsm:
-        find_expression(adata, read_loadings(adata, "velocity"), "velocity")  # refuses what cannot be projected
+    rep = find_rep(adata, None)
+    if has_pca := rep in adata.obsm:  # refuse what cannot be projected
+        find_expression(adata, read_loadings(adata, "velocity", rep), "velocity", rep)
     # scVelo prints its progress and warns of its own future; both are for its developers.
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -208,7 +211,7 @@ def _prepare(
     s, u = (normalise(counts) for counts in raw)
     whole = ad.AnnData(None, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
     whole.layers["spliced"], whole.layers["unspliced"] = s, u
-    if "X_pca" in adata.obsm:
+    if find_rep(adata, None) in adata.obsm:
         return whole, np.arange(adata.n_vars)
     used = np.flatnonzero(shared_counts(*raw) >= min_shared_counts)
     if len(used) < 2:
@@ -225,10 +228,11 @@ def _prepare(
     if (chosen.X.max(axis=0).toarray() - chosen.X.min(axis=0).toarray()).max() < 1e-5:  # rounding of the totals
         raise ValueError("all cells have the same spliced counts, once normalised; there is nothing to learn from")
     sc.pp.pca(chosen, n_comps=min(n_comps, chosen.n_vars - 1, chosen.n_obs - 1))
-    whole.uns["pca"], whole.obsm["X_pca"] = chosen.uns["pca"], chosen.obsm["X_pca"]
-    loadings = np.zeros((whole.n_vars, chosen.varm["PCs"].shape[1]))
-    loadings[used] = chosen.varm["PCs"]
-    whole.varm["PCs"] = loadings
+    rep = find_rep(chosen, None)
+    whole.uns["pca"], whole.obsm[rep] = chosen.uns["pca"], chosen.obsm[rep]
+    loadings = np.zeros((whole.n_vars, chosen.obsm[rep].shape[1]))
+    loadings[used] = chosen.varm[LOADINGS[rep]]
+    whole.varm[LOADINGS[rep]] = loadings
     if len(used) < whole.n_vars:
         whole.var["highly_variable"] = np.isin(np.arange(whole.n_vars), used)
     return whole, used
@@ -244,11 +248,13 @@ def _small(adata: ad.AnnData, whole: ad.AnnData, used: NDArray[np.intp], n_comps
         var=pd.DataFrame(index=adata.var_names[used]),
         layers={name: whole.layers[name][:, used] for name in ("spliced", "unspliced")},
     )
-    small.obsm["X_pca"] = np.asarray((whole if "X_pca" in whole.obsm else adata).obsm["X_pca"])
-    if "X_pca" not in whole.obsm and "highly_variable" in adata.var:
+    source = whole if whole.obsm else adata
+    rep = find_rep(source, None)
+    small.obsm[rep] = np.asarray(source.obsm[rep])
+    if source is adata and "highly_variable" in adata.var:
         small.var["highly_variable"] = read_mask(adata.var, "highly_variable")
-    dims = min(n_comps, small.obsm["X_pca"].shape[1])
-    sc.pp.neighbors(small, n_neighbors=min(n_neighbors, small.n_obs - 1), n_pcs=dims, use_rep="X_pca")
+    dims = min(n_comps, small.obsm[rep].shape[1])
+    sc.pp.neighbors(small, n_neighbors=min(n_neighbors, small.n_obs - 1), n_pcs=dims, use_rep=rep)
     return small
 
 
@@ -311,7 +317,8 @@ def _write(work: ad.AnnData, whole: ad.AnnData, small: ad.AnnData, used: NDArray
     if not has_pca:
         work.X = whole.X
         work.uns["log1p"], work.uns["pca"] = whole.uns["log1p"], whole.uns["pca"]
-        work.obsm["X_pca"], work.varm["PCs"] = whole.obsm["X_pca"], whole.varm["PCs"]
+        rep = find_rep(whole, None)
+        work.obsm[rep], work.varm[LOADINGS[rep]] = whole.obsm[rep], whole.varm[LOADINGS[rep]]
         for name in whole.var:
             work.var[name] = whole.var[name].to_numpy()
     for name in ("spliced", "unspliced"):
@@ -319,13 +326,13 @@ def _write(work: ad.AnnData, whole: ad.AnnData, small: ad.AnnData, used: NDArray
         work.layers[name] = whole.layers[name].toarray() if dense else whole.layers[name]
     for name in [n for n in small.layers if n not in ("spliced", "unspliced")]:
         work.layers[name] = _spread(np.asarray(small.layers[name], dtype=np.float32), used, work.n_vars, axis=1)
-    for name in [n for n in small.varm if n != "PCs"]:
+    for name in [n for n in small.varm if n not in LOADINGS.values()]:
         work.varm[name] = _spread(np.asarray(small.varm[name]), used, work.n_vars, axis=0)
     for name in [n for n in small.var if n != "highly_variable"]:
         work.var[name] = _spread(small.var[name].to_numpy(), used, work.n_vars, axis=0)
     for name in [n for n in small.obs if n not in _INTERNAL]:
         work.obs[name] = small.obs[name].array
-    for name in [n for n in small.obsm if n != "X_pca"]:
+    for name in [n for n in small.obsm if n not in LOADINGS]:
         work.obsm[name] = small.obsm[name]
     for name in small.obsp:
         work.obsp[name] = small.obsp[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anndata as ad
 
 from wlm._adata.columns import layer_names
+from wlm._adata.components import find_rep
 from wlm._adata.velocity import note_components, project_layer
 from wlm._logging import logger
 
@@ -13,7 +14,7 @@ def project_velocity(
     adata: ad.AnnData,
     *,
     vkey: str = "velocity",
-    use_rep: str = "X_pca",
+    use_rep: str | None = None,
     smooth: bool = True,
     key_added: str | None = None,
     copy: bool = False,
@@ -26,12 +27,12 @@ def project_velocity(
     .. math:: \dot x = \frac{c\,(\dot s - s\,\textstyle\sum\dot s / \sum s)}{1 + cs},
 
     which is what the loadings then project. c is the ratio of the cell's totals in the matrix x that PCA was computed
-    on (the layer, or ``X``, that explains ``X_pca``) and in the abundances (``layers["Ms"]``, ``"M_s"`` or
+    on (the layer, or ``X``, that explains the components) and in the abundances (``layers["Ms"]``, ``"M_s"`` or
     ``"spliced"``). Logarithms to another base are divided by its natural logarithm (``uns["log1p"]["base"]``).
     Where x was scaled after the logarithm, centred or not, its rate is divided by ``var["std"]`` too. Where x
     is not logarithmic, velocities are projected as they are.
 
-    If neither ``X`` nor a layer explains ``X_pca``, the usual steps are tried on the side: counts are normalised
+    If neither ``X`` nor a layer explains the components, the usual steps are tried on the side: counts are normalised
     and logged, logarithms scaled, scaled values unscaled. If that fails too, the loadings are of another PCA, and
     the call is refused. Where nothing can be compared (no ``X``, or genes taken out after the PCA) the log says
     what was assumed.
@@ -42,13 +43,14 @@ def project_velocity(
     Parameters
     ----------
     adata
-        With ``layers[vkey]`` and the loadings in ``varm["PCs"]`` (or, from dynamo, ``uns["PCs"]``). Genes
-        without a velocity (NaN, or not marked in ``var["velocity_genes"]`` or ``var["use_for_dynamics"]``, where
-        these exist; a missing mark is False) do not move.
+        With ``layers[vkey]`` and the loadings in ``varm["PCs"]`` (scanpy 2: ``varm["pca"]``; dynamo:
+        ``uns["PCs"]``). Genes without a velocity (NaN, or not marked in ``var["velocity_genes"]`` or
+        ``var["use_for_dynamics"]``, where these exist; a missing mark is False) do not move.
     vkey
         Layer with velocities, shape (n_obs, n_vars).
     use_rep
-        Must be ``"X_pca"``, which the loadings belong to.
+        The components that the loadings belong to: ``"X_pca"``, or ``"pca"`` (scanpy 2), the default where only
+        that is there.
     smooth
         Average over the neighbours in ``obsp["connectivities"]``, where there are any: velocities of single
         cells are noisy. Neighbours at other times take part.
@@ -72,7 +74,7 @@ def project_velocity(
     Raises
     ------
     KeyError, ValueError
-        If the layer or the loadings are missing, the loadings do not explain ``X_pca``, a mask holds anything but
+        If the layer or the loadings are missing, the loadings do not explain the components, a mask holds anything but
         True and False, or no gene has a velocity.
     """
     if not isinstance(adata, ad.AnnData):
@@ -82,6 +84,7 @@ def project_velocity(
             f"layers[{vkey!r}] is missing; layers has {layer_names(adata)}; run wlm.pp.velocity(adata) first"
         )
     name = f"{vkey}_projected" if key_added is None else key_added
+    use_rep = find_rep(adata, use_rep)
     result = project_layer(adata, vkey, use_rep, smooth=smooth)
     components = note_components(adata, vkey, use_rep)
     target = adata.copy() if copy else adata

@@ -8,8 +8,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_rep, read_weights
+from wlm._adata.checks import FEW_CELLS
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
@@ -102,7 +104,7 @@ def diagnose(
     """
     target = get_target(adata, mod)
     adata, stored = open_fit(adata, key, mod)
-    stored.times(adata)  # refuses others than those of the fit
+    times = stored.times(adata)  # refuses others than those of the fit
     check_representation(adata, stored, read_rep(adata, stored.use_rep, stored.n_dims))
     dynamics, params = stored.dynamics, stored.uns["params"]
     if "friction" not in dynamics.rates():
@@ -159,7 +161,8 @@ def diagnose(
         "potential_path": energy.potential,
         "dissipated_path": energy.dissipated,
     }
-    report.attrs["verdict"] = _verdict(report)
+    counts = np.array([np.count_nonzero(times == t) for t in stored.training])
+    report.attrs["verdict"] = _verdict(report, counts)
     logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
     return report
 
@@ -215,10 +218,17 @@ def _velocity_gain(
     return 1 - scores[0] / scores[1]
 
 
-def _verdict(report: pd.DataFrame) -> str:
+def _verdict(report: pd.DataFrame, counts: NDArray[np.intp]) -> str:
+    """The report in words; ``counts`` (T,) are the cells at the training times."""
     inertia = report.loc["inertia", "value"]
-    kind = "close to a gradient flow" if inertia < 0.1 else "inertial" if inertia > 0.9 else "partly inertial"
-    text = f"the dynamics are {kind} (inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
+    numbers = f"(inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
+    if len(counts) < 3:
+        text = f"two training times do not show whether the dynamics are inertial: many fits explain them {numbers}"
+    else:
+        kind = "close to a gradient flow" if inertia < 0.1 else "inertial" if inertia > 0.9 else "partly inertial"
+        few = counts.min() < FEW_CELLS
+        text = f"the dynamics {'may be' if few else 'are'} {kind} {numbers}"
+        text += f"; a time with {counts.min()} cells is few to tell" if few else ""
     if "velocity_gain" in report.index:
         gain = report.loc["velocity_gain", "value"]
         text += f"; velocities {'LOWER' if gain > 0 else 'RAISE'} the held-out W1 by {abs(gain):.1%}"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from wlm._adata.cells import Cells
+from wlm._adata.columns import take_cells
 from wlm._adata.mudata import get_target
 from wlm._adata.reading import Reading
 from wlm._logging import logger
@@ -242,7 +243,7 @@ def fit(
     total, fits, rates = time.perf_counter() - began, {}, []
     for condition, (cells, notes) in prepared.items():
         rows, prefix = parts[condition].rows, f"{condition}: " if condition else ""
-        own = source[rows] if condition else source
+        own = take_cells(source, rows) if condition else source
         uns, fields = _described(own, cells, notes, models[condition], reading, run, prefix)
         if not store_model:
             uns = {k: x for k, x in uns.items() if k not in ("weights", "ensemble", "rollout")}

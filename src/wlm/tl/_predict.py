@@ -51,8 +51,8 @@ def predict(
     times
         One time or several, as numbers or labels, later than the start.
     key
-        Name ``K`` of the fit. Where ``K`` stands for a fit of each condition, all of them predict; with the key
-        of one condition, its cells do.
+        Name ``K`` of the fit. Where ``K`` stands for a fit of each condition, all of them predict; with the key ``K_C``
+        of one condition its cells do, and what is said of cells is named after ``K`` all the same, as in the fit.
     from_time
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
@@ -99,6 +99,7 @@ def predict(
     ``var["K_decode_r2"]`` : float32
         With ``genes=True``: see :func:`wlm.tl.fit`; NaN marks genes that cannot be decoded.
     ``uns["K_prediction"]`` : dict
+        (``uns["K_C_prediction"]`` with the key of one condition.)
         Fit, version, seed, whether each time was bridged, and if decoded ``decoding``: ``"pca, X"``,
         ``"pca, layer <name>"`` or ``"callable"``. ``lower`` and ``upper`` (T, d) are the band that holds ``level``
         (95 %) of the predicted cells of all models in each dimension, ``mean_sd`` (T, d) the standard deviation of the
@@ -176,14 +177,14 @@ def predict(
         parts = [choose(part, n_cells, weights, seed) for part in parts]
     predicted = _assemble(adata, fit, parts, decoder, seed)
     observed = x[np.isin(cell_times, fit.training)]
-    predicted.obs[f"{key}_outside"] = outside(np.asarray(predicted.obsm[fit.use_rep]), observed)
+    predicted.obs[f"{fit.group}_outside"] = outside(np.asarray(predicted.obsm[fit.use_rep]), observed)
     predicted.uns[f"{key}_prediction"] |= {
         "level": LEVEL,
         "lower": np.stack([low for low, _ in limits]),
         "upper": np.stack([high for _, high in limits]),
     }
     if fit.others:
-        predicted.obs[f"{key}_spread"] = np.concatenate([spread(part.positions) for part in parts])
+        predicted.obs[f"{fit.group}_spread"] = np.concatenate([spread(part.positions) for part in parts])
         means = np.stack([part.positions.mean(axis=1) for part in parts])
         predicted.uns[f"{key}_prediction"]["mean_sd"] = means.std(axis=1, ddof=1)
     if weights is not None and n_cells is None:
@@ -214,8 +215,6 @@ def _predict_conditions(adata: Any, times: Any, key: str, keys: dict[str, str], 
     for condition, own in keys.items():
         with naming(condition):
             part = predict(adata, times, key=own, **asked)
-        part.obsm[f"{key}_velocity"] = part.obsm.pop(f"{own}_velocity")
-        part.obs = part.obs.rename(columns={f"{own}_{name}": f"{key}_{name}" for name in ("outside", "spread")})
         parts.append(part)
     together = ad.concat(parts, merge="same")
     first = parts[0].uns[f"{next(iter(keys.values()))}_prediction"]
@@ -278,7 +277,7 @@ def _assemble(
         decoded,
         obs=obs,
         var=var,
-        obsm={fit.use_rep: positions, f"{fit.key}_velocity": np.concatenate([p.velocities for p in parts])},
+        obsm={fit.use_rep: positions, f"{fit.group}_velocity": np.concatenate([p.velocities for p in parts])},
         uns={
             f"{fit.key}_prediction": {
                 "key": fit.key,
