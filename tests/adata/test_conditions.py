@@ -11,9 +11,9 @@ import wlm
 FIELDS = ("velocity", "force", "next")
 
 
-@pytest.fixture
-def treated(cells):
-    """Two conditions, one of which lacks the last day, and in which everything lies elsewhere."""
+@pytest.fixture(scope="module")
+def _treated(_bifurcation):
+    cells = _bifurcation.copy()
     drug = np.arange(cells.n_obs) % 3 == 0
     cells.obs["treatment"] = pd.Categorical(np.where(drug, "drug", "none"), categories=["none", "drug", "other"])
     cells.obsm["X_pca"][drug] += 1.0
@@ -21,9 +21,20 @@ def treated(cells):
 
 
 @pytest.fixture
-def both(treated, quick):
-    wlm.tl.fit(treated, "day", condition_key="treatment", holdout=2, **quick)
-    return treated
+def treated(_treated):
+    """Two conditions, one of which lacks the last day, and in which everything lies elsewhere; a fresh copy."""
+    return _treated.copy()
+
+
+@pytest.fixture(scope="module")
+def _both(_treated, quick):
+    return wlm.tl.fit(_treated, "day", condition_key="treatment", holdout=2, copy=True, **quick)
+
+
+@pytest.fixture
+def both(_both):
+    """The same cells with a fit of each condition that has not seen day 2; a fresh copy."""
+    return _both.copy()
 
 
 @pytest.mark.slow
@@ -33,11 +44,13 @@ def test_fits_are_those_of_the_conditions_alone(both, treated, quick, tmp_path):
     assert both.uns["wlm"]["condition_key"] == "treatment"
     both.write_h5ad(tmp_path / "both.h5ad")
     both.write_zarr(tmp_path / "both.zarr")
-    for place in (both, ad.read_h5ad(tmp_path / "both.h5ad"), ad.read_zarr(tmp_path / "both.zarr")):
-        for condition in ("none", "drug"):
-            here = (place.obs["treatment"] == condition).to_numpy()
-            alone = treated[here].copy()
-            wlm.tl.fit(alone, "day", holdout=2, **quick)
+    places = (both, ad.read_h5ad(tmp_path / "both.h5ad"), ad.read_zarr(tmp_path / "both.zarr"))
+    for condition in ("none", "drug"):
+        here = (treated.obs["treatment"] == condition).to_numpy()
+        alone = treated[here].copy()
+        wlm.tl.fit(alone, "day", holdout=2, **quick)
+        for place in places:
+            assert np.array_equal(place.obs["treatment"] == condition, here)
             key = f"wlm_{condition}"
             for name, weights in alone.uns["wlm"]["weights"].items():
                 assert np.array_equal(weights, place.uns[key]["weights"][name])

@@ -47,14 +47,20 @@ def on_disk(adata, kind, folder):
 KINDS = ["backed", "lazy h5ad", "lazy zarr", "zarr arrays"]
 
 
-@pytest.fixture
-def labelled(cells):
-    """Cells with times and conditions as text, and weights."""
+@pytest.fixture(scope="module")
+def _labelled(_bifurcation):
+    cells = _bifurcation.copy()
     cells.obs["when"] = pd.Categorical([f"day {t:g}" for t in cells.obs["day"]])
     cells.obs["treatment"] = pd.Categorical(np.where(np.arange(cells.n_obs) % 2, "drug", "none"))
     cells.obs["w"] = np.linspace(1, 3, cells.n_obs)
     cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5))
     return cells
+
+
+@pytest.fixture
+def labelled(_labelled):
+    """Cells with times and conditions as text, and weights; a fresh copy."""
+    return _labelled.copy()
 
 
 @pytest.fixture(params=KINDS)
@@ -76,17 +82,24 @@ def same_fields(a, b, key="wlm"):
     assert all(np.array_equal(a.obsm[f"{key}_{n}"], b.obsm[f"{key}_{n}"], equal_nan=True) for n in FIELDS)
 
 
-def test_the_fit_is_that_of_memory_and_x_is_not_read(lazy, labelled, quick):
+@pytest.fixture(scope="module")
+def in_memory(_labelled, quick):
+    """Arguments of a fit and of an evaluation, and what they give in memory."""
     arguments = {"holdout": "day 2", "velocity_key": "v", "weight_key": "w", **quick}
+    options = {k: v for k, v in arguments.items() if k != "show_progress"} | {"metrics": ("w1",)}
+    memory = without_x(_labelled)
+    table = wlm.tl.evaluate(memory, "when", **options)
+    return arguments, options, table, wlm.tl.fit(memory, "when", copy=True, **arguments)
+
+
+def test_the_fit_is_that_of_memory_and_x_is_not_read(lazy, in_memory):
+    arguments, options, expected_table, memory = in_memory
     wlm.tl.fit(lazy, "when", **arguments)
     predicted = wlm.tl.predict(lazy, ["day 2", "day 5"])
     wlm.tl.diagnose(lazy)
     figure = wlm.pl.rollout(lazy, return_fig=True)
     plt.close(figure)
-    options = {k: v for k, v in arguments.items() if k != "show_progress"} | {"metrics": ("w1",)}
-    table = wlm.tl.evaluate(lazy, "when", **options)
-    pd.testing.assert_frame_equal(table, wlm.tl.evaluate(memory := without_x(labelled), "when", **options))
-    wlm.tl.fit(memory, "when", **arguments)
+    pd.testing.assert_frame_equal(wlm.tl.evaluate(lazy, "when", **options), expected_table)
     same_fields(lazy, memory)
     expected = wlm.tl.predict(memory, [2, 5])
     assert np.array_equal(predicted.obsm["X_pca"], expected.obsm["X_pca"]) and predicted.obs.equals(expected.obs)
@@ -99,10 +112,14 @@ def without_x(adata):
     return ad.AnnData(obs=adata.obs, obsm=dict(adata.obsm))
 
 
-def test_conditions_on_disk(lazy, labelled, quick):
+@pytest.fixture(scope="module")
+def conditions_in_memory(_labelled, quick):
+    return wlm.tl.fit(without_x(_labelled), "when", condition_key="treatment", copy=True, **quick)
+
+
+def test_conditions_on_disk(lazy, conditions_in_memory, quick):
+    memory = conditions_in_memory
     wlm.tl.fit(lazy, "when", condition_key="treatment", **quick)
-    memory = without_x(labelled)
-    wlm.tl.fit(memory, "when", condition_key="treatment", **quick)
     same_fields(lazy, memory)
     for key in ("wlm", "wlm_drug"):
         a, b = wlm.tl.predict(lazy, 2.5, key=key), wlm.tl.predict(memory, 2.5, key=key)

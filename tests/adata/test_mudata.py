@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from sklearn.neighbors import NearestNeighbors
 
 import wlm
 
@@ -46,6 +47,18 @@ def mdata(_mdata):
         return _mdata.copy()
 
 
+@pytest.fixture(scope="module")
+def _alone(_mdata, quick):
+    return wlm.tl.fit(_mdata["rna"], "day", holdout=2, copy=True, **quick)
+
+
+@pytest.fixture(scope="module")
+def _joint(_mdata, quick):
+    table = pd.DataFrame({"day": _mdata.obs["day"].to_numpy()}, index=_mdata.obs_names)
+    alone = ad.AnnData(obs=table, obsm={"X_mofa": _mdata.obsm["X_mofa"]})
+    return wlm.tl.fit(alone, "day", use_rep="X_mofa", copy=True, **quick)
+
+
 def same_fit(a, b, key="wlm"):
     """Two places hold the same fit, to the bit."""
     assert set(a.uns[key]) == set(b.uns[key])
@@ -68,9 +81,8 @@ def state(mdata):
 
 
 @pytest.mark.parametrize("level", ["modality", "global", "pulled", "both"])
-def test_a_modality_is_fitted_like_the_anndata_it_is(mdata, level, quick):
-    alone = mdata["rna"].copy()
-    wlm.tl.fit(alone, "day", holdout=2, **quick)
+def test_a_modality_is_fitted_like_the_anndata_it_is(mdata, _alone, level, quick):
+    alone = _alone.copy()
     if level == "modality":
         del mdata.obs["day"]
     elif level == "global":
@@ -121,11 +133,8 @@ def test_updates_and_files_keep_the_fit(mdata, mod, pull, quick, tmp_path):
 
 
 @pytest.mark.parametrize("level", ["global", "modalities", "prefixed"])
-def test_a_joint_representation_is_fitted_at_the_joint_level(mdata, level, quick):
-    table = pd.DataFrame({"day": mdata.obs["day"].to_numpy()}, index=mdata.obs_names)
-    alone = ad.AnnData(obs=table, obsm={"X_mofa": mdata.obsm["X_mofa"]})
-    wlm.tl.fit(alone, "day", use_rep="X_mofa", **quick)
-    key = "day"
+def test_a_joint_representation_is_fitted_at_the_joint_level(mdata, _joint, level, quick):
+    alone, key = _joint, "day"
     if level != "global":
         del mdata.obs["day"]  # together the modalities know the time of every cell
     if level == "prefixed":
@@ -165,8 +174,16 @@ def test_copy_diagnosis_evaluation_and_plots(mdata, quick):
     assert list(joint["model"]) == list(table["model"]) and np.isfinite(joint["w1"]).all()
 
 
+def exact_neighbours(x, n_neighbors, metric, metric_kwds, **_):
+    """In place of pynndescent's, which numba compiles for each metric of muon's: two minutes for 290 cells."""
+    x = metric_kwds.get("X", x)
+    distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(x).kneighbors(x)
+    return indices, distances, None
+
+
 @pytest.mark.slow
-def test_neighbours_weighted_over_modalities(mdata, quick, tmp_path):
+def test_neighbours_weighted_over_modalities(mdata, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("muon._core.preproc.nearest_neighbors", exact_neighbours)
     with pulling(False):
         mu.pp.intersect_obs(mdata)
         for modality in mdata.mod.values():

@@ -45,11 +45,15 @@ def stop_at(n):
     return on_step
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.fixture(scope="module", params=SMALL)
+def whole(request):
+    """The name of a method, and a training by it that nothing has interrupted."""
+    return request.param, train(clouds(), method(request.param, 40), seed=3)
+
+
 @pytest.mark.parametrize("step", [1, 17, 40])
-def test_a_training_goes_on_from_its_file_to_the_same_bits(name, step, tmp_path):
-    file = tmp_path / "run.npz"
-    whole = train(clouds(), method(name, 40), seed=3)
+def test_a_training_goes_on_from_its_file_to_the_same_bits(whole, step, tmp_path):
+    (name, whole), file = whole, tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         train(clouds(), method(name, 40), seed=3, checkpoint=file, on_step=stop_at(step))
     steps = []

@@ -12,8 +12,15 @@ from scipy import sparse
 import wlm
 from wlm._adata.columns import read_mask
 from wlm._adata.expression import find_expression, read_loadings
+from wlm.pp import _checks, _doctor
 
 TOTAL = 1e3
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    """The doctor makes no training steps here; ``test_doctor.py`` is about those."""
+    monkeypatch.setattr(_doctor, "check_run_time", lambda *_: _checks.Finding("ok", "a second"))
 
 
 def cosine(a, b):
