@@ -50,6 +50,26 @@ class Mutant(NamedTuple):
 
 #: By file: what stands there, what replaces it, and the tests that have to notice.
 TABLE: dict[str, list[tuple[str, str, str]]] = {
+    "field.py": [
+        ("self.moved(y, -h)", "self.moved(y, h)", "test_field.py"),
+        (
+            "return self.share * (self.basis(x) @ self.weights)",
+            "return -self.share * (self.basis(x) @ self.weights)",
+            "test_field.py",
+        ),
+        ("(values[1:] + values[:-1]) / 2", "(values[1:] + values[:-1])", "test_field.py"),
+        ("self.chains - run[::POINTS]", "self.chains + run[::POINTS]", "test_field.py"),
+        ("v * length / unit", "v * length * unit", "test_field.py"),
+        ("m**3 / 3 + m**2 * abs(s - u) / 2", "m**3 / 3 - m**2 * abs(s - u) / 2", "test_field.py"),
+        ("-np.linalg.slogdet(inverse)[1] / 2", "-np.linalg.slogdet(inverse)[1]", "test_field.py"),
+        ("found.error < persistence", "found.error > persistence", "test_field.py"),
+    ],
+    "methods/flow.py": [
+        ("x + duration / n / 2 * self.at(x)", "x + duration / n * self.at(x)", "methods/test_flow.py"),
+        ("-self._amplitude() * (x @ self.hills", "self._amplitude() * (x @ self.hills", "methods/test_flow.py"),
+        ("-model.at(places)", "model.at(places)", "methods/test_flow.py"),
+        ("x.append(before + tau / 2 * slope)", "x.append(before - tau / 2 * slope)", "methods/test_flow.py"),
+    ],
     "integrators.py": [
         ("(1 + gamma) * (h / 2) * quotient", "gamma * (h / 2) * quotient", "test_integrators.py"),
         ("(1 + gamma) * (h / 2) * quotient", "(1 + gamma) * h * quotient", "test_integrators.py"),

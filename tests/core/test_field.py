@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from wlm.core.field import Basis, _likelihood, learn_paths, smoothness
+from wlm.core.field import Basis, _likelihood, integrated, learn_paths, smoothness
 from wlm.core.populations import Populations
 
 
@@ -94,6 +94,14 @@ def test_the_likelihood_is_that_of_the_best_gaussian():
     c = np.trace(np.linalg.solve(kernel, draws @ draws.T / 300)) / 4
     normal = multivariate_normal(np.zeros(4), c * kernel).logpdf(draws.T).mean() + 2 * np.log(2 * np.pi)
     assert _likelihood([kernel], draws @ draws.T / 300) == pytest.approx(normal, abs=1e-5)
+
+
+def test_the_covariance_of_an_integrated_brownian_motion():
+    """The motion is the integral of (t - r) dB(r): its covariance is that of these weights up to the earlier time."""
+    r = (np.arange(20_000) + 0.5) / 10_000
+    for s, u in ((0.5, 0.5), (0.5, 2.0), (1.7, 0.3)):
+        weights = np.clip(s - r, 0, None) @ np.clip(u - r, 0, None) / 10_000
+        assert integrated(np.array(s), np.array(u)) == pytest.approx(weights, rel=1e-3)
 
 
 def test_smooth_paths_have_evidence_and_rough_ones_none():

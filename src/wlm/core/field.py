@@ -261,7 +261,7 @@ def smoothness(t: Array, chains: Array) -> float:
     """
     s, u = np.meshgrid(t, t)
     m, one, noise = np.minimum(s, u), np.ones_like(s), np.eye(len(t))
-    smooth, rough = [one, s * u, m**3 / 3 + m**2 * abs(s - u) / 2, noise], [one, m, noise]
+    smooth, rough = [one, s * u, integrated(s, u), noise], [one, m, noise]
     scale = chains.std(1).mean() or 1.0
     most = np.argsort(-chains.var(axis=(0, 1)), kind="stable")[:N_EVIDENCE]
     gains = []
@@ -270,6 +270,12 @@ def smoothness(t: Array, chains: Array) -> float:
         second = x @ x.T / x.shape[1]
         gains.append(_likelihood(smooth, second) - _likelihood(rough, second))
     return float(np.mean(gains))
+
+
+def integrated(s: Array, u: Array) -> Array:
+    """Covariance of the integral of a Brownian motion between the times ``s`` and ``u``."""
+    m = np.minimum(s, u)
+    return m**3 / 3 + m**2 * abs(s - u) / 2
 
 
 def _likelihood(kernels: Sequence[Array], second: Array) -> float:

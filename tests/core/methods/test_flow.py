@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from wlm.core.methods import Flow
-from wlm.core.methods.flow import VelocityField
+from wlm.core.methods.flow import VelocityField, _velocities
 from wlm.core.particles import Particles
 from wlm.core.populations import Populations
 from wlm.core.prediction import predict
+from wlm.core.snapshots import Snapshots
 from wlm.core.training import train
+from wlm.core.units import Units
 
 TURN = np.linspace(0, np.pi, 5)
 
@@ -59,6 +61,19 @@ def test_straight_lines_are_the_interpolation_of_optimal_transport(populations):
     end = x + 4 * (moved[0] - x)
     np.testing.assert_allclose(np.sort(end, 0), np.sort(y, 0), atol=1e-4)
     np.testing.assert_allclose(v[0], (end - x) / TURN[1], atol=1e-4)
+
+
+def test_the_field_of_straight_lines_is_that_of_their_middles():
+    """Cells at 0, 1 and 4 in turn: lines have slopes 1 and 3, in between."""
+    p = Populations(
+        np.array([0.0, 1.0, 2.0]), tuple(np.full((10, 1), x) + 1e-3 * np.eye(10, 1) for x in (0.0, 1.0, 4.0))
+    )
+    snapshots = Snapshots.of(
+        Flow(path="straight").prepare(p)[0], Units(np.zeros(1), 1.0, 0.0, 1.0), torch.device("cpu")
+    )
+    x, v = _velocities(snapshots)
+    np.testing.assert_allclose(x, np.repeat([[[0.5]], [[2.5]]], 10, axis=1), atol=2e-3)
+    np.testing.assert_allclose(v, np.repeat([[[1.0]], [[3.0]]], 10, axis=1), atol=2e-3)
 
 
 def test_three_times_are_led_straight_and_curves_refused(populations):
