@@ -217,8 +217,11 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("total - (-1) ** k / k *", "total + (-1) ** k / k *", "test_jko.py"),
         ("columns.movedim(0, -1) + eye", "columns.movedim(0, -1) - eye", "test_jko.py"),
     ],
-    "inertia.py": [
+    "chains.py": [
         ('bc_type="natural"', 'bc_type="not-a-knot"', "test_inertia.py -k natural or turn"),
+        ("index = partner[index]", "index = partner", "test_inertia.py -k turn or motion"),
+    ],
+    "inertia.py": [
         (
             "(1 - share) * chains[k - 1] + share * chains[k]",
             "share * chains[k - 1] + (1 - share) * chains[k]",
@@ -229,8 +232,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "share = 0.5",
             "test_inertia.py -k straight",
         ),
-        ("index = partner[index]", "index = partner", "test_inertia.py -k turn or motion"),
-        ("spline(times[k], 1).astype", "spline(times[k], 0).astype", "test_inertia.py -k motion"),
+        ("spline(times, chains)(times, 1)", "spline(times, chains)(times, 0)", "test_inertia.py -k motion"),
         ("2 * better.sum() > len(better) and", "2 * better.sum() >= len(better) and", "test_inertia.py -k found"),
         ("INERTIAL * self.straight.mean()", "self.straight.mean()", "test_inertia.py -k found"),
     ],
@@ -299,13 +301,18 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     ],
     "prediction.py": [
         (
-            "share = (wanted[k] - start) / (target_time - start)",
-            "share = wanted[k] / target_time",
+            "s = (wanted[k] - start) / duration",
+            "s = wanted[k] / target_time",
             "test_prediction.py -k bridg",
         ),
-        ("positions[k] + share * error", "positions[k] + error", "test_prediction.py -k bridg"),
-        ("x + share * (end - x)", "x + share * error", "test_prediction.py -k steady"),
-        ("error) / (target_time - start)", "error) / target_time", "test_prediction.py -k bridg"),
+        ("positions[k] + s * error", "positions[k] + error", "test_prediction.py -k bridg"),
+        ("x + s * (end - x)", "x + s * error", "test_prediction.py -k steady"),
+        ("error) / duration", "error) / target_time", "test_prediction.py -k bridg"),
+        ("s**2 * (3 - 2 * s) * error", "s**2 * (3 - s) * error", "test_prediction.py -k arrive"),
+        ("(1 - s) * early - s * late)", "(1 - s) * early + s * late)", "test_prediction.py -k arrive"),
+        ("(1 - s) * (1 - 3 * s) * early", "(1 - s) * (1 - 2 * s) * early", "test_prediction.py -k arrive"),
+        ("- s * (2 - 3 * s) * late", "+ s * (2 - 3 * s) * late", "test_prediction.py -k arrive"),
+        ("target - duration / 2 * target_v", "target + duration / 2 * target_v", "test_prediction.py -k half_way"),
         ("velocities[k] + change)", "change)", "test_prediction.py -k bridg"),
         ("error = end - positions[-1]", "error = positions[-1] - end", "test_prediction.py -k bridg"),
         (

@@ -57,6 +57,11 @@ def test_paths_that_arrive_with_a_velocity_are_the_cubic_through_both_ends():
         for k, t in enumerate((0.5, 1.5)):
             assert np.allclose(positions[k], x + cubic(t), atol=1e-3)
             assert np.allclose(velocities[k], slope(t), atol=1e-3)
+    # At the later time and after it, the rollout is free.
+    asked = {"target": y, "target_time": 2.0, "target_v": u, "steady": 1.0}
+    assert np.allclose(
+        predict(dynamics, x, v, 0.0, [3.0, 0.5, 2.0], **asked)[0][[0, 2]], [x + 3 * v, x + 2 * v], atol=1e-3
+    )
 
 
 def test_partners_meet_half_way_where_velocities_are_known():

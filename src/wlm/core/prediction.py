@@ -246,8 +246,9 @@ def predict(
         i = partner_index(x + duration / 2 * v, target - duration / 2 * target_v, rng, w, target_w)
         end, final = target[i], target_v[i]
     straight = (rng.random(len(x)) < steady)[:, None]
-    if target_v is not None:  # what steady cells are corrected from is rest
-        positions, velocities = np.where(straight, x, positions), np.where(straight, 0, velocities)
+    if target_v is not None:  # until they arrive, what steady cells are corrected from is rest
+        for k in (*inside, -1):
+            positions[k], velocities[k] = np.where(straight, x, positions[k]), np.where(straight, 0, velocities[k])
         begin = np.where(straight, 0, begin)
     error = end - positions[-1]
     last, positions, velocities = velocities[-1], positions[:-1].copy(), velocities[:-1].copy()
