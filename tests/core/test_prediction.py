@@ -67,12 +67,12 @@ def test_paths_that_arrive_with_a_velocity_are_the_cubic_through_both_ends():
 def test_partners_meet_half_way_where_velocities_are_known():
     """Two cells that pass each other: ends alone would turn them back, their velocities do not."""
     dynamics, *_ = free()
-    x, v = np.float32([[0, 0], [2, 0]]), np.float32([[1, 0], [-1, 0]])
-    y, u = np.float32([[0, 0.1], [2, 0.1]]), np.float32([[-1, 0], [1, 0]])
+    x, v = np.float32([[0, 0], [2, 0]]), np.float32([[0.75, 0], [-0.75, 0]])
+    y, u = np.float32([[0.5, 0], [1.5, 0]]), np.float32([[-0.75, 0], [0.75, 0]])
     moved = predict(dynamics, x, v, 0.0, [0.5], target=y, target_time=2.0, target_v=u, steady=1.0)[0][0]
-    assert np.allclose(moved[:, 0], [0.5, 1.5], atol=1e-4)
+    assert np.allclose(moved[:, 0], [0.375, 1.625], atol=1e-4)
     without = predict(dynamics, x, 0 * v, 0.0, [0.5], target=y, target_time=2.0, steady=1.0)[0][0]
-    assert np.allclose(without[:, 0], [0, 2], atol=1e-4)
+    assert np.allclose(without[:, 0], [0.125, 1.875], atol=1e-4)
 
 
 def test_steady_cells_keep_a_constant_speed_to_the_same_end():
