@@ -22,7 +22,8 @@ torch.set_num_threads(int(os.environ.get("WLM_TEST_THREADS", "1")))
 
 REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-QUICK = {"n_steps": 15, "batch_size": 64, "width": 16, "hidden": 32, "n_inducing": 4, "show_progress": False}
+#: Options of a fit of a few steps: it is there, and no good.
+QUICK = {"n_steps": 6, "batch_size": 64, "width": 16, "hidden": 32, "n_inducing": 4, "show_progress": False}
 
 
 def scvelo_works() -> bool:
@@ -77,7 +78,7 @@ def cells(_bifurcation):
 
 @pytest.fixture(scope="session")
 def _fitted(_bifurcation):
-    return wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **QUICK)
+    return wlm.tl.fit(_bifurcation, "day", holdout=2, copy=True, **{**QUICK, "n_steps": 15})
 
 
 @pytest.fixture

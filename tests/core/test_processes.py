@@ -29,7 +29,7 @@ from test_processes import SMALL, populations, state
 torch.set_num_threads(1)
 out = {{}}
 for name, velocity in (("learned", False), ("data", True)):
-    fit = train(populations(velocity), WLM(n_steps=12, n_batches=4, **SMALL), seed=3)
+    fit = train(populations(velocity), WLM(n_steps=6, n_batches=4, **SMALL), seed=3)
     out |= {{f"{{name}} {{k}}": v for k, v in state(fit).items()}}
 rank = torch.distributed.get_rank()
 assert processes.count() == 2 and processes.join(torch.device("cpu")) == (rank, 2)
@@ -93,7 +93,7 @@ def test_two_processes_train_as_one_with_their_batches_joined(tmp_path):
         assert key.startswith("alone") or np.array_equal(first[key], second[key]), key
     assert (first["alone loss"] != second["alone loss"]).all()
     for name, velocity in (("learned", False), ("data", True)):
-        one = state(train(populations(velocity), WLM(n_steps=12, n_batches=4, **SMALL), seed=3))
+        one = state(train(populations(velocity), WLM(n_steps=6, n_batches=4, **SMALL), seed=3))
         for key, expected in one.items():
             np.testing.assert_allclose(first[f"{name} {key}"], expected, rtol=1e-3, atol=1e-5, err_msg=key)
     assert (first["skipped gradient_norm"] == 0).sum() == 1

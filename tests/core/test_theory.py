@@ -22,7 +22,7 @@ def both_representations():
     """The same gradient flow, learned overdamped and as a conservative system with the exact initial velocity."""
     times, x = gradient_flow()
     options = {
-        "n_steps": 400,
+        "n_steps": 250,
         "friction_lr": 0.0,
         "acceleration_penalty": 0.0,
         "max_step": 0.25,
@@ -75,7 +75,7 @@ def oscillators(gamma, n=150, times=(0.0, 0.5, 1.0, 1.5, 2.0)):
 
 @pytest.mark.slow
 def test_friction_tells_dissipative_from_conservative_dynamics():
-    options = {"n_steps": 400, "friction": 0.3, "friction_lr": 0.1, "acceleration_penalty": 0.0, "blur": 0.15}
+    options = {"n_steps": 300, "friction": 0.3, "friction_lr": 0.1, "acceleration_penalty": 0.0, "blur": 0.15}
     method = WLM(**options, **SMALL)
     conservative, dissipative = (train(oscillators(g), method).dynamics.rates()["friction"] for g in (0.0, 1.2))
     assert conservative < 0.25 * dissipative
@@ -100,7 +100,7 @@ def two_bodies(times, k=1.0):
 def test_an_interaction_is_recovered_from_two_bodies():
     """The force between them, and no net force on both: no external potential does that while they move on."""
     populations = two_bodies(np.arange(0, 3.01, 0.3))
-    method = WLM(n_steps=400, friction=0.0, acceleration_penalty=0.0, blur=0.05, **SMALL)
+    method = WLM(n_steps=250, friction=0.0, acceleration_penalty=0.0, blur=0.05, **SMALL)
     dynamics = train(populations, method).dynamics
     for t in (0.75, 1.35, 2.25):
         x = two_bodies([0.0, t]).positions[1]

@@ -30,7 +30,7 @@ def oscillators(n=200, times=(0.0, 0.5, 1.0, 1.5), omega2=(1.0, 2.0), seed=0):
 @pytest.mark.slow
 def test_recovers_a_known_quadratic_potential():
     populations = oscillators()
-    method = WLM(n_steps=500, friction=0, acceleration_penalty=0.0, initial_velocity="data", **SMALL)
+    method = WLM(n_steps=300, friction=0, acceleration_penalty=0.0, initial_velocity="data", **SMALL)
     dynamics = train(populations, method, seed=0).dynamics
     x = populations.positions[1]
     expected = -np.array([1.0, 2.0]) * x
@@ -54,7 +54,7 @@ def test_friction_is_learned():
     x0, v0 = rng.normal(size=(150, 2)), 2 * rng.normal(size=(150, 2))
     x = tuple(x0 + v0 * (1 - np.exp(-gamma * t)) / gamma for t in times)
     v = tuple(v0 * np.exp(-gamma * t) for t in times)
-    method = WLM(n_steps=250, friction=0.2, friction_lr=0.1, blur=0.15, **SMALL)
+    method = WLM(n_steps=150, friction=0.2, friction_lr=0.1, blur=0.15, **SMALL)
     friction = train(Populations(times, x, v), method).dynamics.rates()["friction"]
     assert friction == pytest.approx(gamma, rel=0.2)
 
@@ -184,7 +184,7 @@ def test_weights_move_mass():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(100, 2)) * 0.3 + np.repeat([[-1.0, 0.0], [1.0, 0.0]], 50, axis=0)
     left, right = np.repeat([9.0, 1.0], 50), np.repeat([1.0, 9.0], 50)
-    method = WLM(n_steps=150, initial_velocity="zero", **SMALL)
+    method = WLM(n_steps=90, initial_velocity="zero", **SMALL)
     for weights, shift in (((left, right), 1.6), ((left, left), 0.0)):
         dynamics = train(Populations(np.array([0.0, 1.0]), (x, x), weights=weights), method).dynamics
         end = dynamics.simulate(x, [0.0, 1.0], w=weights[0])[0][-1]

@@ -118,6 +118,7 @@ def test_models_trained_side_by_side_are_the_same(cells, quick):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_other_backends_of_joblib(cells, quick, backend):
+    quick = {**quick, "n_steps": 2}
     one = wlm.tl.fit(cells, "day", n_models=3, copy=True, **quick)
     with joblib.parallel_config(backend=backend, n_jobs=3):
         several = wlm.tl.fit(cells, "day", n_models=3, copy=True, **quick)

@@ -129,7 +129,7 @@ def test_the_error_of_the_gradient_is_bounded_by_the_gap(gaussian):
         gap = objective(a) - objective(b)
         assert gap >= 0
         assert error <= 2 * (1 + max(a.max(), b.max())) * gap + 1e-12
-    model = IJKOnet(n_steps=300)
+    model = IJKOnet(n_steps=200)
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2)) / (1 + a)
     dynamics = train(Populations(np.array([0.0, 1.0]), (x, y)), model).dynamics
@@ -170,7 +170,7 @@ def test_an_interaction_is_recovered_from_two_groups_that_attract_each_other():
     x0 = np.concatenate([rng.normal([-2, 0], 0.7, (400, 2)), rng.normal([2, 0.5], 0.5, (200, 2))])
     times = np.array([0.0, 1.0, 2.0, 3.0])
     populations = flow(slope, x0, times, n_inner=20)
-    dynamics = train(Populations(times, populations), IJKOnet(energy="V+W", n_steps=400)).dynamics
+    dynamics = train(Populations(times, populations), IJKOnet(energy="V+W", n_steps=250)).dynamics
     true = np.concatenate([-slope(x) for x in populations[1:]])
     ours = np.concatenate([dynamics.force(x, t) for x, t in zip(populations[1:], times[1:], strict=True)])
     assert np.square(true - ours).mean() < 0.1 * np.square(true).mean()
@@ -196,7 +196,7 @@ def test_a_penalty_on_the_interaction_makes_it_smaller():
     populations = Populations(np.arange(3.0), tuple(x0 * 0.8**k for k in range(3)))
     speed = {}
     for penalty in (0.0, 10.0):
-        method = IJKOnet(energy="V+W", n_steps=100, interaction_penalty=penalty)
+        method = IJKOnet(energy="V+W", n_steps=60, interaction_penalty=penalty)
         dynamics = train(populations, method).dynamics
         z = torch.randn(200, 2, generator=seeded())
         with torch.no_grad():

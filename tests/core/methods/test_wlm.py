@@ -72,7 +72,7 @@ def test_the_penalty_is_the_mean_square_of_acceleration_along_the_path(weighted,
     monkeypatch.setattr(WLM, "RESTART", 0.0)
     p = flight((0.0, 1.0, 2.0), weighted=weighted)
     options = {"acceleration_penalty": weight, "max_step": 0.01, **FROZEN}
-    fit = train(p, WLM(n_steps=6, friction=gamma, initial_velocity="data", **options))
+    fit = train(p, WLM(n_steps=4, friction=gamma, initial_velocity="data", **options))
     square = np.square(p.velocities[0] / fit.dynamics.units.velocity).sum(1)
     mean = np.average(square, weights=None if p.weights is None else p.weights[0])
     # Rollouts go on for one interval, or two, over which the mean is taken.
