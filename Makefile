@@ -1,6 +1,7 @@
 # The two commands of the README, each with its own environment, and a few for developers.
 PYTHON ?= python3
-PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What is imported is compiled then: all of what is installed would take pip longer than to install it.
+PIP = bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: demo test test-next package package-demo fast lint mutants unchanged docs site stress sbom clean
 
