@@ -1,8 +1,9 @@
 # The two commands of the README, each with its own environment, and a few for developers.
 PYTHON ?= python3
-PIP = bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What is imported is compiled then: all of what is installed would take pip longer than to install it.
+PIP = bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-next package package-demo fast lint mutants unchanged docs site stress sbom clean
+.PHONY: demo test test-next package package-demo fast coverage lint mutants unchanged docs site stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
@@ -33,6 +34,10 @@ fast: .venv-test/ready
 REF ?= HEAD
 unchanged: .venv-test/ready
 	.venv-test/bin/python scripts/unchanged.py $(REF)
+
+# Which lines and branches of the package the tests run. With it they take a fifth longer, and nothing fails by it.
+coverage: .venv-test/ready
+	.venv-test/bin/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 # Wrong signs, factors and weights in the core, one at a time: the tests have to notice each.
 mutants: .venv-test/ready

@@ -254,6 +254,7 @@ def environment() -> None:
         print("installing the peers into .venv-peers (some minutes)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip.append("--no-compile")  # it takes longer than the rest, for modules that nobody imports
         files = ["-r", str(HERE / "peers.txt"), "-c", str(HERE / "peers-constraints.txt")]
         subprocess.run([*pip, *files, "--editable", str(HERE.parent)], check=True)
     versions = "import importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in ('wlm', 'torch', 'torchcfm', "
@@ -282,9 +283,12 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seeds", type=int, default=1)
     p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
+    p.add_argument("--environment", action="store_true", help="only make .venv-peers, where it is missing")
     p.add_argument("--data", action="append", choices=list(FOLDS), help="only this data set; repeatable")
     arguments = p.parse_args()
     environment()
+    if arguments.environment:
+        return
     path = RESULTS / f"peers{'-quick' if arguments.quick else ''}.json"
     RESULTS.mkdir(exist_ok=True)
     done = json.loads(path.read_text()) if path.exists() and not arguments.quick else {}

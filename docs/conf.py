@@ -1,6 +1,7 @@
 """The documentation site: ``make docs`` writes it to docs/_build/html."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -80,3 +81,18 @@ html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # the search field is in the sidebar
 }
+
+
+def shorten(app, name, source):
+    """Trainings of the tutorials and the gallery in so many steps as WLM_DOCS_STEPS says, at most."""
+    if name == "gallery" or name.startswith("tutorials/"):
+        most = int(os.environ["WLM_DOCS_STEPS"])
+        source[0] = re.sub(
+            r'(n_steps(?:=|\\?": ))(\d+)', lambda found: found[1] + str(min(int(found[2]), most)), source[0]
+        )
+
+
+def setup(app):
+    # Where pages are checked and not read. A site that is published is built without.
+    if os.environ.get("WLM_DOCS_STEPS"):
+        app.connect("source-read", shorten)
