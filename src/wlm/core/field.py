@@ -210,7 +210,7 @@ class _Loop:
         self.error = np.inf
         for ridge in RIDGES:
             left = np.linalg.solve(everywhere[0] - gram + ridge * penalty, everywhere[1] - right)
-            error, share = _unexplained(wanted, design @ left)
+            error, share = unexplained(wanted, design @ left)
             if error < self.error:
                 self.error, self.share = error, share
                 self.weights = np.linalg.solve(everywhere[0] + ridge * penalty, everywhere[1])
@@ -237,7 +237,7 @@ def _lead(t: Array, z: Array, curved: bool) -> Callable[..., Array]:  # noqa: FB
     return straight
 
 
-def _unexplained(wanted: Array, predicted: Array) -> tuple[float, float]:
+def unexplained(wanted: Array, predicted: Array) -> tuple[float, float]:
     """Share of the square of ``wanted`` that the best share in [0, 1] of ``predicted`` leaves, and that share."""
     square = (predicted**2).sum()
     share = float(np.clip((wanted * predicted).sum() / max(square, 1e-300), 0, 1))
@@ -248,7 +248,7 @@ def _persistence(t: Array, chains: Array) -> float:
     """What is left unexplained of each displacement by the neighbouring ones of the same chain."""
     v = np.diff(chains, axis=0) / np.diff(t)[:, None, None]
     padded = np.concatenate([v[1:2], v, v[-2:-1]])
-    return _unexplained(v, (padded[:-2] + padded[2:]) / 2)[0]
+    return unexplained(v, (padded[:-2] + padded[2:]) / 2)[0]
 
 
 def smoothness(t: Array, chains: Array) -> float:

@@ -85,6 +85,14 @@ def test_three_times_are_led_straight_and_curves_refused(populations):
         Flow(path="curve")
 
 
+def test_two_times_forecast_a_copy(populations):
+    """One interval cannot be left out, so nothing says that its motion goes on."""
+    p = Populations(TURN[:2], populations.positions[:2])
+    dynamics = train(p, Flow()).dynamics
+    x = p.positions[1]
+    np.testing.assert_allclose(dynamics.simulate(x, [TURN[1], TURN[2]], v=x)[0][1], x, atol=1e-5)
+
+
 def test_weights_and_velocities_of_the_data(populations):
     with pytest.raises(ValueError, match="leave velocity_key out"):
         Flow().prepare(Populations(TURN, populations.positions, populations.positions))

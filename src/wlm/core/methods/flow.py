@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wlm.core.chains import to_cells
-from wlm.core.field import SCALES, Basis, learn_paths
+from wlm.core.field import SCALES, Basis, learn_paths, unexplained
 from wlm.core.methods._base import Method, State
 from wlm.core.model import Model, Quantity, Spec
 from wlm.core.particles import Particles, together
@@ -220,7 +220,10 @@ def _velocities(snapshots: Snapshots) -> tuple[list[np.ndarray], list[np.ndarray
 
 
 def _regress(basis: Basis, x: list[np.ndarray], v: list[np.ndarray]) -> tuple[float, np.ndarray]:
-    """Mean squared error at times left out, and the weights (1 + d + p, d), for the best penalty."""
+    """What is unexplained at times left out, and the weights (1 + d + p, d), for the best penalty.
+
+    The field has the share that these times confirm: nothing is known of the next interval if there is but one.
+    """
     designs = [basis(part) for part in x]
     grams, rights = [a.T @ a for a in designs], [a.T @ b for a, b in zip(designs, v, strict=True)]
     gram, right, n = np.sum(grams, axis=0), np.sum(rights, axis=0), sum(map(len, x))
@@ -228,10 +231,11 @@ def _regress(basis: Basis, x: list[np.ndarray], v: list[np.ndarray]) -> tuple[fl
     penalty[0, 0] *= 1e-6
     best = (np.inf, np.zeros_like(right))
     for ridge in RIDGES:
-        errors = [
-            ((b - a @ np.linalg.solve(gram - g + ridge * penalty, right - r)) ** 2).sum(1).mean()
-            for a, b, g, r in zip(designs, v, grams, rights, strict=True)
+        left = [
+            a @ np.linalg.solve(gram - g + ridge * penalty, right - r)
+            for a, g, r in zip(designs, grams, rights, strict=True)
         ]
-        if np.mean(errors) < best[0]:
-            best = float(np.mean(errors)), np.linalg.solve(gram + ridge * penalty, right)
+        error, share = unexplained(np.concatenate(v), np.concatenate(left))
+        if error < best[0]:
+            best = error, share * np.linalg.solve(gram + ridge * penalty, right)
     return best
