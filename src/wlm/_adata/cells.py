@@ -159,6 +159,11 @@ def read_cells(
     check_distances(x, times, training, f"obsm[{use_rep!r}]")
     if v is not None and velocity_key is not None:
         check_velocity_gaps(v, velocity_key, times, training[0])
+        if not rna and not np.nan_to_num(v).any():  # others are refused where they are calibrated
+            raise ValueError(
+                f"velocities in {velocity_key!r} are zero for all cells; compute them again, or fit without "
+                "velocity_key (initial_velocity='zero' starts cells at rest)"
+            )
     w = None if weight_key is None else read_weights(adata, weight_key, times)
     strata = None if strata_key is None else read_strata(adata, strata_key, times)
     return Cells(
@@ -198,7 +203,8 @@ def read_rep(adata: ad.AnnData, use_rep: str, n_dims: int | None = None) -> NDAr
     bad = ~np.isfinite(x).all(axis=1)
     if bad.any():
         raise ValueError(
-            f"obsm[{use_rep!r}] has NaN or infinite values in {bad.sum()} cells ({list(adata.obs_names[bad][:3])}, ...)"
+            f"obsm[{use_rep!r}] has NaN or infinite values in {bad.sum()} cells ({list(adata.obs_names[bad][:3])}, "
+            "...); leave these cells out, or compute it again"
         )
     return np.ascontiguousarray(x)
 
@@ -252,7 +258,7 @@ def _read_velocity(adata: ad.AnnData, key: str, use_rep: str, n_dims: int) -> ND
 
 
 def check_velocity_gaps(v: NDArray[np.floating], key: str, times: NDArray[np.float64], first: float) -> None:
-    """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none; and all zero."""
+    """Refuse velocities with gaps: a time has them for all of its cells or, past the first, for none."""
     bad = np.logical_not(np.isfinite(v).all(axis=1))
     for t in np.unique(times[bad]):
         here = np.flatnonzero(times == t)
@@ -261,8 +267,3 @@ def check_velocity_gaps(v: NDArray[np.floating], key: str, times: NDArray[np.flo
                 f"velocities in {key!r} are NaN or infinite for {bad[here].sum()} of {len(here)} cells "
                 f"at {show(t, *times)}; they may be missing (all NaN) at whole times after the first training time only"
             )
-    if not np.nan_to_num(v).any():
-        raise ValueError(
-            f"velocities in {key!r} are zero for all cells; compute them again, or fit without velocity_key "
-            "(initial_velocity='zero' starts cells at rest)"
-        )

@@ -142,7 +142,8 @@ def doctor(
         findings["shift"] = check_shift(x, times, observed)
         findings["velocity"] = _check_velocities(adata, velocity_key, use_rep, x, times, observed, rows, matrices)
         findings["velocity"] = _check_method(findings["velocity"], config, velocity_key)
-        findings["run time"] = check_run_time(x, times, observed, str(where), method)
+        if findings["representation"].level != "error":
+            findings["run time"] = check_run_time(x, times, observed, str(where), method)
     findings["memory"] = check_memory(adata, x, velocity_key)
 
     absent = Finding("note", "not checked", "mend the errors of the other checks first")
