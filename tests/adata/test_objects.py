@@ -236,9 +236,19 @@ def test_cells_without_distances_are_refused(adata, share, kind):
     many = np.arange(120) % 40 < 40 * share
     x = np.where(many[:, None], 1, np.maximum(adata.obsm["X_pca"], 0)).astype(kind)
     adata.obsm["X_clone"] = x
-    message = "all cells of each time" if share == 1 else "more than half of the pairs of cells at every time"
+    message = "all cells of each time" if share == 1 else "half of the pairs of cells or more at every time"
     refused(adata, message, use_rep="X_clone")
     assert row(adata, "representation", use_rep="X_clone").level == "error"
+
+
+def test_cells_of_which_just_half_of_the_pairs_have_no_distance_are_refused(adata):
+    """Of the six pairs of the first time three, of the second time the only one."""
+    few = adata[[0, 1, 2, 3, 40, 41]].copy()
+    few.obsm["X_pca"] = np.float32([[0], [1], [1], [1], [1], [1]])
+    few.obs["day"] = [0, 0, 0, 0, 1.5, 1.5]
+    refused(few, "half of the pairs of cells or more at every time")
+    few.obsm["X_pca"][1] = 2
+    wlm.tl.fit(few, "day", **SHORT)
 
 
 def test_cells_of_which_some_are_at_one_place_are_fitted(adata):

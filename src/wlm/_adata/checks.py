@@ -102,16 +102,16 @@ def check_distances(x: NDArray[np.float32], times: NDArray[np.float64], wanted: 
     Raises
     ------
     ValueError
-        If all cells of each time, or more than half of their pairs, are at the same position.
+        If all cells of each time, or half of their pairs or more, are at the same position.
     """
     # Up to rounding: what is left of equal numbers after subtracting their mean is no spread.
     spread = max(np.ptp(x[times == t], axis=0).max() for t in wanted)
     if spread <= 1e-6 * max(x.max(), -x.min()):
         raise ValueError(f"{name} has all cells of each time at the same position; compute it again")
     shares = [same_place(x[times == t]) for t in wanted]
-    if min(shares) > 0.5:
+    if min(shares) >= 0.5:  # their median distance is zero then
         raise ValueError(
-            f"{name} has more than half of the pairs of cells at every time at the same position ({min(shares):.0%} or "
+            f"{name} has half of the pairs of cells or more at every time at the same position ({min(shares):.0%} or "
             "more); take coordinates in which cells differ, for example the principal components of more genes"
         )
 
