@@ -169,14 +169,9 @@ class Flow(Method[VelocityField, State]):
 
     def init(self, model: VelocityField, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> State:
         x, v = _velocities(snapshots)
-        best: tuple[float, Basis, np.ndarray] | None = None
-        for scale in SCALES:
-            basis = Basis.of(spec.n_dims, scale, self.n_features)
-            error, weights = _regress(basis, x, v)
-            if best is None or error < best[0]:
-                best = error, basis, weights
-        assert best is not None
-        _, basis, weights = best
+        bases = [Basis.of(spec.n_dims, scale, self.n_features) for scale in SCALES]
+        tried = [(*_regress(basis, x, v), basis) for basis in bases]
+        _, weights, basis = min(tried, key=lambda found: found[0])
         n = len(basis.phases)  # a linear field has no waves: theirs have no weight
         with torch.no_grad():
             model.waves[:, :n] = torch.as_tensor(basis.waves)
@@ -200,7 +195,8 @@ class Flow(Method[VelocityField, State]):
 
 def _velocities(snapshots: Snapshots) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Cells of each time, drawn by weight, with their velocities; of straight lines, those towards their partners."""
-    assert snapshots.velocities is not None
+    if snapshots.velocities is None:
+        raise ValueError("Flow.prepare gives populations their velocities; train on what it returns")
     rng, generator = np.random.default_rng(0), torch.Generator(snapshots.times.device).manual_seed(0)
     some = [snapshots.draw_by_weight(k, min(len(z), N_CELLS), generator) for k, z in enumerate(snapshots.positions)]
 
