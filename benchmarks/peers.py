@@ -254,7 +254,7 @@ def environment() -> None:
         print("installing the peers into .venv-peers (some minutes)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        pip.append("--no-compile")  # it takes longer than the rest, for modules that nobody imports
+        pip += ["--no-compile"]  # compiling takes longer than the rest, for modules that nobody imports
         files = ["-r", str(HERE / "peers.txt"), "-c", str(HERE / "peers-constraints.txt")]
         subprocess.run([*pip, *files, "--editable", str(HERE.parent)], check=True)
     versions = "import importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in ('wlm', 'torch', 'torchcfm', "

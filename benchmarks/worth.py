@@ -39,8 +39,8 @@ NAIVE = ("previous", "next", "pooled", "ot_midpoint", "spline")
 MOST = 2500
 
 
-def data(name: str, seed: int, *, quick: bool = False) -> tuple[dict[float, np.ndarray], list[list[float]]]:
-    """Cells (n, d) by time, and the times to hold out together, fold by fold."""
+def data(name: str, seed: int, most: int | None = None) -> tuple[dict[float, np.ndarray], list[list[float]]]:
+    """Cells (n, d) by time, at most so many of each, and the times to hold out together, fold by fold."""
     folder = Path(os.environ["WLM_DATA_DIR"])
     together = False
     if name == "lotka_volterra":
@@ -50,8 +50,9 @@ def data(name: str, seed: int, *, quick: bool = False) -> tuple[dict[float, np.n
         adata, time_key, use_rep, together = _object(name, seed, folder)
         at = adata.obs[time_key].astype(float).to_numpy()
         cells = {t: np.asarray(adata.obsm[use_rep][at == t], dtype=np.float32) for t in np.unique(at).tolist()}
-    if quick:
-        cells = {t: x[:60] for t, x in cells.items()}
+    if most is not None:
+        rng = np.random.default_rng(seed)
+        cells = {t: x[rng.permutation(len(x))[:most]] for t, x in cells.items()}
     inner = sorted(cells)[1:-1]
     return cells, [inner[::2]] if together else [[t] for t in inner]
 
@@ -79,9 +80,11 @@ def _object(name: str, seed: int, folder: Path) -> tuple[ad.AnnData, str, str, b
 DATA = ("eb", "emt", "bifurcation", "reprogramming", "vortex", "lotka_volterra", "repressilator")
 
 
-def scored(name: str, held: list[float], method: str, seed: int, extra: dict[str, Any], quick: bool) -> dict[str, Any]:  # noqa: FBT001
+def scored(
+    name: str, held: list[float], method: str, seed: int, extra: dict[str, Any], most: int | None
+) -> dict[str, Any]:
     """Mean W1 of each answer over the held-out times; of a method also the seconds it took, and what it chose."""
-    cells, _ = data(name, seed, quick=quick)
+    cells, _ = data(name, seed, most)
     observed = {t: _some(cells[t]) for t in held}
     seen = np.array([t for t in sorted(cells) if t not in held])
     if method == "naive":
@@ -130,10 +133,12 @@ if __name__ == "__main__":
     p.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     p.add_argument("--methods", nargs="+", default=["wlm", "flow"])
     p.add_argument("--forecast", action="store_true", help="the last time, instead of inner ones")
+    p.add_argument("--cells", type=int, help="at most so many cells of each time, others for each seed")
     p.add_argument("--fresh", action="store_true", help="run again what was run before")
     arguments = p.parse_args()
     prepare()
     extra, names, seeds, methods = options(arguments.option), arguments.data, range(arguments.seeds), arguments.methods
+    most = 60 if arguments.quick else arguments.cells
     if arguments.quick:
         names, seeds, methods = ["vortex", "reprogramming"], range(1), ["flow", "wlm"]
         extra = {"n_steps": 5, **extra}
@@ -143,7 +148,7 @@ if __name__ == "__main__":
             cells, folds = data(name, seed)
             for held in [[max(cells)]] if arguments.forecast else folds:
                 own = [(method, extra) for method in methods]
-                jobs += [(name, held, method, seed, e, arguments.quick) for method, e in [("naive", {}), *own]]
+                jobs += [(name, held, method, seed, e, most) for method, e in [("naive", {}), *own]]
     file = RESULTS / f"worth{'-quick' if arguments.quick else ''}.json"
     done = run_missing(file, jobs, scored, arguments.jobs, fresh=arguments.fresh)
     rows = [

@@ -66,8 +66,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     ],
     "methods/flow.py": [
         ("x + duration / n / 2 * self.at(x)", "x + duration / n * self.at(x)", "methods/test_flow.py"),
-        ("-self._amplitude() * (x @ self.hills", "self._amplitude() * (x @ self.hills", "methods/test_flow.py"),
-        ("-model.at(places)", "model.at(places)", "methods/test_flow.py"),
+        ("amplitude * (x @ self.waves", "2 * amplitude * (x @ self.waves", "methods/test_flow.py"),
+        ("right - torch.einsum", "right + torch.einsum", "methods/test_flow.py"),
         ("x.append(before + tau / 2 * slope)", "x.append(before - tau / 2 * slope)", "methods/test_flow.py"),
     ],
     "integrators.py": [
@@ -254,12 +254,12 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         (
             "self.units.length**2 / self.units.time**self.model.order",
             "self.units.length**2 / self.units.time**2",
-            "methods/test_flow.py -k units",
+            "methods/test_gradient_flow.py -k units",
         ),
         (
             "* self.units.length / self.units.time**self.model.order",
             "* self.units.length / self.units.time**2",
-            "methods/test_flow.py -k units",
+            "methods/test_gradient_flow.py -k units",
         ),
         (
             "* self.units.length / self.units.time**self.model.order",
@@ -384,19 +384,27 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "test_checkpoint.py -k share_memory",
         ),
     ],
-    "methods/_flow.py": [
-        ("return value + pair, slope + pull", "return value + 0.5 * pair, slope + pull", "methods/test_flow.py"),
-        ("x - h * self.landscape", "x + h * self.landscape", "methods/test_flow.py"),
-        ("(2 * diffusion * h).sqrt() * noise", "(diffusion * h).sqrt() * noise", "methods/test_flow.py"),
-        ("(2 * diffusion * h).sqrt() * noise", "0.5 * (2 * diffusion * h).sqrt() * noise", "methods/test_flow.py"),
-        ("end > float(t) - 1e-6", "end > float(t) + 1e-6", "methods/test_flow.py"),
-        ("for end in self._times[1:] if", "for end in self._times if", "methods/test_flow.py"),
-        ("t.new_tensor(later[0] if later", "t.new_tensor(later[-1] if later", "methods/test_flow.py"),
-        ("return t + SDE_STEP", "return t + 2 * SDE_STEP", "methods/test_flow.py"),
-        ("default=t + 1.0)", "default=t + 2.0)", "methods/test_flow.py"),
-        ("share * (i[:, None] != some)", "share * torch.ones_like(i[:, None] * some)", "methods/test_flow.py"),
-        ("- others[some]", "+ others[some]", "methods/test_flow.py"),
-        ("N_PROX, N_REPEAT = 60, 3", "N_PROX, N_REPEAT = 60, 1", "methods/test_flow.py"),
+    "methods/_gradient_flow.py": [
+        (
+            "return value + pair, slope + pull",
+            "return value + 0.5 * pair, slope + pull",
+            "methods/test_gradient_flow.py",
+        ),
+        ("x - h * self.landscape", "x + h * self.landscape", "methods/test_gradient_flow.py"),
+        ("(2 * diffusion * h).sqrt() * noise", "(diffusion * h).sqrt() * noise", "methods/test_gradient_flow.py"),
+        (
+            "(2 * diffusion * h).sqrt() * noise",
+            "0.5 * (2 * diffusion * h).sqrt() * noise",
+            "methods/test_gradient_flow.py",
+        ),
+        ("end > float(t) - 1e-6", "end > float(t) + 1e-6", "methods/test_gradient_flow.py"),
+        ("for end in self._times[1:] if", "for end in self._times if", "methods/test_gradient_flow.py"),
+        ("t.new_tensor(later[0] if later", "t.new_tensor(later[-1] if later", "methods/test_gradient_flow.py"),
+        ("return t + SDE_STEP", "return t + 2 * SDE_STEP", "methods/test_gradient_flow.py"),
+        ("default=t + 1.0)", "default=t + 2.0)", "methods/test_gradient_flow.py"),
+        ("share * (i[:, None] != some)", "share * torch.ones_like(i[:, None] * some)", "methods/test_gradient_flow.py"),
+        ("- others[some]", "+ others[some]", "methods/test_gradient_flow.py"),
+        ("N_PROX, N_REPEAT = 60, 3", "N_PROX, N_REPEAT = 60, 1", "methods/test_gradient_flow.py"),
     ],
     "methods/_mechanics.py": [
         ("return (1 + self.friction) * (self.potential", "return (self.potential", "test_dynamics.py"),

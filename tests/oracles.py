@@ -12,7 +12,7 @@ from torch import nn
 
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods import WLM, JKOnetStar
-from wlm.core.methods._flow import GradientFlow
+from wlm.core.methods._gradient_flow import GradientFlow
 from wlm.core.model import Spec
 from wlm.core.units import Units
 

@@ -17,16 +17,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 import wlm
 from wlm._logging import quiet as no_information
 from wlm.cli.files import TABLES, opened, read, writing
-
-if TYPE_CHECKING:
-    pass
 
 FAILED, UNUSABLE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 

@@ -67,8 +67,7 @@ def fit(
         a learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on
         optimal couplings, a fast baseline; ``"flow"``, curves through optimal couplings around a velocity field, in
         seconds, with nothing trained by simulation. Only the first takes velocities. Or a method with its options, such
-        as
-        ``wlm.core.methods.WLM.paper("eb")``.
+        as ``wlm.core.methods.WLM.paper("eb")``.
     use_rep
         Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
         Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only. By default

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from wlm.core.field import Basis
 from wlm.core.methods import Flow
 from wlm.core.methods.flow import VelocityField, _velocities
 from wlm.core.particles import Particles
@@ -114,16 +115,12 @@ def test_the_midpoint_rule_and_the_greatest_speed():
     assert model.at(x).norm(dim=1).tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_slopes_of_features_are_their_derivatives():
-    model = VelocityField(3, 5)
-    generator = torch.Generator().manual_seed(0)
-    model.hills.copy_(torch.randn(3, 5, generator=generator))
-    model.shifts.copy_(torch.rand(5, generator=generator))
-    x = torch.randn(4, 3, generator=generator).double()
-    model = model.double()
-    jacobian = torch.stack([torch.autograd.functional.jacobian(model.landscape, row) for row in x])
-    torch.testing.assert_close(model.design(x), jacobian.mT)
-    assert model.energy(Particles(x), torch.zeros(())).shape == (4,)
+def test_the_features_of_the_model_are_those_that_it_was_fitted_with():
+    basis, model = Basis.of(3, 1.0, 5), VelocityField(3, 5)
+    model.waves.copy_(torch.as_tensor(basis.waves))
+    model.phases.copy_(torch.as_tensor(basis.phases))
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_allclose(model.features(torch.as_tensor(x, dtype=torch.float32)), basis(x), atol=1e-5)
 
 
 def test_the_potential_of_a_gradient_field_is_its_own():

@@ -6,6 +6,7 @@ last they follow the field.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wlm.core.chains import to_cells
+from wlm.core.energies.landscape import Features
 from wlm.core.field import SCALES, Basis, learn_paths, unexplained
 from wlm.core.methods._base import Method, State
 from wlm.core.model import Model, Quantity, Spec
@@ -22,8 +24,8 @@ from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
 from wlm.core.transport import partners
 
-#: Longest step of the integrator, in mean intervals; length scale of the potential's waves, over sqrt(d).
-STEP, HILL = 0.125, 1.0
+#: Longest step of the integrator, in mean intervals; ridge penalty of the potential, relative to each feature's size.
+STEP, RIDGE = 0.125, 1e-6
 #: Ridge penalties of the field, by row; most cells of a time that it is regressed on.
 RIDGES, N_CELLS = tuple(10.0**k for k in range(-4, 1)), 1000
 
@@ -43,8 +45,6 @@ class VelocityField(Model):
     steady: ClassVar[float | None] = 1.0
     waves: Tensor
     phases: Tensor
-    hills: Tensor
-    shifts: Tensor
     fastest: Tensor
 
     def __init__(self, dim: int, n_features: int):
@@ -54,32 +54,29 @@ class VelocityField(Model):
         self.register_buffer("fastest", torch.tensor(torch.inf))
         # Parameters, as of every model; the regression sets them.
         self.weights = nn.Parameter(torch.zeros(1 + dim + n_features, dim), requires_grad=False)
-        self.potential = nn.Parameter(torch.zeros(2 * dim + n_features), requires_grad=False)
-        hills = Basis.of(dim, HILL, n_features)
-        self.register_buffer("hills", torch.as_tensor(hills.waves, dtype=torch.float32))
-        self.register_buffer("shifts", torch.as_tensor(hills.phases, dtype=torch.float32))
+        self.potential = Features(dim).requires_grad_(requires_grad=False)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features (..., 1 + d + p) of positions (..., d)."""
-        return torch.cat([torch.ones_like(x[..., :1]), x, self._amplitude() * (x @ self.waves + self.phases).cos()], -1)
-
-    def landscape(self, x: Tensor) -> Tensor:
-        """Features (..., 2 d + p) of the potential: linear, quadratic, and waves of its own."""
-        return torch.cat([x, x.square() / 2, self._amplitude() * (x @ self.hills + self.shifts).cos()], -1)
-
-    def design(self, x: Tensor) -> Tensor:
-        """Slopes (..., d, 2 d + p) of the features of the potential."""
-        sines = -self._amplitude() * (x @ self.hills + self.shifts).sin()
-        unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(*x.shape[:-1], -1, -1)
-        return torch.cat([unit, torch.diag_embed(x), sines.unsqueeze(-2) * self.hills], -1)
-
-    def _amplitude(self) -> float:
-        return float(np.sqrt(2 / max(1, len(self.phases))))
+        """Features (..., 1 + d + p) of positions (..., d), those of :class:`~wlm.core.field.Basis`."""
+        amplitude = math.sqrt(2 / len(self.phases))
+        return torch.cat([torch.ones_like(x[..., :1]), x, amplitude * (x @ self.waves + self.phases).cos()], -1)
 
     def at(self, x: Tensor) -> Tensor:
         """Velocities (..., d) at ``x`` (..., d), nowhere faster than any cell was."""
         v = self.features(x) @ self.weights
         return v * (self.fastest / v.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+
+    def explain(self, places: Tensor) -> None:
+        """Set the potential to the one whose slopes explain most of the field at ``places`` (n, d)."""
+        self.potential.place(places)
+        gram: Any = 0.0
+        right: Any = 0.0
+        for x in places.split(1024):
+            design = self.potential.design(x).double()  # (n, d, p)
+            gram = gram + torch.einsum("ndp,ndq->pq", design, design)
+            right = right - torch.einsum("ndp,nd->p", design, self.at(x).double())
+        penalty = torch.diag(RIDGE * gram.diagonal().clamp_min(1e-12))
+        self.potential.coefficients.copy_(torch.linalg.solve(gram + penalty, right))
 
     def initial_velocity(self, x: Tensor) -> Tensor | None:
         return None
@@ -96,7 +93,7 @@ class VelocityField(Model):
         return together(states)
 
     def energy(self, p: Particles, t: Tensor) -> Tensor:
-        return self.landscape(p.x) @ self.potential
+        return self.potential(p.x, t)
 
     def force(self, p: Particles, t: Tensor) -> Tensor:
         return self.at(p.x)
@@ -179,10 +176,7 @@ class Flow(Method[VelocityField, State]):
             model.weights[: len(weights)] = torch.as_tensor(weights)
             speeds = np.concatenate([np.linalg.norm(part, axis=1) for part in v])
             model.fastest.fill_(float(speeds.max()))
-            places = torch.as_tensor(np.concatenate(x), dtype=model.waves.dtype, device=model.waves.device)
-            design, wanted = model.design(places).double().flatten(0, 1), -model.at(places).double().flatten()
-            penalty = 1e-4 * len(wanted) * torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
-            model.potential.copy_(torch.linalg.solve(design.mT @ design + penalty, design.mT @ wanted))
+            model.explain(torch.as_tensor(np.concatenate(x), dtype=model.waves.dtype, device=model.waves.device))
         return State(snapshots=snapshots, generator=generator)
 
     def step(self, model: VelocityField, spec: Spec, state: State) -> dict[str, float]:

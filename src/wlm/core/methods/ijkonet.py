@@ -25,7 +25,7 @@ from torch.nn.functional import silu
 from wlm.core.checkpoint import Memory, Stateful
 from wlm.core.jko import EXACT_LOG_DET, log_det, nearest_neighbour_entropy, prox
 from wlm.core.methods._base import DivergenceError, Method, State
-from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
+from wlm.core.methods._gradient_flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.methods.jkonet_star import pair_mean
 from wlm.core.model import Spec, drawing_from
 from wlm.core.snapshots import Snapshots

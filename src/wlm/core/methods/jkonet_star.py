@@ -21,7 +21,7 @@ from torch import Tensor
 from wlm.core.checkpoint import Stateful
 from wlm.core.energies.landscape import Features
 from wlm.core.methods._base import Method, State
-from wlm.core.methods._flow import ENERGIES, GradientFlow, refuse_velocity
+from wlm.core.methods._gradient_flow import ENERGIES, GradientFlow, refuse_velocity
 from wlm.core.model import Spec
 from wlm.core.snapshots import Snapshots
 from wlm.core.transport import coupling
