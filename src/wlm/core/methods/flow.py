@@ -1,7 +1,7 @@
 """Curves through chains of cells around a velocity field: regression, without training by simulation.
 
-See :func:`wlm.core.field.learn_paths` for how the paths are found. Between two training times cells follow these paths; after the
-last they follow the field.
+See :func:`wlm.core.field.learn_paths` for how the paths are found. Between two training times cells follow these paths;
+after the last they follow the field.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class Flow(Method[VelocityField, State]):
         What leads cells from one training time to the next: ``"field"`` (a velocity field, with curves through the
         cells for what it leaves), ``"spline"`` (natural cubic splines through optimal couplings), ``"straight"``
         lines, or ``"auto"``: a field where it predicts intervals left out better than persistence does, and curves
-        where the evidence is for them, see :func:`wlm.core.field.learn_paths`. With three training times lines are straight.
+        where the evidence is for them, see :func:`wlm.core.field.learn_paths`. With three training times lines are
+        straight.
     n_features
         Waves of the field that forecasts follow.
     n_steps, lr, batch_size, ema
