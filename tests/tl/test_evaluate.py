@@ -1,5 +1,7 @@
 """``tl.evaluate``: the table, the baselines against closed forms, the verdict, and refusals."""
 
+import re
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 
 import wlm
 from wlm.core.metrics import w1
+from wlm.tl._scores import verdict
 
 
 def moving_clouds(n=60, times=(0.0, 1.0, 4.0), noise=0.1, seed=0):
@@ -30,9 +33,12 @@ def test_table_of_every_time_model_and_seed(cells, quick):
     assert (table["w2"] >= table["w1"] - 1e-9).all()
     fits = table[table["model"] == "wlm"]
     assert fits.groupby("time")["w1"].nunique().eq(2).all(), "two seeds must give two results"
-    verdict = table.attrs["verdict"]
+    lines = table.attrs["verdict"].splitlines()
     assert table.attrs["time"] == "day"
-    assert ("BEATS" in verdict) != ("LOSES TO" in verdict) and "2 seed(s)" in verdict
+    assert len(lines) == 3 and lines[0].endswith("; 3 held-out time(s), 2 seed(s)")
+    for metric, line in zip(("w1", "w2", "mmd"), lines, strict=True):
+        assert re.match(r"(BETTER THAN|WORSE THAN|NO DIFFERENCE FROM) \w+ \([+-].* %.*\): interpolation, wlm, mean ", line)
+        assert f"mean {metric} {fits[metric].mean():.4g} +- " in line
 
 
 def test_baselines_have_the_right_fraction_of_time(quick):
@@ -69,8 +75,33 @@ def test_verdict_follows_the_numbers(quick):
     mean = table.groupby("model")["w1"].mean()
     assert "ot_midpoint" not in mean and "next" not in mean, "nothing follows the last time"
     assert mean["wlm"] == pytest.approx(mean["previous"], rel=0.05)
-    word = "BEATS" if mean["wlm"] < mean["previous"] else "LOSES TO"
-    assert word in table.attrs["verdict"] and "previous" in table.attrs["verdict"]
+    row = next(r for r in table.attrs["differences"] if r["baseline"] == "previous")
+    word = "BETTER THAN" if row["high"] < 0 else "WORSE THAN" if row["low"] > 0 else "NO DIFFERENCE FROM"
+    change, low, high = (100 * row[k] / mean["previous"] for k in ("difference", "low", "high"))
+    start = f"{word} previous ({change:+.1f} %, 95 % {low:+.1f} to {high:+.1f}): forecast, wlm, mean w1 "
+    assert table.attrs["verdict"].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "words"),
+    [
+        (-0.5, (-0.7, -0.2), "BETTER THAN spline (-25.0 %, 95 % -35.0 to -10.0)"),
+        (0.5, (0.2, 0.7), "WORSE THAN spline (+25.0 %, 95 % +10.0 to +35.0)"),
+        (-0.5, (-0.7, 0.2), "NO DIFFERENCE FROM spline (-25.0 %, 95 % -35.0 to +10.0)"),
+        (-0.5, None, "BETTER THAN spline (-25.0 %)"),
+    ],
+)
+def test_the_verdict_leads_with_the_result(difference, interval, words):
+    rows = [("wlm", 2 + difference, 0.8), ("spline", 2.0, 1.0), ("previous", 3.0, 0.5), ("floor", 1.0, 0.95)]
+    table = pd.DataFrame([{"time": 1.0, "model": m, "seed": 0, "w1": s, "coverage": c} for m, s, c in rows])
+    row = {"model": "wlm", "baseline": "spline", "kind": "interpolation", "metric": "w1", "difference": difference}
+    row |= {} if interval is None else dict(zip(("low", "high"), interval, strict=True))
+    text = verdict(table, [row], {"interpolation": [1.0]}, ["wlm"], ["w1", "coverage"])
+    first, second = text.splitlines()
+    assert first == (
+        f"{words}: interpolation, wlm, mean w1 {2 + difference:.4g} against 2, floor 1; 1 held-out time(s), 1 seed(s)"
+    )
+    assert second == "coverage of 95 %: interpolation, wlm, mean 80.0%"  # of which less is not better
 
 
 def test_jobs_give_the_same_numbers_as_one(cells, quick):
@@ -144,7 +175,7 @@ def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
     row = rows[(rows["kind"] == "interpolation") & (rows["baseline"] == "ot_midpoint")].iloc[0]
     assert row["difference"] == pytest.approx(mean["wlm"] - mean["ot_midpoint"])
     assert (rows["low"] < rows["difference"]).all() and (rows["difference"] < rows["high"]).all()
-    assert "interpolation: wlm" in table.attrs["verdict"] and "forecast: wlm" in table.attrs["verdict"]
+    assert [line.split(": ")[1].split(",")[0] for line in table.attrs["verdict"].splitlines()] == ["interpolation", "forecast"]
 
 
 @pytest.mark.slow

@@ -126,7 +126,9 @@ def evaluate(
     One row per held-out time, model and seed, with the columns ``time``, ``model``, ``seed``,
     ``n_observed``, ``n_predicted`` and the metrics; with ``condition_key``, first ``condition``.
 
-    ``attrs["verdict"]`` says in words whether the model beats the best baseline (a line for each condition);
+    ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
+    kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
+    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score;
     ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
     the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
@@ -247,7 +249,9 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         "differences": [
             {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs["differences"]
         ],
-        "verdict": "\n".join(f"{condition}: {text}" for condition, text in verdicts.items() if text),
+        "verdict": "\n".join(
+            f"{condition}: {line}" for condition, text in verdicts.items() for line in text.splitlines()
+        ),
     }
     return table
 
@@ -312,5 +316,5 @@ class _Scoring:
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, metric)}
+            table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, self.metrics)}
         return table

@@ -199,27 +199,48 @@ def verdict(
     differences: Sequence[Mapping[str, Any]],
     kinds: Mapping[str, Sequence[float]],
     methods: Sequence[str],
-    metric: str,
+    metrics: Sequence[str],
 ) -> str:
-    """The comparison in words, for the first metric, averaged over held-out times and seeds of a kind."""
+    """The comparison in words, a line for each method and kind of time: the result first, averaged over times and seeds.
+
+    The result is that of the first metric; a line for each other metric follows, without an interval.
+    """
     lines = []
     for kind, times in kinds.items():
         part = table[table["time"].isin(times)]
-        means = part.groupby(["model", "time"])[metric].mean().groupby("model").mean()
-        best = min((b for b in BASELINES if b in means.index), key=lambda b: means[b])
+        means = part.groupby(["model", "time"])[list(metrics)].mean().groupby("model").mean()
         for name in methods:
-            row = next(r for r in differences if (r["model"], r["baseline"], r["kind"]) == (name, best, kind))
-            change = abs(means[name] / means[best] - 1)
-            noise, interval = "", ""
-            if "low" in row:
-                noise = ", which is WITHIN THE SAMPLING ERROR" if row["low"] <= 0 <= row["high"] else ""
-                interval = f", 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-            by_seed = part[part["model"] == name].groupby("seed")[metric].mean()
-            spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
-            lines.append(
-                f"{kind}: {name} {'BEATS' if means[name] < means[best] else 'LOSES TO'} the best baseline ({best}) by "
-                f"{change:.1%}{noise}: mean {metric} {means[name]:.4g}{spread} against {means[best]:.4g} (difference "
-                f"{row['difference']:.3g}{interval}; floor {means['floor']:.4g}), {part['time'].nunique()} held-out "
-                f"time(s), {len(by_seed)} seed(s)"
-            )
-    return "; ".join(lines)
+            for metric in metrics:
+                scores = means[metric]
+                if metric == "coverage":  # no distance
+                    lines.append(f"coverage of 95 %: {kind}, {name}, mean {scores[name]:.1%}")
+                    continue
+                best = scores[[b for b in BASELINES if b in means.index]].idxmin()
+                row = next(
+                    (
+                        r
+                        for r in differences
+                        if (r["model"], r["baseline"], r["kind"], r["metric"]) == (name, best, kind, metric)
+                    ),
+                    {"difference": scores[name] - scores[best]},
+                )
+                by_seed = part[part["model"] == name].groupby("seed")[metric].mean()
+                spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
+                numbers = f"mean {metric} {scores[name]:.4g}{spread} against {scores[best]:.4g}"
+                floor = f", floor {scores['floor']:.4g}" if "floor" in scores.index else ""
+                lines.append(f"{_result(row, best, scores[best])}: {kind}, {name}, {numbers}{floor}")
+                if metric == metrics[0]:
+                    lines[-1] += f"; {part['time'].nunique()} held-out time(s), {len(by_seed)} seed(s)"
+    return "\n".join(lines)
+
+
+def _result(row: Mapping[str, Any], best: str, score: float) -> str:
+    """Better, worse or no different, in per cent of the best baseline's score, with the interval if there is one."""
+    scale, unit = (100 / score, " %") if score > 0 else (1.0, "")
+    relative = {k: scale * row[k] for k in ("difference", "low", "high") if k in row}
+    if "low" in row and row["low"] <= 0 <= row["high"]:
+        word = "NO DIFFERENCE FROM"
+    else:
+        word = "BETTER THAN" if row["difference"] < 0 else "WORSE THAN"
+    interval = f", 95 % {relative['low']:+.1f} to {relative['high']:+.1f}" if "low" in row else ""
+    return f"{word} {best} ({relative['difference']:+.1f}{unit}{interval})"

@@ -20,6 +20,8 @@ from wlm.core.divergences import DIVERGENCES, geomloss_divergence, plan, self_te
 from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
+from wlm.core.field import learn_paths
+from wlm.core.chains import to_cells
 from wlm.core.inertia import measure_inertia, spline_velocities
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import METHODS, Method
@@ -158,7 +160,7 @@ class WLM(Method[Mechanics, MechanicsState]):
             if getattr(self, field) is not None:
                 self._require(field, float, 0, open_low=True)
         self._require_one_of("p", (1, 2))
-        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated", "spline"))
+        self._require_one_of("initial_velocity", ("auto", "data", "zero", "learned", "estimated", "spline", "paths"))
         self._require_one_of("divergence", DIVERGENCES)
         self._require_one_of("time_features", (True, False))
         self._require_one_of("compile", (True, False))
@@ -199,6 +201,11 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
         self.check(has_velocity=populations.velocities is not None)
+        if self.initial_velocity in ("auto", "paths") and populations.velocities is None:
+            paths = learn_paths(populations)
+            if paths is not None and (paths.bends or self.initial_velocity == "paths"):
+                of_cells = to_cells(populations, paths.positions, paths.velocities)
+                return replace(populations, velocities=of_cells), {"choice": paths.note()}
         unknown = self.initial_velocity == "auto" and populations.velocities is None
         if not unknown and self.initial_velocity != "spline":
             return populations, {}
@@ -367,7 +374,7 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     def _start(self, spec: Spec) -> str:
         """Initial velocity in use: "data" (measured, or of splines), "zero", "learned" or "estimated"."""
-        if self.initial_velocity in ("auto", "spline"):
+        if self.initial_velocity in ("auto", "spline", "paths"):
             return "data" if spec.has_velocity else "learned"
         return self.initial_velocity
 
