@@ -218,23 +218,9 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("columns.movedim(0, -1) + eye", "columns.movedim(0, -1) - eye", "test_jko.py"),
     ],
     "chains.py": [
-        ('bc_type="natural"', 'bc_type="not-a-knot"', "test_inertia.py -k natural or turn"),
-        ("index = partner[index]", "index = partner", "test_inertia.py -k turn or motion"),
-    ],
-    "inertia.py": [
-        (
-            "(1 - share) * chains[k - 1] + share * chains[k]",
-            "share * chains[k - 1] + (1 - share) * chains[k]",
-            "test_inertia.py -k straight",
-        ),
-        (
-            "share = (times[k] - times[k - 1]) / (times[k + 1] - times[k - 1])",
-            "share = 0.5",
-            "test_inertia.py -k straight",
-        ),
-        ("spline(times, chains)(times, 1)", "spline(times, chains)(times, 0)", "test_inertia.py -k motion"),
-        ("2 * better.sum() > len(better) and", "2 * better.sum() >= len(better) and", "test_inertia.py -k found"),
-        ("INERTIAL * self.straight.mean()", "self.straight.mean()", "test_inertia.py -k found"),
+        ('bc_type="natural"', 'bc_type="not-a-knot"', "test_chains.py -k natural"),
+        ("index = partner[index]", "index = partner", "test_chains.py -k motion"),
+        ("spline(times, chains)(times, 1)", "spline(times, chains)(times, 0)", "test_chains.py -k motion"),
     ],
     "velocity.py": [
         ("* pace).sum(1)) * dt", "* pace).sum(1))", "test_velocity.py"),

@@ -20,6 +20,8 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"batch_size": 64, "show_progress": False}
+#: Where velocities come from by default has changed by intention.
+LEARNED = {"initial_velocity": "learned"}
 #: What differs between runs, or between versions by intention.
 IGNORED = ("seconds", "version", "format", "checksum", "config", "params", "threads", "spec")
 #: Relative difference that a fit with weights may have.
@@ -51,7 +53,7 @@ def fits() -> Iterator[tuple[str, Any]]:
         predicted = wlm.tl.predict(adata, [ask], rng=3)
         return {"fit": kept(adata), "predicted": kept(predicted)}
 
-    yield "mechanics", fitted(base, "day", 1.5, n_steps=60)
+    yield "mechanics", fitted(base, "day", 1.5, n_steps=60, **LEARNED)
     birds = wlm.datasets.boids(80, n_times=5)
     velocity = next(k for k in birds.obsm if "velocity" in k)
     position = next(k for k in birds.obsm if "position" in k)
@@ -62,15 +64,17 @@ def fits() -> Iterator[tuple[str, Any]]:
     )
     yield (
         "ensemble of mechanics, a time held out, two conditions",
-        fitted(base, "day", 2.0, n_steps=25, n_models=2, holdout=2, condition_key="half", n_inducing=0),
+        fitted(base, "day", 2.0, n_steps=25, n_models=2, holdout=2, condition_key="half", n_inducing=0, **LEARNED),
     )
     yield "gradient flow", fitted(base, "day", 1.5, n_steps=80, method="ijkonet", energy="V+W+U")
     yield "regression", fitted(base, "day", 1.5, n_steps=80, method="jkonet_star", energy="V+W")
-    table = wlm.tl.evaluate(base, "day", method={"wlm": {"n_steps": 20}, "ijkonet": {"n_steps": 40}}, n_boot=20)
+    table = wlm.tl.evaluate(
+        base, "day", method={"wlm": {"n_steps": 20, **LEARNED}, "ijkonet": {"n_steps": 40}}, n_boot=20
+    )
     # Naive answers that only one of the two knows are no difference.
     table = table[table["model"].isin(["wlm", "ijkonet", "previous", "next", "ot_midpoint", "floor"])]
     yield "scores", {"table": {k: table[k].to_numpy() for k in ("time", "w1", "w2", "mmd", "n_predicted")}}
-    yield "weights (up to rounding)", fitted(base, "day", 1.5, n_steps=8, weight_key="weight")
+    yield "weights (up to rounding)", fitted(base, "day", 1.5, n_steps=8, weight_key="weight", **LEARNED)
 
 
 def kept(adata: Any) -> dict[str, Any]:

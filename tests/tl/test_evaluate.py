@@ -37,7 +37,9 @@ def test_table_of_every_time_model_and_seed(cells, quick):
     assert table.attrs["time"] == "day"
     assert len(lines) == 3 and lines[0].endswith("; 3 held-out time(s), 2 seed(s)")
     for metric, line in zip(("w1", "w2", "mmd"), lines, strict=True):
-        assert re.match(r"(BETTER THAN|WORSE THAN|NO DIFFERENCE FROM) \w+ \([+-].* %.*\): interpolation, wlm, mean ", line)
+        assert re.match(
+            r"(BETTER THAN|WORSE THAN|NO DIFFERENCE FROM) \w+ \([+-].* %.*\): interpolation, wlm, mean ", line
+        )
         assert f"mean {metric} {fits[metric].mean():.4g} +- " in line
 
 
@@ -175,7 +177,8 @@ def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
     row = rows[(rows["kind"] == "interpolation") & (rows["baseline"] == "ot_midpoint")].iloc[0]
     assert row["difference"] == pytest.approx(mean["wlm"] - mean["ot_midpoint"])
     assert (rows["low"] < rows["difference"]).all() and (rows["difference"] < rows["high"]).all()
-    assert [line.split(": ")[1].split(",")[0] for line in table.attrs["verdict"].splitlines()] == ["interpolation", "forecast"]
+    lines = table.attrs["verdict"].splitlines()
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == ["interpolation", "forecast"]
 
 
 @pytest.mark.slow

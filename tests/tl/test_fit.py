@@ -14,7 +14,8 @@ from oracles import Drawn
 
 import wlm
 from wlm._store.integrity import seal
-from wlm.core.inertia import spline_velocities
+from wlm.core.chains import to_cells
+from wlm.core.field import learn_paths
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
 
@@ -445,16 +446,17 @@ def turning():
     return ad.AnnData(obs=obs, obsm={"X_pca": (centre + 0.1 * rng.normal(size=(240, 2))).astype(np.float32)})
 
 
-def test_cells_with_inertia_start_with_the_velocities_of_splines(turning, quick, tmp_path, caplog):
+def test_cells_start_with_the_velocities_of_their_paths(turning, quick, tmp_path, caplog):
     with caplog.at_level("INFO", logger="wlm"):
         wlm.tl.fit(turning, "day", holdout=3, **quick)
-    assert "cells keep their velocity" in caplog.text and "better than straight lines" in caplog.text
-    found = turning.uns["wlm"]["inertia"]
-    assert found["used"] and found["times"].tolist() == [1, 2, 4] and found["spline"].mean() < found["straight"].mean()
+    found = turning.uns["wlm"]["choice"]
+    assert found["words"].startswith("cells follow") and found["words"] in caplog.text
     seen = turning[turning.obs["day"] != 3]
     times = np.unique(seen.obs["day"])
     populations = Populations(times, tuple(seen.obsm["X_pca"][seen.obs["day"] == t] for t in times))
-    expected = np.concatenate(spline_velocities(populations))
+    paths = learn_paths(populations)
+    assert paths.note()["path"] == found["path"] and paths.bends
+    expected = np.concatenate(to_cells(populations, paths.positions, paths.velocities))
     np.testing.assert_array_equal(turning.obsm["wlm_velocity"][turning.obs["day"] != 3], expected)
     assert np.isfinite(turning.obsm["wlm_velocity"]).all()  # momentum is carried to the held-out time
     turning.write_h5ad(tmp_path / "cells.h5ad")
@@ -466,10 +468,10 @@ def test_cells_with_inertia_start_with_the_velocities_of_splines(turning, quick,
         wlm.tl.diagnose(turning, holdout=2)
 
 
-def test_of_many_cells_with_inertia_all_get_velocities(turning, quick, monkeypatch):
+def test_of_many_cells_all_get_velocities_of_paths(turning, quick, monkeypatch):
     monkeypatch.setattr("wlm.core.populations.MOST", 20)
     wlm.tl.fit(turning, "day", **quick)
-    assert turning.uns["wlm"]["inertia"]["used"] and np.isfinite(turning.obsm["wlm_velocity"]).all()
+    assert "choice" in turning.uns["wlm"] and np.isfinite(turning.obsm["wlm_velocity"]).all()
     wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)
 
 
@@ -483,16 +485,16 @@ def test_splines_and_measured_velocities_exclude_each_other(turning, quick, capl
         wlm.tl.diagnose(turning, holdout=2)
     turning.obsm["X_pca"] = np.random.default_rng(0).normal(size=(240, 2)).astype(np.float32)
     with caplog.at_level("INFO", logger="wlm"):
-        wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)  # without inertia, because it was asked for
-    assert turning.uns["wlm"]["inertia"]["used"] and "keep their velocity" not in caplog.text
+        wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)  # without evidence for curves
+    assert turning.uns["wlm"]["choice"]["path"] == "spline" and "as was asked" in caplog.text
 
 
 @pytest.mark.slow
-def test_inertia_is_measured_for_each_condition(turning, quick):
+def test_paths_are_learned_for_each_condition(turning, quick):
     wlm.tl.fit(turning, "day", condition_key="batch", initial_velocity="learned", **quick)
-    assert "inertia" not in turning.uns["wlm_a"]
+    assert "choice" not in turning.uns["wlm_a"]
     wlm.tl.fit(turning, "day", condition_key="batch", **quick)
-    assert turning.uns["wlm_a"]["inertia"]["used"] and turning.uns["wlm_b"]["inertia"]["used"]
+    assert all("words" in turning.uns[key]["choice"] for key in ("wlm_a", "wlm_b"))
 
 
 @pytest.mark.slow

@@ -84,6 +84,19 @@ def to_cells(populations: Populations, chains: Array, velocities: Array) -> tupl
     return tuple(out)
 
 
+def spline_velocities(populations: Populations) -> tuple[Array, ...]:
+    """Velocities of all cells: those of the splines through their chains, in the units of the populations.
+
+    Returns
+    -------
+    T arrays of shape (n_k, d), float32. There are as many chains as the smallest population has cells, at most
+    ``N_CHAINS``, and cells outside them get the mean of the nearest that are in one.
+    """
+    times, clouds = np.asarray(populations.times, dtype=np.float64), draw(populations, N_CHAINS)
+    chains = chain(clouds, links(clouds))
+    return to_cells(populations, chains, spline(times, chains)(times, 1))
+
+
 def spline_interpolation(populations: Populations, t: float, n: int = N_CHAINS) -> Array:
     """Where the splines through at most ``n`` chains are at time ``t``: a naive prediction (m, d) of the population."""
     clouds = draw(populations, n)

@@ -216,8 +216,8 @@ def predict(
     w, target_w
         Weights of the cells (n,) and of ``target`` (m,); all equal by default.
     steady
-        Share of the cells that are bridged at constant speed; by default none where there are
-        velocities, else half.
+        Share of the cells that are bridged at constant speed, or with ``target_v`` by the cubic curve alone; by default
+        none where cells start with measured velocities, else half.
     seed
         Seeds the choice of partners and of steady cells, and stochastic models.
     chunk_size
@@ -238,7 +238,7 @@ def predict(
     if steady is None:
         steady = dynamics.model.steady
     if steady is None:
-        steady = 0.0 if dynamics.needs_velocity else 0.5
+        steady = 0.0 if dynamics.needs_velocity and target_v is None else 0.5
     rng, duration = np.random.default_rng(seed), target_time - start
     if target_v is None:
         end = partners(positions[-1], target, rng, w, target_w)

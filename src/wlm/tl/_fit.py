@@ -155,16 +155,12 @@ def fit(
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
-    ``uns[K]["choice"]`` : dict, of ``method="flow"``
+    ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
-        :class:`wlm.core.field.Paths`.
-    ``uns[K]["inertia"]`` : dict, of WLM on four training times or more, if ``velocity_key`` is not given
-        What the populations say of inertia: W1 (k,) of each inner training population at ``times`` (k,) to its
-        prediction from all others by ``straight`` lines and by ``spline``; ``used``, whether cells started with the
-        velocities of the splines, as they do by default where these are at least 10 % better (option
-        ``initial_velocity`` of :class:`wlm.core.methods.WLM`; not there if that is neither ``"auto"`` nor
-        ``"spline"``). ``obsm["K_velocity"]`` of the training times then holds them.
+        :class:`wlm.core.field.Paths`. If it is not straight, WLM starts with the velocities of the paths, which
+        ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
+        :class:`wlm.core.methods.WLM`; no choice is made if that names something else).
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32

@@ -201,9 +201,10 @@ def verdict(
     methods: Sequence[str],
     metrics: Sequence[str],
 ) -> str:
-    """The comparison in words, a line for each method and kind of time: the result first, averaged over times and seeds.
+    """The comparison in words, a line for each method and kind of time: the result first.
 
-    The result is that of the first metric; a line for each other metric follows, without an interval.
+    Scores are means over times and seeds. The result is that of the first metric; a line for each other metric follows,
+    without an interval.
     """
     lines = []
     for kind, times in kinds.items():

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wlm.core import processes
+from wlm.core.chains import spline_velocities, to_cells
 from wlm.core.checkpoint import Memory
 from wlm.core.divergences import DIVERGENCES, geomloss_divergence, plan, self_term, sinkhorn_loss
 from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
-from wlm.core.field import learn_paths
-from wlm.core.chains import to_cells
-from wlm.core.inertia import measure_inertia, spline_velocities
+from wlm.core.field import N_LEAST, N_TIMES, learn_paths
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
@@ -58,7 +57,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         so that there have to be as many or a multiple; the result is that of one process with all of them, to rounding.
     friction
         Friction, or its initial value, per mean interval between training times. 0 is conservative and
-        is never learned. ``None`` starts at 0.1 where the initial velocity is measured, or that of splines,
+        is never learned. ``None`` starts at 0.1 where the initial velocity is measured, or that of paths,
         and at 3 where not: without velocities inertia has to show itself, with them friction has.
     friction_lr
         Learning rate of the logarithm of friction; ``None`` takes 0.01 where the initial velocity is
@@ -66,10 +65,10 @@ class WLM(Method[Mechanics, MechanicsState]):
     initial_velocity
         ``"data"`` (given velocities), ``"zero"``, ``"learned"`` (a gradient field trained with the
         potential), ``"estimated"`` (a gradient field fitted to the snapshots before, by DICE, see
-        ``dice_loss`` of ``wlm.core.methods._start``), ``"spline"`` (at every training time the velocity of the natural
-        cubic spline through optimal couplings of all of them, from then on taken for measured, see
-        ``wlm.core.inertia``) or ``"auto"``: data if velocities are given; else spline if such splines predict the
-        inner training populations, each left out in turn, at least 10 % better than straight lines; else learned.
+        ``dice_loss`` of ``wlm.core.methods._start``), ``"paths"`` (at every training time the velocity of the paths of
+        cells through all of them, see :func:`wlm.core.field.learn_paths`, from then on taken for measured; predictions
+        arrive with them too), ``"spline"`` (the same with natural cubic splines) or ``"auto"``: data if velocities are
+        given; else paths where these leave the straight lines between couplings; else learned.
     acceleration_penalty
         Weight of the mean squared acceleration dv/dt along the paths (standard units) in the loss: of all
         mechanics that explain the populations, the ones with the steadiest motion are preferred. ``None``
@@ -125,7 +124,7 @@ class WLM(Method[Mechanics, MechanicsState]):
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
 
-    n_steps: int = 800
+    n_steps: int = 200
     lr: float = 4e-3
     batch_size: int = 256
     n_batches: int = 1
@@ -186,12 +185,13 @@ class WLM(Method[Mechanics, MechanicsState]):
     def check(self, *, has_velocity: bool) -> None:
         if self.initial_velocity == "data" and not has_velocity:
             raise ValueError(
-                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'learned', 'estimated', "
-                "'spline', 'zero'"
+                "initial_velocity='data' needs velocities; pass velocity_key, or choose 'paths', 'learned', "
+                "'estimated', 'spline', 'zero'"
             )
-        if self.initial_velocity == "spline" and has_velocity:
+        if self.initial_velocity in ("spline", "paths") and has_velocity:
             raise ValueError(
-                "initial_velocity='spline' has no use for measured velocities; leave velocity_key out, or choose 'data'"
+                f"initial_velocity={self.initial_velocity!r} has no use for measured velocities; leave velocity_key "
+                "out, or choose 'data'"
             )
         if processes.share(self) and self.n_batches % processes.count():
             raise ValueError(
@@ -201,28 +201,28 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
         self.check(has_velocity=populations.velocities is not None)
-        if self.initial_velocity in ("auto", "paths") and populations.velocities is None:
-            paths = learn_paths(populations)
-            if paths is not None and (paths.bends or self.initial_velocity == "paths"):
-                of_cells = to_cells(populations, paths.positions, paths.velocities)
-                return replace(populations, velocities=of_cells), {"choice": paths.note()}
-        unknown = self.initial_velocity == "auto" and populations.velocities is None
-        if not unknown and self.initial_velocity != "spline":
+        if populations.velocities is not None or self.initial_velocity not in ("auto", "paths", "spline"):
             return populations, {}
-        inertia = measure_inertia(populations)
-        used = self.initial_velocity == "spline" or (inertia is not None and inertia.found)
-        if used:
-            populations = replace(populations, velocities=spline_velocities(populations))
-        if inertia is None:
-            return populations, {}
-        notes: dict[str, Any] = {**asdict(inertia), "used": used}
-        if used and inertia.found:
-            gain = 100 * (1 - inertia.spline.mean() / inertia.straight.mean())
-            notes["words"] = (
-                "cells keep their velocity: splines through the training populations predict each of them from the "
-                f"others {gain:.0f} % better than straight lines do, and gave the initial velocities"
+        if self.initial_velocity == "spline":
+            words = "cells follow natural cubic splines through optimal couplings, as was asked"
+            note: dict[str, Any] = {"path": "spline", "words": words}
+            return replace(populations, velocities=spline_velocities(populations)), {"choice": note}
+        paths = learn_paths(populations)
+        if paths is None and self.initial_velocity == "paths":
+            raise ValueError(
+                f"initial_velocity='paths' needs {N_TIMES} training times of {N_LEAST} cells at least, found "
+                f"{len(populations.times)} times, one of {min(map(len, populations.positions))} cells; choose 'learned'"
             )
-        return populations, {"inertia": notes}
+        if paths is not None and (paths.bends or self.initial_velocity == "paths"):
+            velocities = to_cells(populations, paths.positions, paths.velocities)
+            return replace(populations, velocities=velocities), {"choice": paths.note()}
+        if paths is None:
+            words = "there are too few times or cells to tell how cells move between them"
+            note = {"path": "straight", "words": f"{words}; initial velocities are learned"}
+        else:
+            note = paths.note()
+            note["words"] += "; initial velocities are learned"
+        return populations, {"choice": note}
 
     def build(self, spec: Spec) -> Mechanics:
         potential = PopulationPotential(
