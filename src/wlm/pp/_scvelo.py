@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from wlm._adata.columns import read_mask
+from wlm._adata.columns import layer_names, read_mask
 from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
 from wlm._logging import logger
@@ -324,7 +324,7 @@ def _write(work: ad.AnnData, whole: ad.AnnData, small: ad.AnnData, used: NDArray
     for name in ("spliced", "unspliced"):
         dense = isinstance(work.layers.get(name), np.ndarray)
         work.layers[name] = whole.layers[name].toarray() if dense else whole.layers[name]
-    for name in [n for n in small.layers if n not in ("spliced", "unspliced")]:
+    for name in [n for n in layer_names(small) if n not in ("spliced", "unspliced")]:
         work.layers[name] = _spread(np.asarray(small.layers[name], dtype=np.float32), used, work.n_vars, axis=1)
     for name in [n for n in small.varm if n not in LOADINGS.values()]:
         work.varm[name] = _spread(np.asarray(small.varm[name]), used, work.n_vars, axis=0)
