@@ -94,3 +94,12 @@ def test_the_verdict_does_not_say_more_than_the_cells_can(cells, quick, n_times,
     assert verdict.startswith("two training times do not show") == (n_times == 2)
     assert ("the dynamics may be" in verdict and "20 cells is few" in verdict) == (n_times == 3 and n_cells == 20)
     assert verdict.startswith("the dynamics are") == (n_times == 3 and n_cells == 60)
+
+
+@pytest.mark.parametrize("start", ["spline", "auto"])
+def test_the_verdict_names_the_choice_of_paths_and_what_rests_on_it(cells, quick, start):
+    adata = cells if start == "spline" else cells[cells.obs["day"] < 3].copy()
+    wlm.tl.fit(adata, "day", initial_velocity=start, **quick)
+    verdict = wlm.tl.diagnose(adata).attrs["verdict"]
+    assert adata.uns["wlm"]["choice"]["words"] in verdict
+    assert ("friction is weak evidence of inertia" in verdict) == (start == "spline")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import anndata as ad
@@ -80,7 +81,7 @@ def diagnose(
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without
         (where the method chooses how cells start), relative to without; and ``velocity_gain_sd`` over seeds.
 
-    ``attrs["verdict"]`` says it in words.
+    ``attrs["verdict"]`` says it in words, and what cells follow between the training times (``uns["K"]["choice"]``).
 
     Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), and the
     energies along the rollout (``times``, ``kinetic_path``, ``potential_path``, ``dissipated_path``), which
@@ -162,7 +163,7 @@ def diagnose(
         "dissipated_path": energy.dissipated,
     }
     counts = np.array([np.count_nonzero(times == t) for t in stored.training])
-    report.attrs["verdict"] = _verdict(report, counts)
+    report.attrs["verdict"] = _verdict(report, counts, stored.uns.get("choice"))
     logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
     return report
 
@@ -218,8 +219,8 @@ def _velocity_gain(
     return 1 - scores[0] / scores[1]
 
 
-def _verdict(report: pd.DataFrame, counts: NDArray[np.intp]) -> str:
-    """The report in words; ``counts`` (T,) are the cells at the training times."""
+def _verdict(report: pd.DataFrame, counts: NDArray[np.intp], choice: Mapping[str, Any] | None) -> str:
+    """The report in words; ``counts`` (T,) are the cells at the training times, ``choice`` is of their paths."""
     inertia = report.loc["inertia", "value"]
     numbers = f"(inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
     if len(counts) < 3:
@@ -229,6 +230,10 @@ def _verdict(report: pd.DataFrame, counts: NDArray[np.intp]) -> str:
         few = counts.min() < FEW_CELLS
         text = f"the dynamics {'may be' if few else 'are'} {kind} {numbers}"
         text += f"; a time with {counts.min()} cells is few to tell" if few else ""
+    if choice is not None:
+        text += f"; {choice['words']}"
+        if choice["path"] != "straight":
+            text += "; initial velocities are theirs and not measured, so that friction is weak evidence of inertia"
     if "velocity_gain" in report.index:
         gain = report.loc["velocity_gain", "value"]
         text += f"; velocities {'LOWER' if gain > 0 else 'RAISE'} the held-out W1 by {abs(gain):.1%}"
