@@ -19,6 +19,7 @@ import wlm
 matplotlib.use("agg")
 # More only to see that nothing depends on it: two test workers with two threads each wait for each other.
 torch.set_num_threads(int(os.environ.get("WLM_TEST_THREADS", "1")))
+os.environ["WLM_NUM_THREADS"] = os.environ.get("WLM_TEST_THREADS", "1")
 
 REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

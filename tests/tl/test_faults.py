@@ -24,9 +24,10 @@ adata.write_h5ad(sys.argv[3])
 
 SAVED = """
 import sys
+import os
 import anndata as ad, numpy as np, torch, wlm
 for threads in (1, 2):
-    torch.set_num_threads(threads)
+    os.environ["WLM_NUM_THREADS"] = str(threads)
     adata = ad.read_h5ad(sys.argv[1])
     wlm.tl.fit(adata, "day", n_steps=5, show_progress=False)
     assert adata.uns["wlm"]["params"]["threads"] == threads

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,3 +23,27 @@ def get_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     return where
+
+
+def n_threads() -> int:
+    """Threads of a fit on the CPU: one, or as many as ``WLM_NUM_THREADS`` says.
+
+    A step is thousands of small operations. More threads gain little there, wait for each other as soon as anything
+    else runs, and add up in another order on each machine.
+    """
+    text = os.environ.get("WLM_NUM_THREADS", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"WLM_NUM_THREADS must be a positive whole number, found {text!r}")
+    return int(text)
+
+
+@contextmanager
+def few_threads(device: torch.device) -> Iterator[None]:
+    """Compute with :func:`n_threads` on the CPU; afterwards torch has those that it had."""
+    before = torch.get_num_threads()
+    wanted = n_threads() if device.type == "cpu" else before
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from wlm.core import checkpoint as checkpoints
 from wlm.core import processes
 from wlm.core.checkpoint import Stateful
+from wlm.core.devices import few_threads
 from wlm.core.dynamics import Dynamics
 from wlm.core.methods._base import DivergenceError, Method, State
 from wlm.core.model import Model, Spec, drawing_from
@@ -82,7 +83,7 @@ def train(
     seed
         Seeds everything random; the global generators are left as they were.
     device
-        Where to train.
+        Where to train. On the CPU with one thread, see :func:`wlm.core.devices.n_threads`.
     on_step
         Called after every step with its number (from 1) and its scalars, for progress bars.
     on_interrupt
@@ -113,30 +114,31 @@ def train(
     populations = populations.sampled()
     if not prepared:
         populations, _ = method.prepare(populations)
-    run = _Run.begin(populations, method, seed, torch.device(device))
-    if together and not processes.agree(run.identity, run.device):
-        raise ValueError("processes that train together need the same cells, options and seed; they have others")
-    if checkpoint is not None and checkpoint.exists():
-        run.resume(checkpoint)
-    every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
-    try:
-        while run.step < method.n_steps:
-            scalars = run.attempt(together=together)
-            if scalars is None:
-                continue
-            last = run.step == method.n_steps
-            if run.step % every == 0 or last:
-                run.logged.append({"step": run.step, **scalars})
-            if (run.step % keep == 0 or last) and not run.state.skipped:
-                checkpoint = run.keep(checkpoint)
-            if on_step is not None:
-                on_step(run.step, scalars)
-    except KeyboardInterrupt:
-        if on_interrupt != "keep" or not run.logged:
-            raise
-        warnings.warn(
-            f"interrupted after {run.step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
-        )
+    with few_threads(torch.device(device)):
+        run = _Run.begin(populations, method, seed, torch.device(device))
+        if together and not processes.agree(run.identity, run.device):
+            raise ValueError("processes that train together need the same cells, options and seed; they have others")
+        if checkpoint is not None and checkpoint.exists():
+            run.resume(checkpoint)
+        every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
+        try:
+            while run.step < method.n_steps:
+                scalars = run.attempt(together=together)
+                if scalars is None:
+                    continue
+                last = run.step == method.n_steps
+                if run.step % every == 0 or last:
+                    run.logged.append({"step": run.step, **scalars})
+                if (run.step % keep == 0 or last) and not run.state.skipped:
+                    checkpoint = run.keep(checkpoint)
+                if on_step is not None:
+                    on_step(run.step, scalars)
+        except KeyboardInterrupt:
+            if on_interrupt != "keep" or not run.logged:
+                raise
+            warnings.warn(
+                f"interrupted after {run.step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
+            )
     history = {k: np.array([row[k] for row in run.logged], dtype=np.float32) for k in run.logged[0]}
     model = cast("Model", run.average.module).eval()
     return Fit(Dynamics(model, run.method, run.spec, run.units), history, run.step)

@@ -9,7 +9,6 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-import torch
 
 from wlm._adata.cells import Cells
 from wlm._adata.columns import take_cells
@@ -18,7 +17,7 @@ from wlm._adata.reading import Reading
 from wlm._logging import logger
 from wlm._random import RNG
 from wlm._store.write import check_keys, describe_fit, write_fits
-from wlm.core.devices import get_device
+from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import spread
 from wlm.tl._models import Run, Trained, ensemble_of, named, prepare
@@ -119,8 +118,8 @@ def fit(
         Checkpoints are then kept.
     rng
         Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, on the CPU to
-        the bit if the number of threads is the same as well (``torch.set_num_threads``): more of them add up in
-        another order.
+        the bit: a fit has one thread there, whatever the machine and torch's setting, which it leaves as it was. The
+        environment variable ``WLM_NUM_THREADS`` gives it more, which then add up in another order.
     device
         ``"auto"`` is CUDA where there is a device, else the CPU; or any torch device.
     show_progress
@@ -282,7 +281,7 @@ def _described(
     fields, stopped = trained[0].fields, trained[-1].fit.n_steps
     params = {**reading.params(), "method": run.config.name, "seed": run.seeds[0]}
     params |= {"device": str(run.where), "seconds": round(sum(m.seconds for m in trained), 1)}
-    params |= {"threads": torch.get_num_threads()} if run.where.type == "cpu" else {}
+    params |= {"threads": n_threads()} if run.where.type == "cpu" else {}
     params |= {"n_models": len(trained)} if len(run.seeds) > 1 else {}
     params |= {"stopped": stopped} if stopped < run.config.n_steps else {}
     if "velocity" in notes:

@@ -16,6 +16,7 @@ from wlm._logging import quiet
 from wlm._random import as_seeds
 from wlm._version import __version__
 from wlm.core import checkpoint as checkpoints
+from wlm.core.devices import n_threads
 from wlm.core.methods import Method
 from wlm.core.uncertainty import band
 from wlm.tl._models import Trained, ensemble_of, prepare, train_model
@@ -76,7 +77,7 @@ class Fold:
 
     def _name(self, cells: Cells, t: float, config: Method[Any, Any], seed: int) -> str:
         """A name for a fit, different for whatever could change its prediction."""
-        threads = torch.get_num_threads() if self.where.type == "cpu" else 0
+        threads = n_threads() if self.where.type == "cpu" else 0
         settings = (
             *(threads, __version__, torch.__version__, config.name, config.to_json(), self.n_models, float(t), seed),
             *(str(self.where), self.velocity_scale, cells.rna),

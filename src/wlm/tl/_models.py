@@ -22,6 +22,7 @@ from wlm._adata.conditions import naming
 from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core import processes
+from wlm.core.devices import few_threads
 from wlm.core.methods import Method
 from wlm.core.prediction import Ensemble, Member, Rollout, fields, rollout
 from wlm.core.training import Fit, train
@@ -72,6 +73,7 @@ def train_model(
     label = f"{condition}, {where}" if condition else str(where)
     with (
         named(condition),
+        few_threads(where),
         tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar,
     ):
 
