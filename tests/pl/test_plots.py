@@ -38,13 +38,20 @@ def test_rollout_in_another_embedding_puts_predicted_cells_among_their_neighbour
     assert np.linalg.norm(drawn - exact, axis=1).mean() < 0.5 * fitted.obsm["X_umap"].std()
 
 
-def test_training_draws_loss_and_friction(fitted):
+def test_training_draws_loss_and_friction_and_how_near_the_times_are_met(fitted):
     figure = wlm.pl.training(fitted, return_fig=True)
-    loss, friction = figure.axes
+    loss, met, friction = figure.axes
+    found = fitted.uns["wlm"]["training_times"]
+    assert found["times"].tolist() == [1, 3, 4] and met.get_xlabel() == "day" and "X_pca units" in met.get_ylabel()
+    for line, name in zip(met.lines, ("w1", "floor"), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([found["times"], found[name]]))
+    wlm.tl.diagnose(fitted)
+    drawn = wlm.pl.training(fitted, return_fig=True).axes[1].lines[1].get_ydata()
+    np.testing.assert_array_equal(drawn, fitted.uns["wlm_diagnosis"]["bridged_w1"][1:])
     assert loss.get_yscale() == "symlog" and "standard units" in loss.get_ylabel()
     assert "1/time unit" in friction.get_ylabel()
     own = plt.subplots()[1]
-    assert wlm.pl.training(fitted, ax=own)[0] is own
+    assert wlm.pl.training(fitted, ax=own)[0] is own and len(own.figure.axes) == 2
     last = friction.lines[0].get_ydata()[-1]
     assert last == pytest.approx(fitted.uns["wlm"]["friction"], rel=0.2)
 

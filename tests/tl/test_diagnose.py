@@ -102,4 +102,19 @@ def test_the_verdict_names_the_choice_of_paths_and_what_rests_on_it(cells, quick
     wlm.tl.fit(adata, "day", initial_velocity=start, **quick)
     verdict = wlm.tl.diagnose(adata).attrs["verdict"]
     assert adata.uns["wlm"]["choice"]["words"] in verdict
-    assert ("friction is weak evidence of inertia" in verdict) == (start == "spline")
+    assert verdict.startswith("initial velocities are those of paths and not measured") == (start == "spline")
+
+
+def test_bridged_predictions_of_training_times_are_those_of_a_fit_without_them(cells, quick):
+    """Straight lines between neighbours: the middle of a population that moves steadily is met."""
+    cells.obsm["X_pca"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
+    cells.obsm["X_pca"][:, 0] += 10 * cells.obs["day"].to_numpy()
+    still = {**quick, "n_steps": 1, "lr": 1e-9, "initial_velocity": "zero", "friction": 0.0}
+    wlm.tl.fit(cells, "day", **still)
+    wlm.tl.diagnose(cells)
+    found, bridged = cells.uns["wlm"]["training_times"], cells.uns["wlm_diagnosis"]["bridged_w1"]
+    assert len(bridged) == 5 and np.isnan(bridged[[0, -1]]).all()
+    assert (bridged[1:-1] < 2 * found["floor"][:-1]).all() and (found["w1"] > 5 * found["floor"]).all()
+    part = cells[cells.obs["day"] != 2].copy()
+    wlm.tl.diagnose(part)
+    assert np.isnan(part.uns["wlm_diagnosis"]["bridged_w1"]).all()  # each lacks a neighbour or itself

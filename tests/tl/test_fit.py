@@ -527,3 +527,25 @@ def test_of_many_cells_a_sample_is_trained_on_and_all_get_results(quick, monkeyp
     assert seen[0] == [100] * 3
     assert all(np.isfinite(adata.obsm[f"wlm_{name}"]).all() for name in ("velocity", "force"))
     assert np.isfinite(adata.obs["wlm_potential"]).all()
+
+
+def test_a_fit_says_how_near_it_comes_to_each_training_time(cells, quick, caplog):
+    """A rollout that stays where it starts is as far away as the populations are."""
+    still = {**quick, "n_steps": 1, "lr": 1e-9, "initial_velocity": "zero", "friction": 0.0}
+    cells.obsm["X_pca"][:, 0] += 30 * cells.obs["day"].to_numpy()
+    with caplog.at_level("WARNING", logger="wlm"):
+        wlm.tl.fit(cells, "day", holdout=3, **still)
+    found = cells.uns["wlm"]["training_times"]
+    assert found["times"].tolist() == [1, 2, 4]
+    x, day = cells.obsm["X_pca"], cells.obs["day"]
+    shifts = [np.linalg.norm(x[day == t].mean(0) - x[day == 0].mean(0)) for t in (1, 2, 4)]
+    np.testing.assert_allclose(found["w1"], shifts, rtol=0.1)
+    assert (found["floor"] < 0.2 * found["w1"]).all() and (found["outside"] < 0.1).all()
+    assert "floors away from the cells at 4 (W1 " in caplog.text and "give it more n_steps" in caplog.text
+
+
+def test_a_fit_that_meets_its_cells_says_nothing(cells, quick, caplog):
+    cells.obsm["X_pca"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
+    with caplog.at_level("WARNING", logger="wlm"):
+        wlm.tl.fit(cells, "day", **{**quick, "n_steps": 1, "lr": 1e-9, "initial_velocity": "zero", "friction": 0.0})
+    assert "floors away" not in caplog.text and (cells.uns["wlm"]["training_times"]["sd_ratio"] < 1.3).all()

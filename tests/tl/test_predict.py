@@ -231,3 +231,13 @@ def test_damaged_fits_are_recognised(fitted, damage):
         del uns["representation"]
     with pytest.raises(ValueError, match="update wlm" if damage == "newer" else "is damaged.*run wlm.tl.fit again"):
         wlm.tl.predict(fitted, 2)
+
+
+@pytest.mark.parametrize(
+    ("holdout", "ask", "said"), [(None, 4.5, True), (3, 4.5, True), (None, 3.5, False), (4, 4, False)]
+)
+def test_a_forecast_that_nothing_has_checked_says_so(cells, quick, caplog, holdout, ask, said):
+    wlm.tl.fit(cells, "day", holdout=holdout, **quick)
+    with caplog.at_level("WARNING", logger="wlm"):
+        wlm.tl.predict(cells, ask)
+    assert (f"unchecked forecast: {ask} is after the last training time, 4, " in caplog.text) == said

@@ -10,8 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from wlm._store.fit import get_fit
-from wlm.pl._basis import PATH, PREDICTED, finish
+from wlm._adata.mudata import get_target
+from wlm._adata.times import with_unit
+from wlm._store.fit import StoredFit, get_fit
+from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish
 
 
 def training(
@@ -23,7 +25,11 @@ def training(
     return_fig: bool = False,
     mod: str | None = None,
 ) -> Any:
-    """Draw the training loss, with its running median, and friction or misfit where there is one.
+    """Draw the training loss, with its running median, friction or misfit, and how near the training times are met.
+
+    Beside the course of training stands the W1 of a free rollout from the first time to the cells that were trained on,
+    with the distance of two samples of these; after :func:`wlm.tl.diagnose` also that of what is predicted for each
+    time from its neighbours.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ def training(
     key
         Name of the fit; of fits by condition, the key of one.
     ax
-        Axes to draw the loss on; friction or misfit goes on a twin axis.
+        Axes to draw the loss on, alone; friction or misfit goes on a twin axis.
     show
         Show the figure; by default in interactive mode only.
     return_fig
@@ -46,7 +52,10 @@ def training(
     """
     fit = get_fit(adata, key, mod)
     history = {k: np.asarray(v, dtype=float) for k, v in fit.uns["history"].items()}
-    if ax is None:
+    second_panel = None
+    if ax is None and "training_times" in fit.uns:
+        figure, (ax, second_panel) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", width_ratios=(5, 4))
+    elif ax is None:
         figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
     else:
         figure = ax.get_figure(root=True)  # type: ignore[assignment]
@@ -74,4 +83,22 @@ def training(
             twin.set_ylim(bottom=min(0, history[name].min() * scale), top=1.15 * max(history[name].max() * scale, 1e-6))
             twin.spines["top"].set_visible(False)
             axes.append(twin)
+    if second_panel is not None:
+        _by_time(second_panel, fit, bridged=get_target(adata, mod).uns.get(f"{key}_diagnosis", {}).get("bridged_w1"))
+        axes.append(second_panel)
+        named = second_panel.get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower right", ncols=3, frameon=False, fontsize="small")
     return finish(figure, axes, show, return_fig)
+
+
+def _by_time(ax: Axes, fit: StoredFit, bridged: Any) -> None:
+    """W1 to the cells of each training time after the first."""
+    found = {name: np.asarray(values, dtype=float) for name, values in fit.uns["training_times"].items()}
+    ax.plot(found["times"], found["w1"], "o-", color=PREDICTED, label="free rollout")
+    if bridged is not None:
+        ax.plot(found["times"], np.asarray(bridged, dtype=float)[1:], "s-", color=PATH, label="from its neighbours")
+    ax.plot(found["times"], found["floor"], "--", color=OBSERVED, label="two samples of the cells")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel(with_unit(fit.time_key, fit.unit))
+    ax.set_ylabel(f"W1 to the cells ({fit.use_rep} units)")
+    ax.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_rep, read_weights
 from wlm._adata.checks import FEW_CELLS
+from wlm._adata.columns import dense
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
@@ -23,6 +24,7 @@ from wlm.core.methods import Method
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate
 from wlm.tl._folds import Fold
+from wlm.tl._simulation import measure_bridged
 
 
 def diagnose(
@@ -85,7 +87,9 @@ def diagnose(
 
     Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), and the
     energies along the rollout (``times``, ``kinetic_path``, ``potential_path``, ``dissipated_path``), which
-    :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw.
+    :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw; and ``bridged_w1`` (T,), W1 to the cells of each training
+    time of what is predicted for it from its neighbours as if it were not there (NaN at the first and the last): to be
+    seen beside the free rollout and the floor of ``uns["K"]["training_times"]``, by :func:`wlm.pl.training`.
 
     Raises
     ------
@@ -161,11 +165,22 @@ def diagnose(
         "kinetic_path": energy.kinetic,
         "potential_path": energy.potential,
         "dissipated_path": energy.dissipated,
+        "bridged_w1": _bridged(adata, stored, seed),
     }
     counts = np.array([np.count_nonzero(times == t) for t in stored.training])
     report.attrs["verdict"] = _verdict(report, counts, stored.uns.get("choice"))
     logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
     return report
+
+
+def _bridged(adata: ad.AnnData, stored: StoredFit, seed: int) -> NDArray[np.float64]:
+    """W1 of bridged predictions to the training times; NaN where ``adata`` no longer has what they need."""
+    velocities, times = f"{stored.group}_velocity", stored.times(adata)
+    if velocities not in adata.obsm:
+        return np.full(len(stored.training), np.nan)
+    x, v = read_rep(adata, stored.use_rep, stored.n_dims), dense(adata.obsm[velocities])
+    known = np.where(np.isfinite(times), times, -np.inf)
+    return measure_bridged(stored.ensemble, x, v, known, stored.weights_of(adata), seed)
 
 
 def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
@@ -223,17 +238,20 @@ def _verdict(report: pd.DataFrame, counts: NDArray[np.intp], choice: Mapping[str
     """The report in words; ``counts`` (T,) are the cells at the training times, ``choice`` is of their paths."""
     inertia = report.loc["inertia", "value"]
     numbers = f"(inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
+    of_paths = choice is not None and choice["path"] != "straight"
     if len(counts) < 3:
         text = f"two training times do not show whether the dynamics are inertial: many fits explain them {numbers}"
+    elif of_paths:
+        text = (
+            "initial velocities are those of paths and not measured, so that this fit does not show whether the "
+            f"dynamics are inertial {numbers}; fit with initial_velocity='learned' to ask"
+        )
     else:
         kind = "close to a gradient flow" if inertia < 0.1 else "inertial" if inertia > 0.9 else "partly inertial"
         few = counts.min() < FEW_CELLS
         text = f"the dynamics {'may be' if few else 'are'} {kind} {numbers}"
         text += f"; a time with {counts.min()} cells is few to tell" if few else ""
-    if choice is not None:
-        text += f"; {choice['words']}"
-        if choice["path"] != "straight":
-            text += "; initial velocities are theirs and not measured, so that friction is weak evidence of inertia"
+    text += "" if choice is None else f"; {choice['words']}"
     if "velocity_gain" in report.index:
         gain = report.loc["velocity_gain", "value"]
         text += f"; velocities {'LOWER' if gain > 0 else 'RAISE'} the held-out W1 by {abs(gain):.1%}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anndata as ad
@@ -21,7 +21,10 @@ from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import spread
 from wlm.tl._models import Run, Trained, ensemble_of, named, prepare
-from wlm.tl._simulation import measure_coverage
+from wlm.tl._simulation import measure_coverage, measure_free
+
+#: Floors that a free rollout may be away from a training time before a fit says so.
+UNMET = 3.0
 
 
 def fit(
@@ -154,6 +157,11 @@ def fit(
     ``uns[K]["velocity"]`` : dict, with ``velocity_key``
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
+    ``uns[K]["training_times"]`` : dict
+        How near a free rollout of the (first) model from the first time comes to the cells that it was trained on, at
+        the training ``times`` (T - 1,) after that: ``w1``, and its ``floor`` between as many other cells of that time,
+        at most 500 a side; ``sd_ratio``, the standard deviation over the observed one; ``outside``, the share of the
+        cells with no observed one near. More than three floors are warned about. NaN of fewer than four cells.
     ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
@@ -293,10 +301,25 @@ def _described(
         uns[name] = note
         if "words" in note:
             logger.info("%s%s", prefix, note["words"])
+    uns["training_times"] = measure_free(cells, trained[0].path, run.seeds[0])
+    _warn_unmet(uns["training_times"], prefix)
     if len(cells.training) < len(cells.observed):
         ensemble = ensemble_of(cells, trained, run.seeds[0])
         uns["coverage"] = measure_coverage(cells, ensemble, fields["velocity"], run.seeds[0])
     return uns, fields
+
+
+def _warn_unmet(found: Mapping[str, Any], prefix: str) -> None:
+    """Say at which training times a free rollout ends far from the cells that it was trained on."""
+    far = found["w1"] / found["floor"]
+    if np.nanmax(far, initial=0) > UNMET:
+        k = int(np.nanargmax(far))
+        logger.warning(
+            "%sa free rollout from the first time is %.3g floors away from the cells at %g (W1 %.3g, of two samples of "
+            "them %.3g): the training has not met them; give it more n_steps, or predict from a time nearby "
+            "(uns['training_times'] of the fit has all times, wlm.pl.training draws them)",
+            *(prefix, far[k], found["times"][k], found["w1"][k], found["floor"][k]),
+        )
 
 
 def _rates(model: Trained, unit: str, prefix: str) -> str:

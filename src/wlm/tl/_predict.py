@@ -194,9 +194,16 @@ def predict(
 
 def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
     """Say if forecasts go farther than those that were found to hold at held-out times."""
-    if "coverage" not in fit.uns:
+    last = float(fit.training[-1])
+    horizon = float(fit.uns["coverage"]["horizon"]) if "coverage" in fit.uns else np.nan
+    if np.isnan(horizon):  # no time after the last was held out
+        if (wanted > last).any():
+            logger.warning(
+                "unchecked forecast: %g is after the last training time, %g, and this fit (uns[%r]) has not been "
+                "compared with cells after that; wlm.tl.evaluate with holdout='all' says what its forecasts are worth",
+                *(wanted.max(), last, fit.key),
+            )
         return
-    horizon, last = float(fit.uns["coverage"]["horizon"]), float(fit.training[-1])
     far = wanted[wanted - last > horizon * (1 + 1e-6)]
     if len(far):
         logger.warning(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
+from wlm.core.diagnosis import Agreement, agreement
 from wlm.core.dynamics import CHUNK
-from wlm.core.prediction import Ensemble, velocity_at
+from wlm.core.prediction import Ensemble, Rollout, velocity_at
 from wlm.core.prediction import predict as predict_cells
 from wlm.core.uncertainty import LEVEL, band, coverage, horizon
+
+#: Most cells of a time that are moved to see how near bridged predictions come to training times.
+N_BRIDGED = 1000
 
 
 @dataclass(frozen=True)
@@ -134,3 +138,45 @@ def measure_coverage(cells: Cells, ensemble: Ensemble, v: Any, seed: int) -> dic
         "nominal": LEVEL,
         "horizon": horizon(lead[free], np.array(measured)[free]),
     }
+
+
+def measure_free(cells: Cells, path: Rollout, seed: int) -> dict[str, Any]:
+    """How near a free rollout from the first time comes to the cells of the others that it was trained on."""
+    observed = cells.x[np.isin(cells.times, cells.training)]
+    found = []
+    for t in cells.training[1:]:
+        there = cells.at(t)
+        w = None if cells.w is None else cells.w[there]
+        found.append(agreement(path.at(t)[0], cells.x[there], observed, path.weights, w, seed=seed))
+    names = [field.name for field in fields(Agreement)]
+    return {"times": cells.training[1:], **{name: np.array([getattr(f, name) for f in found]) for name in names}}
+
+
+def measure_bridged(
+    ensemble: Ensemble,
+    x: NDArray[np.float32],
+    v: NDArray[np.float32],
+    times: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    seed: int,
+) -> NDArray[np.float64]:
+    """W1 (T,) of the first model to each training time, predicted from its neighbours as if it were not there.
+
+    NaN at the first and the last, and where cells are missing. Of as many cells as :func:`measure_free` compares.
+    """
+    alone, training = replace(ensemble, members=ensemble.members[:1]), ensemble.training
+    observed, out = x[np.isin(times, training)], np.full(len(training), np.nan)
+    for k, t in list(enumerate(training))[1:-1]:
+        if not np.isin(training[k - 1 : k + 2], times).all():
+            continue
+        part = simulate(
+            *(alone, x, v, times, np.array([t]), training[[k - 1]], training[training != t]),
+            weights=weights,
+            seed=seed,
+            chunk_size=N_BRIDGED,
+            n_cells=N_BRIDGED,
+        )[0]
+        there = times == t
+        a, b = (None if weights is None else weights[i] for i in (part.cells, there))
+        out[k] = agreement(part.positions[0], x[there], observed, a, b, seed=seed).w1
+    return out
