@@ -1,11 +1,12 @@
 """Training on each device of this machine: time of a step, share of what the device can do, agreement, time to a score.
 
 Needs ``wlm.core`` alone (torch, numpy and scipy). For the processor and, where there is
-one, the GPU, with and without TF32:
+one, the GPU, on request also with TF32:
 
 steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the
            step as torch counts it (products of matrices and attention), and the share of the time that it would take at
-           the rate of a large product of matrices measured in the same run (1 is the floor)
+           the rate of a large product of matrices measured in the same run (1 is the floor); on a GPU also how many
+           kernels a step starts, and the share of the time that as many of the smallest would take
 agreement  largest difference between the devices of a rollout, energies and forces of one model
 score      seconds until the W1 of a held-out population is below 1.05 times that of a long training on the processor
 """
@@ -50,9 +51,10 @@ def populations(n: int, dim: int, intervals: int, seed: int = 0) -> Populations:
     return Populations(times, tuple(x0 * (1 + 0.05 * t) + side * along * 0.3 * t**2 for t in times))
 
 
-def devices(chosen: list[str]) -> list[tuple[str, str]]:
-    """Each device with its precision of products: TF32 is tried on the GPU."""
-    return [(device, p) for device in chosen for p in (("highest", "high") if device == "cuda" else ("highest",))]
+def devices(chosen: list[str], *, tf32: bool) -> list[tuple[str, str]]:
+    """Each device with its precision of products: TF32 may be tried on the GPU."""
+    high = [("cuda", "high")] if tf32 and "cuda" in chosen else []
+    return [(device, "highest") for device in chosen] + high
 
 
 def now(device: str) -> float:
@@ -102,9 +104,29 @@ def step_time(method: Method, cells: Populations, device: str) -> tuple[float, f
     return float(seconds[typical]), float(each[typical])
 
 
-def steps(chosen: list[str], *, quick: bool) -> list[dict[str, Any]]:
+def launches(method: Method, cells: Populations, n_steps: int = 10) -> float:
+    """Kernels that a step starts on the GPU; a graph of kernels counts as one."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        train(cells, replace(method, n_steps=n_steps), device="cuda")
+    starts = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx", "cudaGraphLaunch")
+    return sum(event.count for event in seen.key_averages() if event.key in starts) / n_steps
+
+
+def per_launch(n: int = 20_000) -> float:
+    """Seconds for each of many kernels with next to nothing to do."""
+    x = torch.zeros(256, device="cuda")
+    begin = now("cuda")
+    for _ in range(n):
+        x.add_(1)
+    return (now("cuda") - begin) / n
+
+
+def steps(chosen: list[str], *, quick: bool, tf32: bool) -> list[dict[str, Any]]:
     rows = []
-    for device, precision in devices(chosen):
+    smallest = per_launch() if "cuda" in chosen else 0.0
+    for device, precision in devices(chosen, tf32=tf32):
         torch.set_float32_matmul_precision(precision)
         peak = ceiling(device, 0.2 if quick else 2.0)
         print(f"{device} ({precision}): {peak / 1e9:.0f} GFLOP/s in a product of matrices")
@@ -130,6 +152,9 @@ def steps(chosen: list[str], *, quick: bool) -> list[dict[str, Any]]:
                         "floor / time": operations / peak / seconds,
                     }
                 )
+                if device == "cuda" and not getattr(config, "compile", False):
+                    n_launches = launches(config, cells)
+                    rows[-1] |= {"launches": n_launches, "launches / time": n_launches * smallest / seconds}
                 print(" ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
     return rows
 
@@ -153,7 +178,7 @@ def w1(x: np.ndarray, y: np.ndarray) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-def to_a_score(chosen: list[str], *, quick: bool) -> dict[str, Any]:
+def to_a_score(chosen: list[str], *, quick: bool, tf32: bool) -> dict[str, Any]:
     """Seconds until a held-out population is met, by trainings of more and more steps."""
     cells = populations(300, 5, 4)
     seen = Populations(cells.times[[0, 1, 3, 4]], tuple(cells.positions[i] for i in (0, 1, 3, 4)))
@@ -165,10 +190,10 @@ def to_a_score(chosen: list[str], *, quick: bool) -> dict[str, Any]:
         seconds = now(device) - begin
         return w1(dynamics.simulate(cells.positions[0], [0.0, 2.0])[0][-1], cells.positions[2]), seconds
 
-    budgets = (5, 10) if quick else (25, 50, 100, 200, 400, 800)
+    budgets = (5, 10) if quick else (25, 50, 100, 200, 400)
     goal = 1.05 * score(budgets[-1], "cpu")[0]
     out: dict[str, Any] = {"goal": goal}
-    for device, precision in devices(chosen):
+    for device, precision in devices(chosen, tf32=tf32):
         torch.set_float32_matmul_precision(precision)
         for n_steps in budgets:
             reached, seconds = score(n_steps, device)
@@ -183,19 +208,20 @@ def main() -> None:
     p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
     there = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     p.add_argument("--device", nargs="+", default=there, choices=there, help="what to time (default: all there are)")
+    p.add_argument("--tf32", action="store_true", help="on the GPU also with products in TF32")
     arguments = p.parse_args()
-    quick, chosen = arguments.quick, arguments.device
+    chosen, how = arguments.device, {"quick": arguments.quick, "tf32": arguments.tf32}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cores = f"{os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} threads"
     machine = f"{cores}, {gpu}; torch {torch.__version__}"
     print(machine)
-    result: dict[str, Any] = {"machine": machine, "steps": steps(chosen, quick=quick)}
+    result: dict[str, Any] = {"machine": machine, "steps": steps(chosen, **how)}
     if torch.cuda.is_available():
         result["agreement"] = agreement()
         print("largest differences between the devices:", result["agreement"])
-    result["score"] = to_a_score(chosen, quick=quick)
+    result["score"] = to_a_score(chosen, **how)
     print("time to a score:", json.dumps(result["score"]))
-    path = Path(__file__).parent / "results" / f"gpu{'-quick' if quick else ''}.json"
+    path = Path(__file__).parent / "results" / f"gpu{'-quick' if arguments.quick else ''}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1))
     print(f"wrote {path}")

@@ -400,4 +400,4 @@ def test_ensembles_checkpoints_and_folds(source, out, tmp_path):
     assert result.exit_code == 0, result.stderr
     found = pd.read_csv(table)
     assert {"energy", "composition"} <= set(found) and set(found["time"]) == {1, 2, 3, 4}
-    assert len(list((tmp_path / "folds").iterdir())) == 4 and "forecast: wlm" in result.stdout
+    assert len(list((tmp_path / "folds").iterdir())) == 4 and ": forecast, wlm, mean energy" in result.stdout

@@ -86,9 +86,9 @@ def test_same_seed_same_fit_and_generators_are_accepted(cells, quick):
         wlm.tl.fit(cells, "day", rng=rng, copy=True, **quick)
         for rng in (3, 3, 4, np.random.default_rng(7), np.random.default_rng(7), np.random.SeedSequence(7))
     ]
-    velocity = [f.obsm["wlm_velocity"] for f in fits]
-    assert np.array_equal(velocity[0], velocity[1]) and np.array_equal(velocity[3], velocity[4])
-    assert not np.array_equal(velocity[0], velocity[2]) and not np.array_equal(velocity[0], velocity[3])
+    force = [f.obsm["wlm_force"] for f in fits]
+    assert np.array_equal(force[0], force[1]) and np.array_equal(force[3], force[4])
+    assert not np.array_equal(force[0], force[2]) and not np.array_equal(force[0], force[3])
     with pytest.raises(TypeError, match="rng must be"):
         wlm.tl.fit(cells, "day", rng="seed", **quick)
 
@@ -503,9 +503,9 @@ def test_strata_change_what_batches_hold_and_must_be_known(cells, quick):
     plain = wlm.tl.fit(cells, "day", copy=True, **quick)
     strata = wlm.tl.fit(cells, "day", strata_key="donor", copy=True, **quick)
     assert strata.uns["wlm"]["params"]["strata_key"] == "donor"
-    assert not np.array_equal(strata.obsm["wlm_velocity"], plain.obsm["wlm_velocity"])
+    assert not np.array_equal(strata.obsm["wlm_force"], plain.obsm["wlm_force"])
     again = wlm.tl.fit(cells, "day", strata_key="donor", copy=True, **quick)
-    np.testing.assert_array_equal(again.obsm["wlm_velocity"], strata.obsm["wlm_velocity"])
+    np.testing.assert_array_equal(again.obsm["wlm_force"], strata.obsm["wlm_force"])
     options = {**{k: v for k, v in quick.items() if k != "show_progress"}, "metrics": "w1", "n_boot": 0}
     with_strata, without = (wlm.tl.evaluate(cells, "day", holdout=2, strata_key=k, **options) for k in ("donor", None))
     ours = with_strata["model"] == "wlm"

@@ -237,11 +237,11 @@ def verdict(
 
 def _result(row: Mapping[str, Any], best: str, score: float) -> str:
     """Better, worse or no different, in per cent of the best baseline's score, with the interval if there is one."""
-    scale, unit = (100 / score, " %") if score > 0 else (1.0, "")
-    relative = {k: scale * row[k] for k in ("difference", "low", "high") if k in row}
+    scale, digits, unit = (100 / score, "+.1f", " %") if score > 0 else (1.0, "+.3g", "")
+    change, *limits = (format(scale * row[k], digits) for k in ("difference", "low", "high") if k in row)
     if "low" in row and row["low"] <= 0 <= row["high"]:
         word = "NO DIFFERENCE FROM"
     else:
         word = "BETTER THAN" if row["difference"] < 0 else "WORSE THAN"
-    interval = f", 95 % {relative['low']:+.1f} to {relative['high']:+.1f}" if "low" in row else ""
-    return f"{word} {best} ({relative['difference']:+.1f}{unit}{interval})"
+    interval = f", 95 % {' to '.join(limits)}" if limits else ""
+    return f"{word} {best} ({change}{unit}{interval})"

@@ -146,9 +146,9 @@ class Compiled:
         if device.type == "cpu" and shutil.which(compiler) is None:
             raise ValueError(f"compile=True needs a C++ compiler on the CPU, and there is no {compiler!r}; install it")
         self._energy = energy
-        self._gradient = torch.compile(torch.func.grad(self._total_at, argnums=1))
-        self._both = torch.compile(torch.func.grad(self._slope_at, argnums=(0, 1)))
-        self._with_weights = torch.compile(torch.func.grad(self._slope_at, argnums=(0, 1, 3)))
+        self._gradient = _compiled(torch.func.grad(self._total_at, argnums=1), device)
+        self._both = _compiled(torch.func.grad(self._slope_at, argnums=(0, 1)), device)
+        self._with_weights = _compiled(torch.func.grad(self._slope_at, argnums=(0, 1, 3)), device)
 
     def gradient(self, x: Tensor, t: Tensor, log_w: Tensor | None) -> Tensor:
         """Gradient of the energy of a population ``x`` (n, d) in ``x``."""
@@ -186,3 +186,25 @@ class Compiled:
 
     def _bound(self, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
         return lambda *arguments: torch.func.functional_call(self._energy, parameters, arguments)
+
+
+def _compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The function, compiled; on a GPU its kernels start as one graph, whose results the next start overwrites."""
+    if device.type != "cuda":
+        return torch.compile(function)
+    graphed = torch.compile(function, mode="reduce-overhead")
+
+    def launched(*arguments: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return _copied(graphed(*arguments))
+
+    return launched
+
+
+def _copied(found: Any) -> Any:
+    """Copies of the tensors in tuples and dictionaries."""
+    if isinstance(found, Tensor):
+        return found.clone()
+    if isinstance(found, dict):
+        return {name: _copied(value) for name, value in found.items()}
+    return tuple(map(_copied, found))
