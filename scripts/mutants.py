@@ -281,11 +281,24 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("(share[:, None] * a.astype(np.float64)).mean()", "a.astype(np.float64).mean()", "test_diagnosis.py"),
         ("alignment = mean(v * force) / scale", "alignment = -mean(v * force) / scale", "test_diagnosis.py"),
         ("potential - potential[0], dissipated", "potential, dissipated", "test_diagnosis.py"),
+        ("spread[0] / spread[1]", "spread[1] / spread[0]", "test_diagnosis.py -k agreement"),
+        ("w1(x[i], y[first], wa, wb)", "w1(x[i], y[first])", "test_diagnosis.py -k agreement"),
+        ("w1(y[first], y[second], wb, wc)", "w1(x[i], y[second], wa, wc)", "test_diagnosis.py -k agreement"),
+        (
+            "n = min(N_COMPARED, len(x), len(y) // 2)",
+            "n = min(50, len(x), len(y) // 2)",
+            "test_diagnosis.py -k agreement",
+        ),
         ("total = kinetic + potential\n", "total = kinetic - potential\n", "test_diagnosis.py"),
         ("p.mean(0.5 * p.v.square()", "p.mean(p.v.square()", "test_diagnosis.py"),
         ("[p.mean(model.energy(p, t))", "[model.energy(p, t).mean()", "test_diagnosis.py"),
     ],
     "prediction.py": [
+        (
+            "0.0 if dynamics.needs_velocity and target_v is None else 0.5",
+            "0.0 if dynamics.needs_velocity else 0.5",
+            "test_prediction.py -k default",
+        ),
         (
             "s = (wanted[k] - start) / duration",
             "s = wanted[k] / target_time",
@@ -302,8 +315,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("velocities[k] + change)", "change)", "test_prediction.py -k bridg"),
         ("error = end - positions[-1]", "error = positions[-1] - end", "test_prediction.py -k bridg"),
         (
-            "0.0 if dynamics.needs_velocity else 0.5",
-            "0.5 if dynamics.needs_velocity else 0.0",
+            "0.0 if dynamics.needs_velocity and target_v is None else",
+            "0.5 if dynamics.needs_velocity and target_v is None else",
             "test_prediction.py -k steady",
         ),
         (
@@ -408,6 +421,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("sigma * (1 + h * (1 - sigma))", "sigma * (1 + h)", "methods/test_start.py -k action or scalar"),
     ],
     "methods/wlm.py": [
+        ("(paths.bends or self", "(not paths.bends or self", "test_chains.py -k paths"),
         ("slice(first + 1, last + 1)", "slice(first, last)", "methods/test_wlm.py -k costs_nothing"),
         ("loss + state.constant[target]", "loss", "methods/test_wlm.py -k costs_nothing"),
         (

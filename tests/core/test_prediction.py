@@ -166,6 +166,19 @@ def test_bridging_starts_where_the_cells_are_observed():
     np.testing.assert_allclose(velocities, np.tile([2.0, 0.0], (2, 60, 1)), atol=1e-4)
 
 
+def test_by_default_half_of_the_cells_follow_the_cubic_alone_where_paths_have_velocities():
+    """A spring pulls half of the cells to and fro on their way; the others take the cubic from rest to rest."""
+    model = dynamics(mechanics(Spring(20.0)), times=(0.0, 2.0))
+    x = standardised(400, 2) + [3.0, 0.0]
+    y, zero = x + [4.0, 0.0], 0 * x
+    go = lambda **o: predict(model, x, zero, 0.0, [0.5], target=y, target_time=2.0, target_v=zero, **o)[0][0]  # noqa: E731
+    default, half, cubic = go(), go(steady=0.5), go(steady=1.0)
+    np.testing.assert_array_equal(default, half)
+    np.testing.assert_allclose(cubic, x + [4 * (3 / 16 - 2 / 64), 0], atol=1e-3)
+    assert model.needs_velocity
+    assert (np.abs(default - cubic).max(1) < 1e-3).mean() == pytest.approx(0.5, abs=0.1)
+
+
 def test_by_default_half_of_the_cells_are_steady_where_there_are_no_velocities():
     x = standardised(400, 2)
     y, zero = x + [4.0, 0.0], 0 * x
