@@ -196,12 +196,20 @@ FAULTS = {
 }
 
 
+def _held(adata, slot):
+    """The arrays of a slot, also where anndata does not read them because a table has other names."""
+    try:
+        return getattr(adata, slot)
+    except ValueError:
+        return getattr(adata, f"_{slot}")
+
+
 def state(adata):
     """Everything an object holds, to compare."""
     frames = {"obs": adata.obs.to_csv(), "var": adata.var.to_csv(), "uns": repr(sorted(adata.uns))}
     arrays = {
         "X": adata.X,
-        **{f"{slot}/{k}": v for slot in ("obsm", "varm", "layers") for k, v in getattr(adata, slot).items()},
+        **{f"{slot}/{k}": v for slot in ("obsm", "varm", "layers") for k, v in _held(adata, slot).items()},
     }
     dense = {k: v.toarray() if hasattr(v, "toarray") else np.asarray(v) for k, v in arrays.items()}
     return frames, {k: (v.dtype, v.shape, v.tobytes() if v.dtype != object else str(v)) for k, v in dense.items()}

@@ -88,6 +88,25 @@ def test_names_that_are_no_text_can_be_saved_after_a_fit(adata, tmp_path, axis, 
     assert predicted.obs["origin"].isin(again.obs_names).all()
 
 
+@pytest.mark.parametrize(
+    ("axis", "slot", "key"), [("obs", "obsm", "X_pca"), ("obs", "obsm", "other"), ("var", "varm", "t")]
+)
+def test_tables_with_other_names_are_refused_and_the_advice_helps(adata, axis, slot, key):
+    """Names that were changed after a table was added: anndata then reads no array at all."""
+    names = getattr(adata, f"{axis}_names")
+    values = np.asarray(adata.obsm["X_pca"]) if slot == "obsm" else np.ones((adata.n_vars, 1))
+    getattr(adata, slot)[key] = pd.DataFrame(values, index=names).add_prefix("C")
+    getattr(adata, axis).index = range(len(names))
+    with pytest.raises(ValueError, match="cannot be read") as found:
+        wlm.tl.fit(adata, "day", **SHORT)
+    message = str(found.value)
+    assert f"{slot} cannot be read: {axis}_names were changed after the table {slot}['{key}'] was added" in message
+    with pytest.raises(ValueError, match="cannot be read"):
+        wlm.pp.doctor(adata)
+    wlm.tl.fit(advised(adata, message), "day", **SHORT)
+    assert (getattr(adata, f"{axis}_names") == names).all()
+
+
 @pytest.mark.parametrize("axis", ["obs", "var"])
 def test_names_of_two_levels_are_refused_and_the_advice_helps(adata, axis):
     names = getattr(adata, f"{axis}_names")

@@ -46,6 +46,25 @@ def check_names(names: pd.Index, axis: str = "obs") -> None:
         raise ValueError("obs_names are not unique; run adata.obs_names_make_unique() first")
 
 
+def check_tables(adata: Any) -> None:
+    """Refuse an object with a table in ``obsm`` or ``varm`` of other names than its own: anndata reads none of them."""
+    for slot, axis in (("obsm", "obs"), ("varm", "var")):
+        try:
+            getattr(adata, slot)
+        except ValueError:
+            own = getattr(adata, axis).index
+            tables = [k for k, v in getattr(adata, f"_{slot}").items() if not own.equals(getattr(v, "index", own))]
+            if not tables:
+                raise
+            table = getattr(adata, f"_{slot}")[tables[0]]
+            theirs, ours = (as_text(names[:2]).tolist() for names in (table.index, own))
+            raise ValueError(
+                f"{slot} cannot be read: {axis}_names were changed after the table {slot}[{tables[0]!r}] was added, "
+                f"which has {theirs}, ... where {axis}_names are {ours}, ...; "
+                f"run adata.{axis}.index = adata._{slot}[{tables[0]!r}].index"
+            ) from None
+
+
 def check_writable(target: Any) -> None:
     """Refuse an object to which nothing can be written: some cells or genes of one on disk, or names of two levels."""
     if target.isbacked and target.is_view:

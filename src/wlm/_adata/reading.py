@@ -10,6 +10,7 @@ import anndata as ad
 
 from wlm._adata.calibration import resolve_velocity
 from wlm._adata.cells import Cells, read_cells
+from wlm._adata.checks import check_tables
 from wlm._adata.components import find_rep
 from wlm._adata.conditions import read_conditions
 from wlm._adata.mudata import get_source, get_target
@@ -46,6 +47,7 @@ class Reading:
     def resolved(self, adata: Any, mod: str | None) -> Reading:
         """The same with the keys that None and ``"auto"`` stand for."""
         target = get_target(adata, mod)
+        check_tables(target)
         use_rep = find_rep(target, self.use_rep)
         velocity_key = resolve_velocity(target, self.velocity_key, self.velocity_scale, use_rep)
         return replace(self, use_rep=use_rep, velocity_key=velocity_key)

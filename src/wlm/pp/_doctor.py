@@ -12,7 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import check_velocity_gaps, read_rep
-from wlm._adata.checks import PREDICTED, check_distances, check_magnitude, check_names, check_writable, odd_rep
+from wlm._adata.checks import (
+    PREDICTED,
+    check_distances,
+    check_magnitude,
+    check_names,
+    check_tables,
+    check_writable,
+    odd_rep,
+)
 from wlm._adata.columns import dense, get_x, layer_names, read_column, take_cells
 from wlm._adata.components import LOADINGS, find_rep
 from wlm._adata.expression import find_expression, read_loadings
@@ -100,7 +108,8 @@ def doctor(
     TypeError
         If ``adata`` is no AnnData.
     ValueError
-        If ``device`` cannot be used, or there is no such ``method``.
+        If ``device`` cannot be used, there is no such ``method``, or anndata reads nothing because the names of cells
+        or genes were changed after a table was added.
 
     Examples
     --------
@@ -114,6 +123,7 @@ def doctor(
     """
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"adata must be an AnnData object, found {type(adata).__name__}")
+    check_tables(adata)
     where = get_device(device)
     config = get_method(method, {})
     asked_rep, use_rep = use_rep, find_rep(adata, use_rep)
