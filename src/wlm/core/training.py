@@ -83,7 +83,7 @@ def train(
     seed
         Seeds everything random; the global generators are left as they were.
     device
-        Where to train. On the CPU with one thread, see :func:`wlm.core.devices.n_threads`.
+        Where to train. On the CPU with one thread, or as many as the variable ``WLM_NUM_THREADS`` says.
     on_step
         Called after every step with its number (from 1) and its scalars, for progress bars.
     on_interrupt
