@@ -162,11 +162,14 @@ if __name__ == "__main__":
     )
     table = pd.DataFrame(rows).pivot_table(index=["data", "seed"], columns="model", values="w1", aggfunc="mean")
     best = table[[n for n in NAIVE if n in table]].min(axis=1)
-    ratio = table.div(best, axis=0).groupby("data").agg(["mean", "std"])
+    by_seed = table.div(best, axis=0)
+    ratio = by_seed.groupby("data").agg(["mean", "std"])
     order = [name for name in names if name in ratio.index]
     print("\nW1, mean over held-out times and seeds")
     print(table.groupby("data").mean().loc[order].to_string(float_format=lambda x: f"{x:.4f}", na_rep="-"))
-    print("\nR: over the best naive answer of the same data and seed, mean and spread over seeds")
+    print("\nR: over the best naive answer of the same data and seed")
+    print(by_seed.loc[order].to_string(float_format=lambda x: f"{x:.3f}", na_rep="-"))
+    print("\nR, mean and spread over seeds")
     print(ratio.loc[order].to_string(float_format=lambda x: f"{x:.3f}", na_rep="-"))
     print("\ngeometric mean of R over the data sets")
     for model in methods:
@@ -180,5 +183,5 @@ if __name__ == "__main__":
         .loc[order]
         .to_string(float_format="{:.1f}".format)
     )
-    chosen = {(j[0], done[named(j)]["choice"]) for j in jobs if j[2] == "flow"}
-    print("\nwhat flow chose:", "; ".join(f"{name}: {path}" for name, path in sorted(chosen)))
+    chosen = {(j[0], done[named(j)]["choice"]) for j in jobs if j[2] in ("flow", "wlm")}
+    print("\nthe paths chosen:", "; ".join(f"{name}: {path}" for name, path in sorted(chosen)))
