@@ -91,6 +91,7 @@ def test_verdict_follows_the_numbers(quick):
         (0.5, (0.2, 0.7), "WORSE THAN spline (+25.0 %, 95 % +10.0 to +35.0)"),
         (-0.5, (-0.7, 0.2), "NO DIFFERENCE FROM spline (-25.0 %, 95 % -35.0 to +10.0)"),
         (-0.5, None, "BETTER THAN spline (-25.0 %)"),
+        (0.0, None, "NO DIFFERENCE FROM spline (+0.0 %)"),
     ],
 )
 def test_the_verdict_leads_with_the_result(difference, interval, words):

@@ -239,7 +239,7 @@ def _result(row: Mapping[str, Any], best: str, score: float) -> str:
     """Better, worse or no different, in per cent of the best baseline's score, with the interval if there is one."""
     scale, digits, unit = (100 / score, "+.1f", " %") if score > 0 else (1.0, "+.3g", "")
     change, *limits = (format(scale * row[k], digits) for k in ("difference", "low", "high") if k in row)
-    if "low" in row and row["low"] <= 0 <= row["high"]:
+    if row["difference"] == 0 or ("low" in row and row["low"] <= 0 <= row["high"]):
         word = "NO DIFFERENCE FROM"
     else:
         word = "BETTER THAN" if row["difference"] < 0 else "WORSE THAN"
