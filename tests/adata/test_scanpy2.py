@@ -99,7 +99,8 @@ def test_scvelo_works_beside_such_components(counted):
     for adata in (counted, other):
         wlm.pp.velocity(adata, method="scvelo", pseudotime=True)
     assert np.allclose(counted.obsm["velocity_projected"], other.obsm["velocity_projected"])
-    assert np.allclose(counted.obs["velocity_pseudotime"], other.obs["velocity_pseudotime"])
+    # Its eigenvectors start at random.
+    assert np.allclose(counted.obs["velocity_pseudotime"], other.obs["velocity_pseudotime"], atol=1e-3)
     assert other.uns["neighbors"]["params"]["use_rep"] == "pca" and "X_pca" not in other.obsm
 
 
