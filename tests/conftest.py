@@ -1,9 +1,14 @@
 """Shared cells. Real ones come from ``../shared/data`` or the folder in WLM_TEST_DATA."""
 
 import os
+import tempfile
 
 # One thread a worker, and the same numbers everywhere. numba, in scanpy's preprocessing, would set that of torch too.
 os.environ["NUMBA_NUM_THREADS"] = "1"
+# What torch compiles it caches without regard to the instruction set that this names, and would fail with another one.
+if "ATEN_CPU_CAPABILITY" in os.environ:
+    folder = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}_{os.environ['ATEN_CPU_CAPABILITY']}")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
 
 from importlib.metadata import version
 from importlib.util import find_spec
