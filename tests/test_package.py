@@ -72,6 +72,7 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_docstring_examples_run(path):
     name = ".".join(("wlm", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")

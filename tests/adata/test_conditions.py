@@ -86,6 +86,7 @@ def test_all_conditions_predict_together(both):
         wlm.tl.predict(both, 5, from_time=4)
 
 
+@pytest.mark.slow
 def test_genes_of_all_conditions(cells, quick):
     cells.obs["treatment"] = np.where(np.arange(cells.n_obs) % 2, "b", "a")
     wlm.tl.fit(cells, "day", condition_key="treatment", **quick)
@@ -113,6 +114,7 @@ def test_diagnosis_and_plots_speak_of_one_condition(both):
             call(both)
 
 
+@pytest.mark.slow
 def test_evaluation_has_a_row_for_each_condition(treated, quick):
     options = {k: v for k, v in quick.items() if k != "show_progress"} | {"holdout": 2, "metrics": ("w1",)}
     table = wlm.tl.evaluate(treated, "day", condition_key="treatment", **options)
@@ -138,6 +140,7 @@ def test_weights_velocities_and_a_holdout_of_one_condition(treated, quick):
     assert np.array_equal(predicted.obs["w"], treated.obs["w"][predicted.obs["origin"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [[1, 2], [0.5, 1.5], [True, False]], ids=str)
 def test_conditions_that_are_numbers(cells, values, quick, tmp_path):
     cells.obs["dose"] = [values[i % 2] for i in range(cells.n_obs)]
@@ -148,6 +151,7 @@ def test_conditions_that_are_numbers(cells, values, quick, tmp_path):
     assert wlm.tl.predict(again, 2.5, key=f"wlm_{values[0]}").n_obs == 30
 
 
+@pytest.mark.slow
 def test_a_refit_forgets_the_fits_it_replaces(both, quick):
     wlm.tl.diagnose(both, key="wlm_drug")
     wlm.tl.fit(both, "day", key_added="other", **quick)

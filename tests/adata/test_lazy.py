@@ -92,6 +92,7 @@ def in_memory(_labelled, quick):
     return arguments, options, table, wlm.tl.fit(memory, "when", copy=True, **arguments)
 
 
+@pytest.mark.slow
 def test_the_fit_is_that_of_memory_and_x_is_not_read(lazy, in_memory):
     arguments, options, expected_table, memory = in_memory
     wlm.tl.fit(lazy, "when", **arguments)
@@ -117,6 +118,7 @@ def conditions_in_memory(_labelled, quick):
     return wlm.tl.fit(without_x(_labelled), "when", condition_key="treatment", copy=True, **quick)
 
 
+@pytest.mark.slow
 def test_conditions_on_disk(lazy, conditions_in_memory, quick):
     memory = conditions_in_memory
     wlm.tl.fit(lazy, "when", condition_key="treatment", **quick)
@@ -126,6 +128,7 @@ def test_conditions_on_disk(lazy, conditions_in_memory, quick):
         assert np.array_equal(a.obsm["X_pca"], b.obsm["X_pca"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_lazy_results_are_kept_and_read_again(labelled, suffix, quick, tmp_path):
     lazy = on_disk(labelled, f"lazy {suffix}", tmp_path)
@@ -141,6 +144,7 @@ def test_lazy_results_are_kept_and_read_again(labelled, suffix, quick, tmp_path)
     assert np.array_equal(wlm.tl.predict(out, 2.5).obsm["X_pca"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_a_fit_on_disk_predicts_lazily(fitted, suffix, tmp_path):
     path = tmp_path / f"fitted.{suffix}"
@@ -156,6 +160,7 @@ def test_a_fit_on_disk_predicts_lazily(fitted, suffix, tmp_path):
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_views_of_lazy_objects(labelled, quick, tmp_path):
     lazy = on_disk(labelled, "lazy zarr", tmp_path)
     early = labelled.obs["day"].to_numpy() < 3

@@ -113,6 +113,7 @@ def test_pulled_columns_can_be_named_as_they_are(mdata, quick):
     assert set(wlm.tl.predict(mdata, 2.5, mod="rna").obs["rna:day"]) == {2.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pull", [True, False] if hasattr(md, "set_options") else [False])
 @pytest.mark.parametrize("mod", [None, "rna"])
 @pytest.mark.filterwarnings("ignore:From 0.4")
@@ -227,6 +228,7 @@ def test_velocities_of_genes_need_their_modality(mdata, quick):
     assert np.allclose(mdata["rna"].obsm["wlm_velocity"], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_conditions_in_a_modality(mdata, quick):
     mdata.obs["treatment"] = np.where(np.arange(mdata.n_obs) % 2, "drug", "none")
     wlm.tl.fit(mdata, "day", mod="rna", condition_key="treatment", **quick)

@@ -31,6 +31,7 @@ def test_scanpy_writes_such_components_on_demand(cells):
     assert np.allclose(cells.obsm["pca"], wanted.obsm["pca"]) and np.allclose(cells.varm["pca"], wanted.varm["pca"])
 
 
+@pytest.mark.slow
 def test_fit_predict_decode_and_draw(cells, quick):
     other = renamed(cells)
     for adata in (cells, other):
@@ -71,6 +72,7 @@ def test_components_that_were_computed_again_are_noticed(cells, quick):
         wlm.tl.fit(other, "day", velocity_key="true_velocity_projected", **quick)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
 def test_pp_velocity_takes_such_components_and_makes_them(counted, there, monkeypatch):
     """Where scanpy writes components under its new names, they are found there; else those that are there are kept."""
@@ -119,6 +121,7 @@ def test_doctor_says_the_same(cells, monkeypatch):
     assert levels["loadings"] == levels["velocity"] == "error"
 
 
+@pytest.mark.slow
 def test_both_names_are_two_representations(cells, quick):
     """Each has its own loadings; the default is the old name."""
     cells.obsm["pca"], cells.varm["pca"] = -cells.obsm["X_pca"], -cells.varm["PCs"]

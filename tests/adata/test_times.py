@@ -118,6 +118,7 @@ def test_what_cannot_be_binned_is_refused(call, error, message):
         wlm.pp.bin_time(adata, **call)
 
 
+@pytest.mark.slow
 def test_cells_without_a_time_are_named_or_left_out(cells, quick):
     lost = cells.obs_names[[3, 70]]
     cells.obs.loc[lost, "day"] = np.nan
@@ -192,6 +193,7 @@ def timed(labels, per_time=40):
     return ad.AnnData(obs=obs, obsm={"X_pca": x})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "question", "meant"),
     [

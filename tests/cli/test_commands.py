@@ -55,6 +55,7 @@ def fitted_file(fitted, tmp_path):
 # The whole path
 
 
+@pytest.mark.slow
 def test_fit_predict_and_evaluate_are_those_of_python(cells, source, tmp_path):
     fitted, predicted, table = tmp_path / "fitted.h5ad", tmp_path / "predicted.h5ad", tmp_path / "table.csv"
     result = run("fit", source, "--time-key", "day", "-o", fitted, "--holdout", 2, "--n-dims", 4, "--seed", 3, *OPTIONS)
@@ -80,6 +81,7 @@ def test_fit_predict_and_evaluate_are_those_of_python(cells, source, tmp_path):
     assert result.stdout.endswith("\n" + ours.attrs["verdict"] + "\n")
 
 
+@pytest.mark.slow
 def test_labels_zarr_and_tables_in_json(cells, tmp_path):
     cells.obs["stage"] = cells.obs["day"].map(lambda t: f"E{8 + t / 2:g}").astype("category")
     cells.write_zarr(tmp_path / "in.zarr")
@@ -186,6 +188,7 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
     assert "Exit codes" in run("--help").stdout
 
 
+@pytest.mark.slow
 def test_divergence_is_code_3(source, out):
     arguments = ["--option=n_steps=50", "--option=lr=1e30", "--option=width=16"]
     assert failed(run("fit", source, "--time-key", "day", "-o", out, *arguments), 3, "smaller learning rate")
@@ -239,6 +242,7 @@ def test_option_values(monkeypatch):
 # Doctor
 
 
+@pytest.mark.slow
 def test_doctor_prints_the_report_and_a_command_that_parses(source, cells):
     result = run("doctor", source, "--n-dims", 3)
     assert result.exit_code == 0, result.output
@@ -250,6 +254,7 @@ def test_doctor_prints_the_report_and_a_command_that_parses(source, cells):
     assert run(*command[1:], *OPTIONS).exit_code == 0 and out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_doctor_sees_in_a_file_what_it_sees_in_memory(cells, tmp_path, kind):
     cells.layers["velocity"] = np.random.default_rng(0).normal(size=cells.shape)
@@ -316,6 +321,7 @@ def test_doctor_of_real_cells(real_data):
     assert result.exit_code == 1 and "sc.pp.pca(adata)" in result.stdout
 
 
+@pytest.mark.slow
 def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, out):
     cells.layers["velocity"] = cells.layers["true_velocity"]
     cells.obs["treatment"] = pd.Categorical(np.where(np.arange(cells.n_obs) % 2, "drug", "none"))
@@ -387,6 +393,7 @@ def test_every_argument_of_python_has_an_option_with_the_same_default(name, else
             assert default in (python[argument].default, None), argument
 
 
+@pytest.mark.slow
 def test_ensembles_checkpoints_and_folds(source, out, tmp_path):
     small = [*OPTIONS, "--n-models", "2"]
     assert (

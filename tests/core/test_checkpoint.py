@@ -200,6 +200,7 @@ def run(monkeypatch, fails, n_steps=40):
     return fit, sys.modules[module].CALLS
 
 
+@pytest.mark.slow
 def test_a_lost_loss_goes_back_to_the_last_good_state_with_lower_rates(monkeypatch):
     with pytest.warns(UserWarning, match=r"loss became nan at step 30 of 40; going back to step 28 with lower"):
         fit, (calls, rates) = run(monkeypatch, lambda n: n == 30)

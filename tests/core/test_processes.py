@@ -111,6 +111,7 @@ def test_the_gradient_of_several_batches_is_their_mean(monkeypatch):
         np.testing.assert_allclose(alike[key], expected, rtol=1e-4, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.slow
 def test_training_with_several_batches_goes_on_from_a_checkpoint(tmp_path):
     p, method = populations(velocity=False), WLM(n_steps=20, n_batches=2, **SMALL)
 

@@ -97,6 +97,7 @@ def test_nothing_is_written_and_files_stay_small(known, tmp_path):
     assert list(known.obs) == list(before.obs) and sorted(known.uns) == sorted(before.uns)
 
 
+@pytest.mark.slow
 def test_uncertainty_is_the_spread_of_energies_over_the_models(cells, quick):
     wlm.tl.fit(cells, "day", **quick)
     with pytest.raises(ValueError, match="holds one model.*n_models"):

@@ -150,6 +150,7 @@ def test_impossible_calls(fitted, call, error, message):
         wlm.pl.genes(fitted, **call)
 
 
+@pytest.mark.slow
 def test_genes_that_cannot_be_decoded_are_refused(cells, quick):
     cells.var["chosen"] = cells.var_names != "gene003"
     sc.pp.pca(cells, n_comps=5, mask_var="chosen")

@@ -66,6 +66,7 @@ def test_energy_draws_the_balance(fitted):
     assert ax.get_xlabel() == "day" and ax.get_ylabel() == "energy per cell (PC²/time²)"
 
 
+@pytest.mark.slow
 def test_friction_draws_the_fit_and_other_seeds(fitted):
     assert len(wlm.pl.friction(fitted).collections) == 1
     wlm.tl.diagnose(fitted, seeds=3)

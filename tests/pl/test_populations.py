@@ -207,6 +207,7 @@ def test_plots_of_populations_write_nothing(typed):
     assert set(typed.uns) == set(before.uns) and set(typed.obsm) == set(before.obsm)
 
 
+@pytest.mark.slow
 def test_conditions_have_the_same_colours(cells, quick):
     """Also where one of them has not all of the labels."""
     cells.obs["treatment"] = np.where(np.arange(cells.n_obs) % 2, "a", "b")

@@ -277,6 +277,7 @@ UNCLEAR = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", UNCLEAR)
 def test_unclear_names_are_refused_with_a_line_that_works(names):
     _, _, s, u = molecules()
@@ -308,6 +309,7 @@ def test_a_path_is_refused_with_its_reader(path, reader):
         wlm.pp.velocity(path)
 
 
+@pytest.mark.slow
 def test_a_loom_file_is_refused_with_a_command_that_converts_it(tmp_path, monkeypatch):
     loompy = pytest.importorskip("loompy")
     _, _, s, u = molecules()

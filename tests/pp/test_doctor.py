@@ -101,6 +101,7 @@ def test_sizes_methods_and_names_that_are_taken_are_what_a_fit_refuses(cells, qu
     wlm.tl.fit(adata, **report.attrs["arguments"], **quick)
 
 
+@pytest.mark.slow
 def test_the_call_has_fewer_dimensions_where_there_are_many(cells, quick):
     cells.obsm["X_pca"] = np.random.default_rng(0).normal(size=(cells.n_obs, 60)).astype(np.float32)
     report = wlm.pp.doctor(cells)

@@ -133,6 +133,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_damaged_fit_is_refused_with_a_clear_error(_fitted, data):
@@ -192,6 +193,7 @@ REWRITTEN = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(REWRITTEN)), st.data())
 def test_a_rewritten_column_of_times_is_refused_or_says_the_same(_fitted, how, data):
@@ -249,6 +251,7 @@ def test_another_representation_is_refused(fitted):
         wlm.tl.predict(fitted, 4)
 
 
+@pytest.mark.slow
 def test_a_fit_without_its_model_is_small_and_says_so(cells, quick, tmp_path):
     wlm.tl.fit(cells, "day", n_models=2, store_model=False, **quick)
     assert {"weights", "ensemble", "rollout"}.isdisjoint(cells.uns["wlm"])
@@ -260,6 +263,7 @@ def test_a_fit_without_its_model_is_small_and_says_so(cells, quick, tmp_path):
             call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_the_dynamics_are_read_from_a_file_without_its_cells(fitted, tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"

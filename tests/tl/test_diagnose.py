@@ -57,6 +57,7 @@ def test_gain_by_velocities_is_that_of_two_evaluations(moving, quick):
     assert report.loc["velocity_gain", "value"] == pytest.approx(1 - with_v["w1"].mean() / without["w1"].mean())
 
 
+@pytest.mark.slow
 def test_a_refit_forgets_the_diagnosis_of_the_old_fit(fitted, quick):
     wlm.tl.diagnose(fitted)
     wlm.tl.fit(fitted, "day", rng=5, **quick)

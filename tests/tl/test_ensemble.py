@@ -93,6 +93,7 @@ def test_every_method_has_ensembles_that_survive_a_file(cells, method, tmp_path)
     assert one.obs["wlm_spread"].max() > 0, "other seeds must give other models"
 
 
+@pytest.mark.slow
 def test_ensembles_with_weights_velocities_and_conditions(cells, quick):
     cells.obs["w"] = np.random.default_rng(0).uniform(0.5, 2, cells.n_obs)
     cells.obs["treatment"] = np.where(np.arange(cells.n_obs) % 2, "a", "b")

@@ -107,6 +107,7 @@ def test_the_verdict_leads_with_the_result(difference, interval, words):
     assert second == "coverage of 95 %: interpolation, wlm, mean 80.0%"  # of which less is not better
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_numbers_as_one(cells, quick):
     options = {k: v for k, v in quick.items() if k != "show_progress"} | {
         "metrics": ("w1",),
@@ -167,6 +168,7 @@ def options_of(quick, **more):
     return {**{k: v for k, v in quick.items() if k != "show_progress"}, **more}
 
 
+@pytest.mark.slow
 def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
     table = wlm.tl.evaluate(cells, "day", holdout="all", metrics=("w1",), n_boot=20, **options_of(quick))
     assert sorted(table["time"].unique()) == [1, 2, 3, 4]

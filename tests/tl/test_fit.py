@@ -331,6 +331,7 @@ def test_a_layer_without_velocities_at_a_time_is_not_at_rest_there(cells, quick)
         wlm.tl.fit(cells, "day", velocity_key="velocity", velocity_scale=1.0, **quick)
 
 
+@pytest.mark.slow
 def test_cells_of_the_papers_algorithm_start_at_rest_unless_their_velocity_is_measured(cells, quick):
     cells.obsm["v"] = np.random.default_rng(0).normal(size=(cells.n_obs, 5)).astype(np.float32)
     cells.obsm["v"][cells.obs["day"] == 1] = np.nan
@@ -468,6 +469,7 @@ def test_cells_start_with_the_velocities_of_their_paths(turning, quick, tmp_path
         wlm.tl.diagnose(turning, holdout=2)
 
 
+@pytest.mark.slow
 def test_of_many_cells_all_get_velocities_of_paths(turning, quick, monkeypatch):
     monkeypatch.setattr("wlm.core.populations.MOST", 20)
     wlm.tl.fit(turning, "day", **quick)
@@ -475,6 +477,7 @@ def test_of_many_cells_all_get_velocities_of_paths(turning, quick, monkeypatch):
     wlm.tl.fit(turning, "day", initial_velocity="spline", **quick)
 
 
+@pytest.mark.slow
 def test_splines_and_measured_velocities_exclude_each_other(turning, quick, caplog):
     turning.obsm["v"] = np.zeros((240, 2), dtype=np.float32) + 0.1
     with pytest.raises(ValueError, match="leave velocity_key out, or choose 'data'"):

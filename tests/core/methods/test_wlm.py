@@ -65,6 +65,7 @@ def test_momentum_is_carried_to_the_branch_it_belongs_to():
     assert np.abs(train(p, method).history["loss"]).max() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_penalty_is_the_mean_square_of_acceleration_along_the_path(weighted, totals, monkeypatch):
     """Cells that coast: v = v0 exp(-gamma t), so that |dv/dt| is gamma |v|. The first step is left out."""
