@@ -162,6 +162,7 @@ def test_another_process_with_as_many_threads_gives_the_same_bits(cells, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_forked_worker_fits_where_its_parent_has_used_threads(tmp_path):
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_forked_worker_fits_where_its_parent_has_used_threads(threads):
     """It would wait for the threads of its parent for ever, had it not one of its own."""
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120, env=PATIENT)
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120, env={**PATIENT, "WLM_NUM_THREADS": threads})

@@ -10,6 +10,19 @@ import torch
 
 from wlm.core import processes
 
+#: Not empty in a process that was forked.
+_FORKED: list[bool] = []
+
+
+def _alone() -> None:
+    """A forked process inherits the OpenMP pool of its parent without its threads, and would wait for them for ever."""
+    _FORKED.append(True)
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alone)
+
 
 def get_device(device: str) -> torch.device:
     """The device to run on; ``"auto"`` is CUDA or else the CPU. Processes of ``torchrun`` have a CUDA device each."""
@@ -26,7 +39,7 @@ def get_device(device: str) -> torch.device:
 
 
 def n_threads() -> int:
-    """Threads of a fit on the CPU: one, or as many as ``WLM_NUM_THREADS`` says.
+    """Threads of a fit on the CPU: one, or as many as ``WLM_NUM_THREADS`` says (not in a forked process).
 
     A step is thousands of small operations. More threads gain little there, wait for each other as soon as anything
     else runs, and add up in another order on each machine.
@@ -34,7 +47,7 @@ def n_threads() -> int:
     text = os.environ.get("WLM_NUM_THREADS", "1")
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"WLM_NUM_THREADS must be a positive whole number, found {text!r}")
-    return int(text)
+    return 1 if _FORKED else int(text)
 
 
 @contextmanager

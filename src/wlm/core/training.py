@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -34,10 +33,6 @@ N_STATES = 20
 MAX_RESTARTS, SLOWER = 3, 0.3
 #: Smallest batch that is tried when a device runs out of memory.
 MIN_BATCH = 32
-
-if hasattr(os, "register_at_fork"):
-    # A forked process inherits the OpenMP pool of its parent without its threads, and would wait for them for ever.
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TrainingError(RuntimeError):
