@@ -134,19 +134,18 @@ def test_agreement_of_known_clouds():
     """Moved by 3 along one axis, W1 is 3; spread by 2, the standard deviations are in the ratio 2."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=(400, 2))
-    found = agreement(y[:300] + [3, 0], y, y, seed=1)
+    found = agreement(y[:300] + [3, 0], y, seed=1)
     assert found.w1 == pytest.approx(3, abs=0.25) and found.floor < 0.5 and found.sd_ratio == pytest.approx(1, abs=0.1)
-    assert found.outside > 0.5 > 0.1 > agreement(y, y, y).outside
-    assert agreement(2 * y, y, y).sd_ratio == pytest.approx(2)
+    assert agreement(2 * y, y).sd_ratio == pytest.approx(2)
     # The second half of the cells has all the weight, and is elsewhere.
     x, a = np.concatenate([y, y + 100]), np.repeat([1e-12, 1.0], 400)
-    weighted = agreement(x, y + 100, y + 100, a, np.ones(400))
-    assert weighted.w1 < 1 and weighted.sd_ratio == pytest.approx(1, abs=0.01) and weighted.outside < 0.1
+    weighted = agreement(x, y + 100, a, np.ones(400))
+    assert weighted.w1 < 1 and weighted.sd_ratio == pytest.approx(1, abs=0.01)
 
 
 def test_agreement_compares_as_many_cells_as_its_floor_has():
     y = np.random.default_rng(0).normal(size=(2000, 2))
-    same, few = agreement(y, y, y), agreement(y[:20], y, y)
+    same, few = agreement(y, y), agreement(y[:20], y)
     assert same.w1 < 1.3 * same.floor and few.floor > 2 * same.floor  # 500 against 500, 20 against 20
     for n in (1, 2, 3):
-        assert np.isnan([getattr(agreement(y, y[:n], y), name) for name in ("w1", "floor", "outside")]).all()
+        assert np.isnan([getattr(agreement(y, y[:n]), name) for name in ("w1", "floor", "sd_ratio")]).all()

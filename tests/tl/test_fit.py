@@ -544,7 +544,18 @@ def test_a_fit_says_how_near_it_comes_to_each_training_time(cells, quick, caplog
     shifts = [np.linalg.norm(x[day == t].mean(0) - x[day == 0].mean(0)) for t in (1, 2, 4)]
     np.testing.assert_allclose(found["w1"], shifts, rtol=0.1)
     assert (found["floor"] < 0.2 * found["w1"]).all() and (found["outside"] < 0.1).all()
-    assert "floors away from the cells at 4 (W1 " in caplog.text and "give it more n_steps" in caplog.text
+    assert "more than 3 floors away from the cells at 4 (W1 " in caplog.text and "give it more n_steps" in caplog.text
+
+
+def test_a_rollout_that_leaves_the_data_is_outside(cells, quick):
+    """Cells that fly off at a speed no population has, by their weight."""
+    cells.obsm["v"] = np.zeros((cells.n_obs, 5), dtype=np.float32)
+    flying = (cells.obs["day"] == 0).to_numpy() & (np.arange(cells.n_obs) % 2 == 0)
+    cells.obsm["v"][flying] = 1000
+    cells.obs["w"] = np.where(flying, 3.0, 1.0)
+    still = {**quick, "n_steps": 1, "lr": 1e-9, "friction": 0.0, "velocity_key": "v", "velocity_scale": 1.0}
+    wlm.tl.fit(cells, "day", weight_key="w", **still)
+    np.testing.assert_allclose(cells.uns["wlm"]["training_times"]["outside"], 0.75, atol=0.05)
 
 
 def test_a_fit_that_meets_its_cells_says_nothing(cells, quick, caplog):

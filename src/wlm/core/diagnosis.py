@@ -13,7 +13,6 @@ from wlm.core.integrators import leapfrog
 from wlm.core.metrics import w1
 from wlm.core.populations import Array
 from wlm.core.prediction import Rollout
-from wlm.core.uncertainty import outside
 
 #: Most cells a side by which predicted and observed cells are compared.
 N_COMPARED = 500
@@ -107,32 +106,23 @@ class Agreement:
     """How near predicted cells are to observed ones.
 
     ``w1`` between equally many of both; ``floor`` between as many and others of the observed ones; ``sd_ratio``, root
-    mean square over dimensions of the standard deviations, predicted over observed; ``outside``, the share of the
-    predicted cells that no observed one is near (:func:`wlm.core.uncertainty.outside`).
+    mean square over dimensions of the standard deviations, predicted over observed.
     """
 
     w1: float
     floor: float
     sd_ratio: float
-    outside: float
-
-    @classmethod
-    def unknown(cls) -> Agreement:
-        """No agreement to be measured."""
-        return cls(np.nan, np.nan, np.nan, np.nan)
 
 
-def agreement(
-    x: Array, y: Array, observed: Array, a: Array | None = None, b: Array | None = None, *, seed: int = 0
-) -> Agreement:
+def agreement(x: Array, y: Array, a: Array | None = None, b: Array | None = None, *, seed: int = 0) -> Agreement:
     """Compare predicted cells ``x`` (n, d) with those observed at their time, ``y`` (m, d), weights ``a`` and ``b``.
 
-    ``observed`` (l, d) are the cells of all times that predicted ones may be near. At most ``N_COMPARED`` cells a side
-    are compared, and no more than half of those observed, so that the floor is of as many.
+    At most ``N_COMPARED`` cells a side are compared, and no more than half of those observed, so that the floor is of
+    as many. Of fewer than four there is none, and all is NaN.
     """
     n = min(N_COMPARED, len(x), len(y) // 2)
     if n < 2:
-        return Agreement.unknown()
+        return Agreement(np.nan, np.nan, np.nan)
     i, j = np.random.default_rng(seed).permutation(len(x))[:n], np.random.default_rng(seed).permutation(len(y))
     first, second = j[:n], j[n : 2 * n]
     wa, wb, wc = (None if w is None else w[k] for w, k in ((a, i), (b, first), (b, second)))
@@ -141,5 +131,4 @@ def agreement(
         w1(x[i], y[first], wa, wb),
         w1(y[first], y[second], wb, wc),
         float(spread[0] / spread[1]) if spread[1] > 0 else np.nan,
-        float(np.average(outside(x, observed, seed=seed), weights=a)),
     )

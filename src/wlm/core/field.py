@@ -51,7 +51,7 @@ class Basis:
         return cls(rng.normal(size=(dim, n)) / (scale * np.sqrt(dim)), rng.uniform(0, 2 * np.pi, n))
 
     def __call__(self, x: Array) -> Array:
-        # Cosines of single precision take a fifth of the time, and there is nothing to be seen of it.
+        # Most of the time goes to cosines, which single precision makes faster; scores do not change by it.
         angles = (x @ self.waves + self.phases).astype(np.float32)
         waves = np.float32(np.sqrt(2 / max(1, len(self.phases)))) * np.cos(angles)
         return np.concatenate([np.ones((*x.shape[:-1], 1)), x, waves], axis=-1)

@@ -98,7 +98,7 @@ def _by_time(ax: Axes, fit: StoredFit, bridged: Any) -> None:
     if bridged is not None:
         ax.plot(found["times"], np.asarray(bridged, dtype=float)[1:], "s-", color=PATH, label="from its neighbours")
     ax.plot(found["times"], found["floor"], "--", color=OBSERVED, label="two samples of the cells")
-    ax.set_ylim(0, 1.08 * np.nanmax([found["w1"], found["floor"]], initial=1e-6))
+    ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 1e-6))
     ax.set_xlabel(with_unit(fit.time_key, fit.unit))
     ax.set_ylabel(f"W1 to the cells ({fit.use_rep} units)")
     ax.spines[["top", "right"]].set_visible(False)

@@ -160,8 +160,8 @@ def fit(
     ``uns[K]["training_times"]`` : dict
         How near a free rollout of the (first) model from the first time comes to the cells that it was trained on, at
         the training ``times`` (T - 1,) after that: ``w1``, and its ``floor`` between as many other cells of that time,
-        at most 500 a side; ``sd_ratio``, the standard deviation over the observed one; ``outside``, the share of the
-        cells with no observed one near. More than three floors are warned about. NaN of fewer than four cells.
+        at most 500 a side; ``sd_ratio``, the standard deviation over the observed one (all NaN of fewer than four
+        cells); ``outside``, the share of the cells with no observed one near. More than three floors are warned about.
     ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
@@ -311,14 +311,14 @@ def _described(
 
 def _warn_unmet(found: Mapping[str, Any], prefix: str) -> None:
     """Say at which training times a free rollout ends far from the cells that it was trained on."""
-    far = found["w1"] / found["floor"]
-    if np.nanmax(far, initial=0) > UNMET:
-        k = int(np.nanargmax(far))
+    unmet = np.flatnonzero(found["w1"] > UNMET * found["floor"])
+    if len(unmet):
+        k = unmet[np.argmax(found["w1"][unmet] - found["floor"][unmet])]
         logger.warning(
-            "%sa free rollout from the first time is %.3g floors away from the cells at %g (W1 %.3g, of two samples of "
-            "them %.3g): the training has not met them; give it more n_steps, or predict from a time nearby "
+            "%sa free rollout from the first time is more than %g floors away from the cells at %g (W1 %.3g, of two "
+            "samples of them %.3g): the training has not met them; give it more n_steps, or predict from a time nearby "
             "(uns['training_times'] of the fit has all times, wlm.pl.training draws them)",
-            *(prefix, far[k], found["times"][k], found["w1"][k], found["floor"][k]),
+            *(prefix, UNMET, found["times"][k], found["w1"][k], found["floor"][k]),
         )
 
 

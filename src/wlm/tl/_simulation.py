@@ -13,7 +13,7 @@ from wlm.core.diagnosis import Agreement, agreement
 from wlm.core.dynamics import CHUNK
 from wlm.core.prediction import Ensemble, Rollout, velocity_at
 from wlm.core.prediction import predict as predict_cells
-from wlm.core.uncertainty import LEVEL, band, coverage, horizon
+from wlm.core.uncertainty import LEVEL, band, coverage, horizon, outside
 
 #: Most cells of a time that are moved to see how near bridged predictions come to training times.
 N_BRIDGED = 1000
@@ -142,14 +142,19 @@ def measure_coverage(cells: Cells, ensemble: Ensemble, v: Any, seed: int) -> dic
 
 def measure_free(cells: Cells, path: Rollout, seed: int) -> dict[str, Any]:
     """How near a free rollout from the first time comes to the cells of the others that it was trained on."""
-    observed = cells.x[np.isin(cells.times, cells.training)]
-    found = []
-    for t in cells.training[1:]:
+    times, found = cells.training[1:], []
+    for t in times:
         there = cells.at(t)
         w = None if cells.w is None else cells.w[there]
-        found.append(agreement(path.at(t)[0], cells.x[there], observed, path.weights, w, seed=seed))
+        found.append(agreement(path.at(t)[0], cells.x[there], path.weights, w, seed=seed))
     names = [field.name for field in fields(Agreement)]
-    return {"times": cells.training[1:], **{name: np.array([getattr(f, name) for f in found]) for name in names}}
+    moved = np.stack([path.at(t)[0] for t in times])  # (T - 1, n, d)
+    far = outside(moved.reshape(-1, moved.shape[2]), cells.x[np.isin(cells.times, cells.training)])
+    return {
+        "times": times,
+        **{name: np.array([getattr(f, name) for f in found]) for name in names},
+        "outside": np.average(far.reshape(moved.shape[:2]), axis=1, weights=path.weights),
+    }
 
 
 def measure_bridged(
@@ -165,7 +170,7 @@ def measure_bridged(
     NaN at the first and the last, and where cells are missing. Of as many cells as :func:`measure_free` compares.
     """
     alone, training = replace(ensemble, members=ensemble.members[:1]), ensemble.training
-    observed, out = x[np.isin(times, training)], np.full(len(training), np.nan)
+    out = np.full(len(training), np.nan)
     for k, t in list(enumerate(training))[1:-1]:
         if not np.isin(training[k - 1 : k + 2], times).all():
             continue
@@ -178,5 +183,5 @@ def measure_bridged(
         )[0]
         there = times == t
         a, b = (None if weights is None else weights[i] for i in (part.cells, there))
-        out[k] = agreement(part.positions[0], x[there], observed, a, b, seed=seed).w1
+        out[k] = agreement(part.positions[0], x[there], a, b, seed=seed).w1
     return out
