@@ -86,8 +86,13 @@ def _scale(kernel: Tensor, a: Tensor, b: Tensor, tol: float | None, n_iter: int)
         if tol is not None and i % 4 == 3 and float((column * v - b).abs().sum(-1).max()) < tol:
             return u, v, True
         v = (b / column.clamp_min(_TINY)).clamp_max(1 / _SMALL)
-        u = (a / (kernel @ v.unsqueeze(-1)).squeeze(-1).clamp_min(_TINY)).clamp_max(1 / _SMALL)
+        u = (a / _rows(kernel, v).clamp_min(_TINY)).clamp_max(1 / _SMALL)
     return u, v, False
+
+
+def _rows(kernel: Tensor, v: Tensor) -> Tensor:
+    """``kernel`` (..., n, m) times ``v`` (..., m), as a row: many columns take the CPU six times longer."""
+    return (v.unsqueeze(-2) @ kernel.mT).squeeze(-2)
 
 
 def barycentres(
@@ -125,7 +130,7 @@ def self_plan(c: Tensor, a: Tensor, eps: float, *, n_iter: int = 12) -> tuple[Te
     kernel = torch.exp(g.unsqueeze(-1) + g.unsqueeze(-2) - scaled)
     u = torch.ones_like(a)
     for _ in range(n_iter):
-        u = (u * a / (kernel @ u.unsqueeze(-1)).squeeze(-1).clamp_min(_TINY)).sqrt()
+        u = (u * a / _rows(kernel, u).clamp_min(_TINY)).sqrt()
     p = u.unsqueeze(-1) * kernel * u.unsqueeze(-2)
     potential = f + u.clamp_min(_TINY).log()
     return p, eps * potential, 2 * eps * (a * potential).sum(-1)

@@ -63,7 +63,7 @@ def leapfrog(
     start
         The cells at ``times[0]``; their velocities must be known.
     times
-        Times to pass through, shape (T,), monotonic.
+        Times to pass through, shape (T,), monotonic; or (T, ...), those of each population.
     gamma
         Friction per unit of ``times``, scalar.
     substeps
@@ -83,25 +83,31 @@ def leapfrog(
     p, v = start, start.v
     a = acceleration(p, times[0])
     for k, n in enumerate(substeps):
-        h = (times[k + 1] - times[k]) / n
+        step = (times[k + 1] - times[k]) / n
+        h = _per_cell(step)
         m, c = half_kick(gamma, h)
         for i in range(n):
             v = m * v + c * a
             p = p._replace(x=p.x + h * v)
-            t = times[k] + (i + 1) * h
+            t = times[k] + (i + 1) * step
             a = acceleration(p, t)
             v = m * v + c * a
         p = p._replace(v=v)
         yield p
 
 
+def _per_cell(t: Tensor) -> Tensor:
+    """Times (...,) of populations with axes for cells and dimensions; of a scalar, itself."""
+    return t[..., None, None] if t.ndim else t
+
+
 def substeps_for(times: Tensor, step: float) -> list[int]:
-    """Whole numbers of equal steps, at most ``step`` long, for each interval of ``times``."""
-    return [max(1, int(torch.ceil(dt.abs() / step - 1e-6))) for dt in times.diff()]
+    """Whole numbers of equal steps, at most ``step`` long, for each interval of ``times`` (T,) or (T, ...)."""
+    return [max(1, int(torch.ceil(dt.abs().max() / step - 1e-6))) for dt in times.diff(dim=0)]
 
 
 def refine(times: Tensor, substeps: list[int]) -> tuple[Tensor, list[int]]:
-    """Each interval of ``times`` cut into its number of equal steps, and where its end is then."""
+    """Each interval of ``times`` (T,) or (T, ...) cut into its number of equal steps, and where its end is then."""
     steps = [
         t + (u - t) * (i + 1) / n for t, u, n in zip(times[:-1], times[1:], substeps, strict=True) for i in range(n)
     ]

@@ -8,6 +8,9 @@ import torch
 from oracles import dynamics
 
 from wlm.core.methods import WLM, Spec
+from wlm.core.methods import wlm as wlm_method
+from wlm.core.methods._rollouts import _repeated
+from wlm.core.particles import Particles
 from wlm.core.populations import Populations
 from wlm.core.training import train
 
@@ -175,3 +178,29 @@ def test_the_gradient_of_the_potential_is_clipped(monkeypatch):
     history = train(resting, WLM(n_steps=3, initial_velocity="zero", **FROZEN)).history
     for logged, (before, after, size) in zip(history["gradient_norm"], norms, strict=True):
         assert size == 1e-3 < before == pytest.approx(logged, rel=1e-5) and after == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_of_a_smaller_population_a_rollout_has_every_cell_in_turn():
+    x = torch.arange(6.0).reshape(3, 2)
+    p = _repeated(Particles(x, 10 * x, torch.arange(3.0)), 7)
+    i = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    assert torch.equal(p.x, x[i]) and torch.equal(p.v, 10 * x[i]) and torch.equal(p.log_w, i.float())
+    assert _repeated(p, 7) is p
+
+
+def test_rollouts_start_at_all_times_with_velocities_and_go_one_or_two_intervals(monkeypatch):
+    """Multiple shooting: what is integrated in a step has an axis for the starts; a few are drawn of many."""
+    seen, plain = [], wlm_method.refine
+    monkeypatch.setattr(wlm_method, "refine", lambda times, steps: seen.append(times) or plain(times, steps))
+    monkeypatch.setattr(WLM, "RESTART", 1.0)
+    train(flight(), WLM(n_steps=20, initial_velocity="data", **FROZEN))
+    scale = np.diff(TIMES).mean()
+    starts = {len(t): np.round(scale * t[0].numpy(), 4).tolist() for t in seen}
+    assert starts == {2: [0.0, 0.5, 2.0], 3: [0.0, 0.5]}
+    for t in seen:
+        first = [TIMES.index(s) for s in starts[len(t)]]
+        np.testing.assert_allclose(scale * t.numpy().T, [TIMES[k : k + len(t)] for k in first], atol=1e-6)
+    seen.clear()
+    train(flight(tuple(range(13))), WLM(n_steps=10, initial_velocity="data", **FROZEN))
+    assert {t.shape[1] for t in seen} == {wlm_method.MOST_ROLLOUTS}
+    assert len({float(t[0, -1]) for t in seen}) > 1

@@ -105,9 +105,14 @@ def test_options_that_are_constants_now_have_the_value_they_had():
             json.dumps({"depth": 1, "restart": 0.2, "clip": 3.0, "curriculum": 0.0, "momentum": "none"})
         )
     assert (old.DEPTH, old.RESTART, old.CLIP, old.CURRICULUM) == (1, 0.2, 3.0, 0.0)
-    assert (WLM.DEPTH, WLM.RESTART, WLM.CLIP, WLM.CURRICULUM) == (2, 0.5, 1.0, 0.5)
+    assert (WLM.DEPTH, WLM.RESTART, WLM.CLIP, WLM.CURRICULUM) == (1, 0.75, 1.0, 0.5)
     model = old.build(SPEC)
     assert len(model.potential.blocks) == 1
+    # Fits of versions without the option had two blocks, those of the paper's algorithm four.
+    for method, depth in ((WLM, 2), (type(WLM.paper("eb")), 4)):
+        read = method.from_json('{"n_steps": 7}')
+        assert len(read.build(SPEC).potential.blocks) == depth
+        assert len(method.from_json(read.to_json()).build(SPEC).potential.blocks) == depth
     v, generator = torch.ones(200, 2), torch.Generator().manual_seed(0)
     assert model.start_velocity(v, generator).abs().max() == 0
     mixed = WLM.from_json(json.dumps({"momentum": "mixed"})).build(SPEC).start_velocity(v, generator)

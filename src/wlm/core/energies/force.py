@@ -81,9 +81,9 @@ class _Force(torch.autograd.Function):
         product = None if a is None else (lam * a).sum(-1)
         if log_w is not None:
             lam = lam / _relative(log_w).unsqueeze(-1)
-        step = _Force.STEP / lam.square().mean().sqrt().clamp_min(1e-30)
+        step = _Force.STEP / lam.square().mean((-2, -1)).sqrt().clamp_min(1e-30)  # of each population
         sign = x.new_tensor([1.0, -1.0]).view(2, *[1] * x.ndim)
-        both = (x + sign * (step * lam)).detach()
+        both = (x + sign * (step[..., None, None] * lam)).detach()
         if ctx.compiled is not None:
             gx, gw, gradients = ctx.compiled.slope_gradients(both, ctx.t, log_w, step, product)
             return None, None, gx, None, gw, *gradients
@@ -93,7 +93,7 @@ class _Force(torch.autograd.Function):
             if product is not None:
                 log_w = log_w.detach().requires_grad_()
                 inputs.insert(1, log_w)
-            total = _total(ctx.energy, both, ctx.t, log_w, dim=tuple(range(1, both.ndim - 1)))
+            total = _total(ctx.energy, both, ctx.t, log_w, dim=(-1,))
             gradients = list(
                 torch.autograd.grad(_slope(total, step) - _division(product, log_w), inputs, allow_unused=True)
             )
@@ -115,8 +115,8 @@ def _total(
 
 
 def _slope(energy: Tensor, step: Tensor) -> Tensor:
-    """The central difference of the energies (2,) a ``step`` to either side, with the sign of the force."""
-    return -(energy[0] - energy[1]) / (2 * step)
+    """The central difference of the energies (2, ...) a ``step`` (...,) to either side, with the sign of the force."""
+    return -((energy[0] - energy[1]) / (2 * step)).sum()
 
 
 def _division(product: Tensor | None, log_w: Tensor | None) -> Tensor | float:
@@ -151,13 +151,13 @@ class Compiled:
         self._with_weights = _compiled(torch.func.grad(self._slope_at, argnums=(0, 1, 3)), device)
 
     def gradient(self, x: Tensor, t: Tensor, log_w: Tensor | None) -> Tensor:
-        """Gradient of the energy of a population ``x`` (n, d) in ``x``."""
+        """Gradient of the energy of populations ``x`` (..., n, d) in ``x``."""
         return self._gradient(self._parameters(), x, t, log_w)
 
     def slope_gradients(
         self, both: Tensor, t: Tensor, log_w: Tensor | None, step: Tensor, product: Tensor | None
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-        """Gradients of the slope between the populations ``both`` (2, n, d): in positions, weights and parameters.
+        """Gradients of the slope between the populations ``both`` (2, ..., n, d): in positions, weights and parameters.
 
         That in weights is None without the ``product`` (n,) of the force with its gradient.
         """

@@ -93,12 +93,12 @@ class PopulationPotential(nn.Module):
         self.energy.bias.requires_grad = False
 
     def forward(self, x: Tensor, t: Tensor, log_w: Tensor | None = None) -> Tensor:
-        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar.
+        """Energy of each cell, shape (..., n), of populations ``x`` (..., n, d) at the time ``t``, a scalar or (...,).
 
         A cell of weight w, of which ``log_w`` (..., n) is the logarithm, is seen by the others as that many cells.
         """
         if self.time is not None:
-            x = torch.cat([x, self.time(t.reshape(1)).expand(*x.shape[:-1], 16)], dim=-1)
+            x = torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], 16)], dim=-1)
         z = self.embed(x)
         for block in self.blocks:
             z = block(z, log_w)

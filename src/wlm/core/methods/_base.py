@@ -76,6 +76,8 @@ class Method(ABC, Generic[M, S]):
     scalars: ClassVar[Mapping[str, str]] = {}
     #: Options of earlier versions: what is now always so, and the constant of the class that stands for it, or None.
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {}
+    #: What configs of earlier versions mean by not naming one of these.
+    earlier: ClassVar[Mapping[str, Any]] = {}
 
     n_steps: int
     lr: float | None
@@ -145,7 +147,7 @@ class Method(ABC, Generic[M, S]):
         An option that is a constant now has the value it had then; one that is gone for good is warned about if it was
         not what is now always so: it was of the training alone.
         """
-        options, constants = json.loads(text), {}
+        options, constants = {**cls.earlier, **json.loads(text)}, {}
         for name, (always, constant) in cls.dropped.items():
             value = options.pop(name, always)
             if value == always:
@@ -168,8 +170,9 @@ class Method(ABC, Generic[M, S]):
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
 
     def to_json(self) -> str:
-        """The config as JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        """The config as JSON, with the constants that were options once."""
+        constants = {name: getattr(self, constant) for name, (_, constant) in self.dropped.items() if constant}
+        return json.dumps(dataclasses.asdict(self) | constants)
 
     def _require(
         self,

@@ -12,7 +12,7 @@ from wlm.core.checkpoint import Memory, Stateful
 from wlm.core.energies.force import Compiled
 from wlm.core.methods._base import State
 from wlm.core.methods._mechanics import Mechanics
-from wlm.core.particles import Particles
+from wlm.core.particles import Particles, together
 
 
 @dataclass
@@ -63,42 +63,60 @@ class MechanicsState(State):
                 own[f"generator {i}"] = batch.generator
         return super().parts() | own
 
-    def start(self, model: Mechanics, batch: Batch, cells: list[Tensor], first: int) -> Particles:
-        """The cells that a rollout from time index ``first`` starts with."""
+    def start(self, model: Mechanics, batch: Batch, cells: list[Tensor], firsts: list[int]) -> Particles:
+        """The cells (B, n, d) that rollouts from the time indices ``firsts`` start with.
+
+        Of a time with fewer cells than another some are there more than once.
+        """
+        n = max(len(cells[k]) for k in firsts)
+        return together([_repeated(self._start(model, batch, cells[k], k), n) for k in firsts])
+
+    def _start(self, model: Mechanics, batch: Batch, cells: Tensor, first: int) -> Particles:
         velocities = self.snapshots.velocities
         if velocities is not None and first in self.measured:
-            return self.snapshots.particles(first, cells[first], velocities[first][cells[first]])
+            return self.snapshots.particles(first, cells, velocities[first][cells])
         if first > 0:
             p = Particles(*batch.carried[first])
             return p._replace(v=model.start_velocity(p.v, batch.generator))  # type: ignore[arg-type]
-        p = self.snapshots.particles(first, cells[first])
+        p = self.snapshots.particles(first, cells)
         v = model.initial_velocity(p.x)
         return p._replace(v=torch.zeros_like(p.x) if v is None else v)
 
-    def handed(self, plan: Tensor, path: Particles, y: Tensor, cells: list[Tensor]) -> Memory:
-        """The momentum that a rollout ``path`` (T, n, d) from the first time brings to the observed cells ``y``.
+    def handed(self, plan: Tensor, path: Particles, y: Tensor, cells: list[Tensor], firsts: list[int]) -> Memory:
+        """The momentum that rollouts ``path`` (h, B, n, d) from the times ``firsts`` bring to the observed cells ``y``.
 
-        Each gets the mean over the cells that the ``plan`` (T, n, m) couples it with.
+        Each gets the mean over the cells that the ``plan`` (h, B, n, m) couples it with; of several rollouts to the
+        same time the longest counts.
         """
         out = Memory()
         if path.v is None:
             return out
         carried = plan.mT @ path.v.detach() / plan.sum(-2).clamp_min(1e-12).unsqueeze(-1)
-        for k, vk in enumerate(carried, start=1):
-            n = len(cells[k])
-            out[k] = (y[k, :n], vk[:n], self.snapshots.particles(k, cells[k]).log_w)
+        for j, at_time in enumerate(carried, start=1):
+            for first, vk in zip(firsts, at_time, strict=True):
+                k, n = first + j, len(cells[first + j])
+                if k not in self.measured:
+                    out[k] = (y[k, :n], vk[:n], self.snapshots.particles(k, cells[k]).log_w)
         return out
 
 
 def mean_acceleration(states: list[Particles], times: Tensor) -> Tensor:
-    """Mean square of dv/dt over cells and time along ``states`` at ``times`` (T,).
+    """Mean square of dv/dt over cells and time along ``states`` (B, n, d) at ``times`` (T, B), mean over all B.
 
     The first step is left out: friction may discard the initial velocity in it.
     """
     path = torch.stack([p.v for p in states[1:] if p.v is not None])
     change = path.diff(dim=0).square().sum(-1)
     change = states[0].mean(change)
-    return (change / times[1:].diff()).sum() / (times[-1] - times[0])
+    return ((change / times[1:].diff(dim=0)).sum(0) / (times[-1] - times[0])).mean()
+
+
+def _repeated(p: Particles, n: int) -> Particles:
+    """``n`` cells: those of ``p``, in turn."""
+    if len(p.x) == n:
+        return p
+    i = torch.arange(n, device=p.x.device) % len(p.x)
+    return Particles(*(None if z is None else z[i] for z in p))
 
 
 def stream(generator: torch.Generator, i: int) -> torch.Generator:

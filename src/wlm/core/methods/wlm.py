@@ -32,7 +32,9 @@ from wlm.core.particles import Particles, together
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots
 
-#: Intervals of the longest rollouts at the start of training: few enough for a series of any length.
+#: Intervals of the longest rollouts from later times, and most rollouts of a step.
+SHORT, MOST_ROLLOUTS = 2, 8
+#: Intervals of the longest rollouts from the first time at the start of training: few enough for a series of any length.
 FIRST_HORIZON = 4
 #: Steps in a row that may pass without a usable loss and gradient; then training goes back and on more slowly.
 MAX_SKIPPED = 10
@@ -102,20 +104,22 @@ class WLM(Method[Mechanics, MechanicsState]):
     name: ClassVar[str] = "wlm"
     takes: ClassVar[frozenset[str]] = frozenset({"velocity"})
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
-        "depth": (2, "DEPTH"),
+        "depth": (1, "DEPTH"),
         "momentum": ("full", "MOMENTUM"),
-        "restart": (0.5, "RESTART"),
+        "restart": (0.75, "RESTART"),
         "curriculum": (0.5, "CURRICULUM"),
         "clip": (1.0, "CLIP"),
         "learn_friction": (True, None),
         "gradient": ("full", None),
     }
+    earlier: ClassVar[Mapping[str, Any]] = {"depth": 2}
     #: Blocks of the potential; largest norm of its gradient.
-    DEPTH: ClassVar[int] = 2
+    DEPTH: ClassVar[int] = 1
     CLIP: ClassVar[float] = 1.0
-    #: Share of the steps whose start is drawn among all observed times but the last, instead of being the first. Later
-    #: starts are observed cells with given velocities, or with the momentum that the last rollout brought there.
-    RESTART: ClassVar[float] = 0.5
+    #: Share of the steps with short rollouts from all observed times at once (multiple shooting); the others are long,
+    #: from the first time. Later starts are observed cells with given velocities, or with the momentum that the last
+    #: rollout brought there.
+    RESTART: ClassVar[float] = 0.75
     #: Share of the training over which the longest horizon grows from ``FIRST_HORIZON`` intervals to all.
     CURRICULUM: ClassVar[float] = 0.5
     #: With what part of the momentum carried to them observed cells of later times start: "full", "none", or "mixed", a
@@ -124,7 +128,7 @@ class WLM(Method[Mechanics, MechanicsState]):
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
 
-    n_steps: int = 200
+    n_steps: int = 80
     lr: float = 4e-3
     batch_size: int = 256
     n_batches: int = 1
@@ -312,13 +316,14 @@ class WLM(Method[Mechanics, MechanicsState]):
     def _objective(
         self, model: Mechanics, spec: Spec, state: MechanicsState, batch: Batch
     ) -> tuple[Tensor, Tensor, Memory]:
-        """Loss and penalty of a rollout from a random time as far as another, and what it hands to observed cells."""
+        """Loss and penalty of rollouts from several times, and what they hand to observed cells."""
         times = state.snapshots.times
         cells, y, b = state.snapshots.batches(self.batch_size, batch.generator)
-        first, last = self._interval(state, batch)
-        start = state.start(model, batch, cells, first)
+        firsts, n_intervals = self._windows(state, batch)
+        start = state.start(model, batch, cells, firsts)  # (B, n, d)
+        passed = torch.arange(n_intervals + 1).unsqueeze(1) + torch.tensor(firsts)  # (h + 1, B)
         factor = (self.JITTER**2) ** (batch.draw() - 0.5)
-        fine, at = refine(times[first : last + 1], substeps_for(times[first : last + 1], self._step(spec) * factor))
+        fine, at = refine(times[passed], substeps_for(times[passed], self._step(spec) * factor))
 
         def push(p: Particles, t: Tensor) -> Tensor:
             # Where dynamics are chaotic the gradients of a few cells grow along the path and drown all others.
@@ -326,29 +331,31 @@ class WLM(Method[Mechanics, MechanicsState]):
             return bounded(force(model.potential, p, t, compiled=state.compiled), p.w)
 
         states = [start, *leapfrog(push, start, fine, model.friction, [1] * (len(fine) - 1))]
-        path = together([states[i] for i in at])
-        target = slice(first + 1, last + 1)
-        loss, coupled = self._divergence(path, y[target], b[target], self._blur(spec), wanted=first == 0)
+        path, target = together([states[i] for i in at]), passed[1:]  # (h, B, n, d), (h, B)
+        wanted = self.RESTART > 0 and len(state.measured) < len(times)
+        loss, coupled = self._divergence(path, y[target], b[target], self._blur(spec), wanted=wanted)
         loss = (loss + state.constant[target]).mean()
         penalty = self.acceleration_penalty
         if penalty is None:
             penalty = 0.01 if self._start(spec) == "data" else 0.03
-        momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells)
+        momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells, firsts)
         return loss, penalty * mean_acceleration(states, fine), momentum
 
-    def _interval(self, state: MechanicsState, batch: Batch) -> tuple[int, int]:
-        """The time indices between which a rollout goes."""
-        n_times, first = len(state.snapshots.times), 0
+    def _windows(self, state: MechanicsState, batch: Batch) -> tuple[list[int], int]:
+        """The time indices at which rollouts start, and the number of intervals that each goes through."""
+        n_times = len(state.snapshots.times)
         if batch.draw() < self.RESTART:
-            first = int(batch.draw() * (n_times - 1))
-            if first not in state.measured and first not in batch.carried:
-                first = 0  # no rollout has come by yet to bring momentum there
+            n = 1 + int(batch.draw() * min(SHORT, n_times - 1))
+            known = state.measured | batch.carried.keys()  # no rollout has come by the others yet to bring momentum
+            firsts = [k for k in range(n_times - n) if k == 0 or k in known]
+            some = torch.randperm(len(firsts), generator=batch.generator, device=batch.generator.device)
+            return sorted(firsts[int(i)] for i in some[:MOST_ROLLOUTS]), n
         # The horizon is drawn as well: short ones teach the force near the start before long ones can mislead it.
-        longest = n_times - 1 - first
+        longest = n_times - 1
         if self.CURRICULUM > 0:
             grown = state.schedule.last_epoch / (self.CURRICULUM * self.n_steps)
             longest = min(longest, FIRST_HORIZON + int(grown * n_times))
-        return first, first + 1 + int(batch.draw() * longest)
+        return [0], 1 + int(batch.draw() * longest)
 
     def _divergence(
         self,
@@ -358,15 +365,16 @@ class WLM(Method[Mechanics, MechanicsState]):
         blur: float,
         wanted: bool,  # noqa: FBT001
     ) -> tuple[Tensor, Tensor | None]:
-        """Divergence (T,) of predicted from observed cells, and the plan (T, n, m) where it is ``wanted``."""
+        """Divergence (...,) of predicted from observed cells, and the plan (..., n, m) where it is ``wanted``."""
         # Batches are noisier than a plan whose marginals are off by a percent.
         rough: dict[str, Any] = {"tol": 1e-2, "max_iter": 40}
         if self.divergence == "sinkhorn":
             loss, coupled = sinkhorn_loss(path.x, y, path.shares, b, p=self.p, blur=blur, **rough)
             return loss, coupled if wanted else None
         backend = self.divergence.removeprefix("geomloss").removeprefix("-") or "auto"
-        loss = geomloss_divergence(path.x, y, path.shares, b, p=self.p, blur=blur, backend=backend)
-        if not wanted or self.RESTART == 0:
+        clouds = [*(z.flatten(0, -3) for z in (path.x, y)), *(w.flatten(0, -2) for w in (path.shares, b))]
+        loss = geomloss_divergence(*clouds, p=self.p, blur=blur, backend=backend).view(y.shape[:-2])
+        if not wanted:
             return loss, None
         with torch.no_grad():  # geomloss hands out no plan
             eps = blur if self.p == 1 else blur**2

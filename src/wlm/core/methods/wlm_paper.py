@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,6 +71,7 @@ class PaperWLM(WLM):
     """
 
     name: ClassVar[str] = "wlm_paper"
+    earlier: ClassVar[Mapping[str, Any]] = {"depth": 4}
     DEPTH: ClassVar[int] = 4
     CLIP: ClassVar[float] = math.inf
     RESTART: ClassVar[float] = 0.0
