@@ -29,7 +29,15 @@ os.environ["WLM_NUM_THREADS"] = os.environ.get("WLM_TEST_THREADS", "1")
 REAL_DATA = Path(os.environ.get("WLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 #: Options of a fit of a few steps: it is there, and no good.
-QUICK = {"n_steps": 6, "batch_size": 64, "width": 16, "hidden": 32, "n_inducing": 4, "show_progress": False}
+QUICK = {
+    "n_steps": 6,
+    "backtest": False,
+    "batch_size": 64,
+    "width": 16,
+    "hidden": 32,
+    "n_inducing": 4,
+    "show_progress": False,
+}
 
 
 def scvelo_works() -> bool:

@@ -159,3 +159,9 @@ def _correlation(a: NDArray[np.float32], b: NDArray[Any]) -> float:
         return 0.0
     ranks = [pd.Series(values).rank() for values in (a, b)]
     return float(np.nan_to_num(np.corrcoef(ranks)[0, 1]))
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, found {value!r}")

@@ -24,19 +24,20 @@ from wlm._store.group import conditions
 from wlm._store.integrity import checksum, fingerprint, times_fingerprint
 from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
-from wlm.core.methods import METHODS, Spec
+from wlm.core.forecast import Forecast
+from wlm.core.methods import METHODS, Method, Spec
 from wlm.core.model import drawing_from
 from wlm.core.prediction import Ensemble, Member, Rollout
 from wlm.core.units import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage;
-#: 3 how the labels of the times are written, and the times of some cells.
-FORMAT = 3
+#: 3 how the labels of the times are written, and the times of some cells; 4 what forecasts follow.
+FORMAT = 4
 
 
 @dataclass(frozen=True)
 class StoredFit:
-    """A fit read back from ``uns[key]``; ``others`` are further models of an ensemble."""
+    """A fit read back from ``uns[key]``; ``others`` are further models, ``forecast`` what leads past it."""
 
     key: str
     dynamics: Dynamics
@@ -49,6 +50,7 @@ class StoredFit:
     n_dims: int
     uns: Mapping[str, Any]
     others: tuple[Member, ...] = ()
+    forecast: Forecast | None = None
 
     @property
     def condition(self) -> Mapping[str, Any] | None:
@@ -111,7 +113,12 @@ class StoredFit:
             np.arange(len(rollout["origin"])),
         )
         return Ensemble(
-            (Member(self.dynamics, path), *self.others), self.training, self.measured, self.seed, "choice" in self.uns
+            (Member(self.dynamics, path), *self.others),
+            self.training,
+            self.measured,
+            self.seed,
+            "choice" in self.uns,
+            self.forecast,
         )
 
     @property
@@ -232,11 +239,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
         )
 
         def dynamics(weights: Mapping[str, Any]) -> Dynamics:
-            with drawing_from():
-                model = method.build(spec)
-            state = {name: torch.as_tensor(np.array(weights[name.replace(".", "_")])) for name in model.state_dict()}
-            model.load_state_dict(state)
-            return Dynamics(model.eval(), method, spec, units)
+            return _dynamics(method, spec, units, weights)
 
         observed = np.asarray(time["values"], dtype=np.float64)
         training = observed[~np.isin(observed, np.asarray(time["holdout"], dtype=np.float64))]
@@ -268,10 +271,31 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
             int(rep["n_dims"]),
             uns,
             others,
+            as_forecast(uns.get("forecast"), units),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"uns[{key!r}] is damaged ({reason}); {again}") from error
+
+
+def _dynamics(method: Method[Any, Any], spec: Spec, units: Units, weights: Mapping[str, Any]) -> Dynamics:
+    with drawing_from():
+        model = method.build(spec)
+    state = {name: torch.as_tensor(np.array(weights[name.replace(".", "_")])) for name in model.state_dict()}
+    model.load_state_dict(state)
+    return Dynamics(model.eval(), method, spec, units)
+
+
+def as_forecast(note: Mapping[str, Any] | None, units: Units) -> Forecast | None:
+    """What forecasts follow, by the back-test of the fit."""
+    if note is None:
+        return None
+    field = None
+    if "field" in note:
+        stored = note["field"]
+        method = METHODS[str(stored["method"])].from_json(stored["config"])
+        field = _dynamics(method, Spec(**json.loads(stored["spec"])), units, stored["weights"])
+    return Forecast(str(note["by"]), float(note["share"]), field)
 
 
 def _differ(prints: tuple[str, str]) -> bool:
@@ -288,6 +312,8 @@ def _migrate(uns: Mapping[str, Any]) -> Mapping[str, Any]:
         negative = bool((np.asarray(uns["time"]["values"], dtype=np.float64) < 0).any())
         time = {**uns["time"], "hyphen": "sign" if negative else "separator", "cells": np.empty(0)}
         uns = {**uns, "format": 3, "time": time}
+    if int(uns["format"]) == 3:  # without a back-test: forecasts are those of the model
+        uns = {**uns, "format": 4}
     return uns
 
 

@@ -101,6 +101,16 @@ def _weights(dynamics: Dynamics) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def describe_field(field: Dynamics) -> dict[str, Any]:
+    """What ``uns[key]["forecast"]["field"]`` is to hold of a field that forecasts follow."""
+    return {
+        "method": field.method.name,
+        "config": field.method.to_json(),
+        "spec": json.dumps(asdict(field.spec)),
+        "weights": _weights(field),
+    }
+
+
 def _ensemble(cells: Cells, models: Sequence[tuple[Fit, Rollout]]) -> dict[str, Any]:
     """The models but the first: weights, and the rollout at the observed times, which brings velocities there."""
     rates = [fit.dynamics.rates() for fit, _ in models]

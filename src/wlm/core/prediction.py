@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from wlm.core.dynamics import CHUNK, Dynamics, Float32
 from wlm.core.populations import Array
 from wlm.core.transport import partner_index, partners
+
+if TYPE_CHECKING:
+    from wlm.core.forecast import Forecast
 
 #: Most cells kept in a stored rollout.
 N_ROLLOUT = 1000
@@ -52,7 +56,7 @@ class Ensemble:
 
     ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
     first model; whether paths are ``curved``: velocities are those of paths through all populations, with which cells
-    arrive as well.
+    arrive as well; and the ``forecast``, what cells follow after the last training time: by default the models.
     """
 
     members: tuple[Member, ...]
@@ -60,6 +64,7 @@ class Ensemble:
     measured: NDArray[np.float64]
     seed: int
     curved: bool = False
+    forecast: Forecast | None = None
 
 
 def rollout(

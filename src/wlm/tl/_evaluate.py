@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 
 from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
+from wlm._adata.checks import check_flag
 from wlm._adata.columns import read_column
 from wlm._adata.reading import Reading
 from wlm._adata.times import read_holdout, with_unit
@@ -50,6 +51,7 @@ def evaluate(
     metrics: Sequence[str] = ("w1", "w2", "mmd"),
     baselines: bool = True,
     seeds: int = 1,
+    backtest: bool = True,
     n_jobs: int = 1,
     rng: RNG = 0,
     use_rep: str | None = None,
@@ -106,6 +108,8 @@ def evaluate(
         lower).
     seeds
         Fits per held-out time.
+    backtest
+        As for :func:`wlm.tl.fit`, for forecasts: each then takes a second fit, without the last two times.
     n_jobs
         Fits to run at the same time, through joblib; -1 is one for each core. With 1 they run as
         ``joblib.parallel_config`` says, on the workers of a cluster for example (``backend="dask"``), else one by one.
@@ -144,6 +148,7 @@ def evaluate(
     """
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     _check(metrics, label_key, baselines=baselines, seeds=seeds, max_cells=max_cells, n_models=n_models, n_boot=n_boot)
+    check_flag("backtest", backtest)
     where = get_device(device)
     reading = Reading(
         time_key=time_key,
@@ -167,6 +172,7 @@ def evaluate(
         where=where,
         n_models=n_models,
         velocity_scale=velocity_scale,
+        backtest=backtest,
         cache=None if cache is None else Path(cache).resolve(),
     )
     scoring = _Scoring(fold, methods, metrics, as_seeds(rng, seeds), n_jobs, max_cells, n_boot, baselines)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anndata as ad
 import numpy as np
 
 from wlm._adata.cells import Cells
+from wlm._adata.checks import check_flag
 from wlm._adata.columns import take_cells
 from wlm._adata.mudata import get_target
 from wlm._adata.reading import Reading
 from wlm._logging import logger
 from wlm._random import RNG
+from wlm._store.fit import as_forecast
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import spread
+from wlm.tl._backtest import forecast_note
 from wlm.tl._models import Run, Trained, ensemble_of, named, prepare
 from wlm.tl._simulation import measure_coverage, measure_free
 
@@ -40,6 +44,7 @@ def fit(
     strata_key: str | None = None,
     condition_key: str | None = None,
     holdout: Any = None,
+    backtest: bool = True,
     nan: str = "raise",
     n_models: int = 1,
     key_added: str = "wlm",
@@ -96,6 +101,12 @@ def fit(
         Column of ``obs`` with conditions, at most 20: each is fitted by itself, with the same settings and seed.
     holdout
         A time, or times, to leave out of training.
+    backtest
+        Whether to ask the data what forecasts are to follow, of four training times or more: a fit of half as many
+        steps to all training times but the last (of the seed of the first model) is compared with the cells of the
+        last. After the last training time :func:`wlm.tl.predict` then follows whatever was nearest: the model, straight
+        lines at the velocities of the cells, or, of one model of ``method="wlm"``, a velocity field regressed on these
+        velocities; at the full pace, a part of it, or none, which is a copy. Without it, the model.
     nan
         Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
     n_models
@@ -162,6 +173,11 @@ def fit(
         the training ``times`` (T - 1,) after that: ``w1``, and its ``floor`` between as many other cells of that time,
         at most 500 a side; ``sd_ratio``, the standard deviation over the observed one (all NaN of fewer than four
         cells); ``outside``, the share of the cells with no observed one near. More than three floors are warned about.
+    ``uns[K]["forecast"]`` : dict, with ``backtest``
+        What forecasts follow, ``by`` (``"model"``, ``"straight"``, ``"field"``) and ``share`` of its pace, with a
+        sentence, ``words``; the ``time`` that was predicted, ``lead`` after the one before, and the ``w1`` (k, 5) of
+        each of ``names`` (k,) at each ``pace`` (5,), of at most 500 cells a side; the first column is a copy. If the
+        field leads, ``field`` holds its weights.
     ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
@@ -210,6 +226,7 @@ def fit(
     (500, 5)
     """
     config, where = get_method(method, method_options), get_device(device)
+    check_flag("backtest", backtest)
     reading = Reading(
         time_key=time_key,
         use_rep=use_rep,
@@ -242,6 +259,11 @@ def fit(
         with named(condition):
             prepared[condition] = prepare(part.cells, config, velocity_scale, run.seeds[0])
     models, interrupted = run.train({condition: cells for condition, (cells, _) in prepared.items()})
+    if backtest and not interrupted:
+        for condition, (cells, notes) in prepared.items():
+            with named(condition):
+                found = forecast_note(parts[condition].cells, cells, config, velocity_scale, run.seeds, where)
+            notes |= {} if found is None else {"forecast": found}
     total, fits, rates = time.perf_counter() - began, {}, []
     for condition, (cells, notes) in prepared.items():
         rows, prefix = parts[condition].rows, f"{condition}: " if condition else ""
@@ -304,7 +326,8 @@ def _described(
     uns["training_times"] = measure_free(cells, trained[0].path, run.seeds[0])
     _warn_unmet(uns["training_times"], prefix)
     if len(cells.training) < len(cells.observed):
-        ensemble = ensemble_of(cells, trained, run.seeds[0])
+        forecast = as_forecast(notes.get("forecast"), trained[0].fit.dynamics.as_stored().units)
+        ensemble = replace(ensemble_of(cells, trained, run.seeds[0]), forecast=forecast)
         uns["coverage"] = measure_coverage(cells, ensemble, fields["velocity"], run.seeds[0])
     return uns, fields
 

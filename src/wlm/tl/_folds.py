@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import torch
 from wlm._adata.cells import Cells
 from wlm._logging import quiet
 from wlm._random import as_seeds
+from wlm._store.fit import as_forecast
 from wlm._version import __version__
 from wlm.core import checkpoint as checkpoints
 from wlm.core.devices import n_threads
 from wlm.core.methods import Method
 from wlm.core.uncertainty import band
+from wlm.tl._backtest import forecast_note
 from wlm.tl._models import Trained, ensemble_of, prepare, train_model
 from wlm.tl._scores import Population
 from wlm.tl._simulation import simulate
@@ -31,6 +33,7 @@ class Fold:
     where: torch.device
     n_models: int = 1
     velocity_scale: float | str | None = None
+    backtest: bool = True
     cache: Path | None = None
 
     def fit(self, cells: Cells, config: Method[Any, Any], seed: int) -> tuple[Cells, list[Trained]]:
@@ -50,11 +53,17 @@ class Fold:
             known = checkpoints.read(file)
             w = None if known["w"] is None else known["w"].numpy()
             return Population(known["x"].numpy(), w, limits=known["limits"].numpy()), known["seconds"]
+        read, seeds = own, as_seeds(seed, self.n_models)
         own, trained = self.fit(own, config, seed)
         seconds = sum(model.seconds for model in trained)
         start = own.training[own.training < t][-1:]
+        ensemble = ensemble_of(own, trained, seeds[0])
+        if self.backtest and t > own.training[-1]:  # as predict does with a fit
+            note = forecast_note(read, own, config, self.velocity_scale, seeds, self.where)
+            units = ensemble.members[0].dynamics.units
+            ensemble = replace(ensemble, forecast=as_forecast(note, units))
         part = simulate(
-            ensemble_of(own, trained, as_seeds(seed, 1)[0]),
+            ensemble,
             own.x,
             trained[0].fields["velocity"],
             own.times,
@@ -80,7 +89,7 @@ class Fold:
         threads = n_threads() if self.where.type == "cpu" else 0
         settings = (
             *(threads, __version__, torch.__version__, config.name, config.to_json(), self.n_models, float(t), seed),
-            *(str(self.where), self.velocity_scale, cells.rna),
+            *(str(self.where), self.velocity_scale, self.backtest, cells.rna),
         )
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\0".join(map(str, cells.names)).encode())

@@ -42,7 +42,9 @@ def predict(
     Cells start from an observed population with the velocities that the fit gives them
     (``obsm["K_velocity"]``). Strictly between two training times the prediction also meets the later one,
     and without velocities (measured, or of splines) half of the cells get there at constant speed (see
-    :func:`wlm.core.prediction.predict`). At a training time and after the last it is the free rollout.
+    :func:`wlm.core.prediction.predict`). At a training time it is the free rollout; after the last, what the back-test
+    of the fit found to be nearest to the last training time (``uns["K"]["forecast"]``, see :func:`wlm.tl.fit`): the
+    model, straight lines or a velocity field, at the full pace, a part of it, or none. Without back-test, the model.
 
     Parameters
     ----------
@@ -183,6 +185,9 @@ def predict(
         "lower": np.stack([low for low, _ in limits]),
         "upper": np.stack([high for _, high in limits]),
     }
+    if fit.forecast is not None and (wanted > fit.training[-1]).any():
+        note = {"by": fit.forecast.by, "share": fit.forecast.pace}
+        predicted.uns[f"{key}_prediction"]["forecast"] = note
     if fit.others:
         predicted.obs[f"{fit.group}_spread"] = np.concatenate([spread(part.positions) for part in parts])
         means = np.stack([part.positions.mean(axis=1) for part in parts])
@@ -197,11 +202,14 @@ def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
     last = float(fit.training[-1])
     horizon = float(fit.uns["coverage"]["horizon"]) if "coverage" in fit.uns else np.nan
     if np.isnan(horizon):  # no time after the last was held out
-        if (wanted > last).any():
+        tested = float(fit.uns["forecast"]["lead"]) if "forecast" in fit.uns else 0.0
+        if (wanted - last > tested * (1 + 1e-6)).any():
             logger.warning(
-                "unchecked forecast: %g is after the last training time, %g, and this fit (uns[%r]) has not been "
-                "compared with cells after that; wlm.tl.evaluate with holdout='all' says what its forecasts are worth",
-                *(wanted.max(), last, fit.key),
+                "unchecked forecast: %g is %g after the last training time, %g, and %s (uns[%r]); "
+                "wlm.tl.evaluate with holdout='all' says what forecasts are worth",
+                *(wanted.max(), wanted.max() - last, last),
+                f"the back-test of this fit went {tested:g} ahead" if tested else "no forecast of this fit was tested",
+                fit.key,
             )
         return
     far = wanted[wanted - last > horizon * (1 + 1e-6)]

@@ -83,7 +83,11 @@ def simulate(
         for dynamics, own in moving:
             if start != ensemble.training[0] and start not in ensemble.measured:  # cells with carried momentum
                 own = dynamics.start_velocity(own, seed=seed)
-            moved = predict_cells(dynamics, x[cells], own, start, ask, w=w, seed=seed, chunk_size=chunk_size, **bridge)
+            more: dict[str, Any] = {"w": w, "seed": seed, "chunk_size": chunk_size}
+            if ensemble.forecast is not None and start == ensemble.training[-1]:
+                moved = ensemble.forecast.move(dynamics, x[cells], own, start, ask, **more)
+            else:
+                moved = predict_cells(dynamics, x[cells], own, start, ask, **more, **bridge)
             positions.append(moved[0])
             velocities.append(moved[1])
         parts += [

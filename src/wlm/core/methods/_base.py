@@ -116,6 +116,13 @@ class Method(ABC, Generic[M, S]):
         self.check(has_velocity=populations.velocities is not None)
         return populations, {}
 
+    def companion(self, populations: Populations) -> tuple[Method[Any, Any], Populations] | None:
+        """A velocity field that may forecast better than the model: a method, and what it is to be trained on.
+
+        ``populations`` are prepared ones.
+        """
+        return None
+
     @abstractmethod
     def build(self, spec: Spec) -> M:
         """An untrained model. Needs no data, so that loading uses it too."""

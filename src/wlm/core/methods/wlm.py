@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
 from wlm.core.methods._rollouts import Batch, MechanicsState, mean_acceleration, stream
 from wlm.core.methods._start import GradientField, fit_dice
+from wlm.core.methods.flow import Flow
 from wlm.core.model import Spec
 from wlm.core.particles import Particles, together
 from wlm.core.populations import Populations
@@ -34,7 +36,7 @@ from wlm.core.snapshots import Snapshots
 
 #: Intervals of the longest rollouts from later times, and most rollouts of a step.
 SHORT, MOST_ROLLOUTS = 2, 8
-#: Intervals of the longest rollouts from the first time at the start of training: few enough for a series of any length.
+#: Intervals of the longest rollouts from the first time at the start of training: few enough for any series.
 FIRST_HORIZON = 4
 #: Steps in a row that may pass without a usable loss and gradient; then training goes back and on more slowly.
 MAX_SKIPPED = 10
@@ -227,6 +229,13 @@ class WLM(Method[Mechanics, MechanicsState]):
             note = paths.note()
             note["words"] += "; initial velocities are learned"
         return populations, {"choice": note}
+
+    def companion(self, populations: Populations) -> tuple[Method[Any, Any], Populations]:
+        v = populations.velocities
+        if v is not None and all(np.isfinite(u).all() for u in v):
+            return Flow(), populations
+        flow = Flow(path="straight")
+        return flow, flow.prepare(replace(populations, velocities=None))[0]
 
     def build(self, spec: Spec) -> Mechanics:
         potential = PopulationPotential(
