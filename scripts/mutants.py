@@ -50,6 +50,13 @@ class Mutant(NamedTuple):
 
 #: By file: what stands there, what replaces it, and the tests that have to notice.
 TABLE: dict[str, list[tuple[str, str, str]]] = {
+    "forecast.py": [
+        ("lead = self.pace * (np", "lead = (2 - self.pace) * (np", "test_forecast.py"),
+        ("return positions, self.pace * velocities", "return positions, velocities", "test_forecast.py"),
+        ("broadcast_to(self.pace * v, moved", "broadcast_to(v, moved", "test_forecast.py"),
+        ("dynamics if self.field is None else self.field", "dynamics", "test_forecast.py"),
+        ("(scores[i], i[1], i[0])", "(scores[i], -i[1], i[0])", "test_forecast.py"),
+    ],
     "field.py": [
         ("self.moved(y, -h)", "self.moved(y, h)", "test_field.py"),
         (
@@ -146,6 +153,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("None if b is None else b[j]", "None", "test_transport.py"),
         ("x + share * (partners", "x + (1 - share) * (partners", "test_transport.py"),
         ("return columns, cost[rows, columns]", "return columns, cost[rows, rows]", "test_transport.py"),
+        ("y - y.mean(0), metric)", "y.mean(0) - y, metric)", "test_transport.py"),
     ],
     "energies/force.py": [
         ("a = -gradient if log_w is None", "a = gradient if log_w is None", "energies -k not compil"),

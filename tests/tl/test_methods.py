@@ -26,7 +26,8 @@ ENERGIES = ["V+U", "V+W", "W+U", "V+W+U"]
 
 
 def options(name, **more):
-    return {"method": name, "n_steps": 6, "batch_size": 32, "show_progress": False, **SMALL[name], **more}
+    quick = {"n_steps": 6, "batch_size": 32, "backtest": False, "show_progress": False}
+    return {"method": name, **quick, **SMALL[name], **more}
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ class Forecast:
             moved = x + lead[:, None, None].astype(np.float32) * v
             return moved.astype(np.float32), np.broadcast_to(self.pace * v, moved.shape).astype(np.float32)
         leader = dynamics if self.field is None else self.field
-        positions, velocities = predict(leader, x, v, start, start + lead, w=w, seed=seed, chunk_size=chunk_size)
+        positions, velocities = predict(leader, x, v, start, list(start + lead), w=w, seed=seed, chunk_size=chunk_size)
         return positions, self.pace * velocities
 
 

@@ -116,7 +116,8 @@ def _repeated(p: Particles, n: int) -> Particles:
     if len(p.x) == n:
         return p
     i = torch.arange(n, device=p.x.device) % len(p.x)
-    return Particles(*(None if z is None else z[i] for z in p))
+    v, log_w = (None if z is None else z[i] for z in p[1:])
+    return Particles(p.x[i], v, log_w)
 
 
 def stream(generator: torch.Generator, i: int) -> torch.Generator:
