@@ -128,8 +128,8 @@ def test_an_ensemble_is_led_by_its_models(round_and_round):
     assert np.isfinite(wlm.tl.predict(adata, 6.0).obs["wlm_spread"]).all()
 
 
-def test_few_times_have_no_back_test():
-    adata = moving(turning, times=range(3))
+def test_two_times_have_no_back_test():
+    adata = moving(turning, times=range(2))
     wlm.tl.fit(adata, "day", **SMALL)
     assert "forecast" not in adata.uns["wlm"]
     with pytest.raises(TypeError, match="backtest must be True or False"):

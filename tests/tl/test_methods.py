@@ -175,8 +175,9 @@ def test_a_lost_game_leaves_the_object_unchanged(cells):
 
 @pytest.mark.slow
 def test_methods_are_evaluated_side_by_side_each_with_its_options(cells):
+    own = ("method", "backtest", "show_progress")  # of tl.fit
     cells.obsm["v"] = cells.obsm["X_pca"] * 0.1
-    methods = {name: {k: v for k, v in options(name).items() if k not in ("method", "show_progress")} for name in SMALL}
+    methods = {name: {k: v for k, v in options(name).items() if k not in own} for name in SMALL}
     table = wlm.tl.evaluate(cells, "day", method=methods, holdout=[2], velocity_key="v", metrics=["w2"])
     assert set(SMALL) <= set(table["model"])
     for name in SMALL:

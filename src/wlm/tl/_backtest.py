@@ -21,7 +21,7 @@ from wlm.tl._models import ensemble_of, prepare, train_model
 from wlm.tl._simulation import simulate
 
 #: Fewest training times of which the last is predicted from the others.
-N_TIMES = 4
+N_TIMES = 3
 #: Share of the steps of the fit that the one without the last time takes.
 STEPS = 0.5
 
@@ -35,7 +35,7 @@ def backtest(
     *,
     alone: bool,
 ) -> dict[str, Any] | None:
-    """How near the last training time is predicted from the others; None of fewer than four training times.
+    """How near the last training time is predicted from the others; None of two training times.
 
     Parameters
     ----------

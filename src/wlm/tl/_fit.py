@@ -102,7 +102,7 @@ def fit(
     holdout
         A time, or times, to leave out of training.
     backtest
-        Whether to ask the data what forecasts are to follow, of four training times or more: a fit of half as many
+        Whether to ask the data what forecasts are to follow, of three training times or more: a fit of half as many
         steps to all training times but the last (of the seed of the first model) is compared with the cells of the
         last. After the last training time :func:`wlm.tl.predict` then follows whatever was nearest: the model, straight
         lines at the velocities of the cells, or, of one model of ``method="wlm"``, a velocity field regressed on these
