@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from wlm.core.field import Basis, _likelihood, integrated, learn_paths, smoothness
+from wlm.core.field import Basis, _likelihood, agreed, integrated, learn_paths, smoothness
 from wlm.core.populations import Populations
 
 
@@ -111,3 +111,23 @@ def test_smooth_paths_have_evidence_and_rough_ones_none():
     smooth = 1 + np.cumsum(np.cumsum(steps, 0), 0)
     assert smoothness(t, smooth) > 0.3 and smoothness(t, rough) < -0.1
     assert smoothness(10 * t / 10, 7 * smooth) == pytest.approx(smoothness(t, smooth), rel=1e-3)
+
+
+def test_conditions_agree_by_the_means_of_what_their_choices_rest_on():
+    def note(path, evidence, error, persistence=0.5):
+        return {"path": path, "evidence": evidence, "error": error, "persistence": persistence}
+
+    field, line = note("field+spline", 0.4, 0.1), note("straight", -0.3, 0.7)
+    assert agreed([field, line]) == "field+spline"
+    assert agreed([field, line, line, line]) == "straight"
+    assert agreed([note("field+spline", 0.4, 0.3), note("straight", -0.6, 0.6)]) == "field+straight"
+    assert agreed([note("field+spline", 0.9, 0.3), note("straight", -0.6, 0.9)]) == "spline"
+    assert agreed([field, field]) is None and agreed([field, {"path": "straight"}]) is None
+
+
+@pytest.mark.parametrize("path", ["straight", "spline", "field+straight", "field+spline"])
+def test_a_choice_that_is_made_is_kept(path):
+    rng = np.random.default_rng(0)
+    p = Populations(np.arange(4.0), tuple(rng.normal(size=(30, 2)) + t for t in range(4)))
+    paths = learn_paths(p, path=path)
+    assert paths.note()["path"] == path and paths.bends == (path != "straight")

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import wlm
+from wlm.core.field import agreed
 from wlm.core.forecast import PACES
 from wlm.core.metrics import w1
 
@@ -134,3 +135,25 @@ def test_two_times_have_no_back_test():
     assert "forecast" not in adata.uns["wlm"]
     with pytest.raises(TypeError, match="backtest must be True or False"):
         wlm.tl.fit(adata, "day", backtest="no", **SMALL)
+
+
+def test_what_cells_follow_is_chosen_once_for_all_conditions():
+    """One turns, so that position determines velocity; of the other, alone, nobody could say so."""
+    rng = np.random.default_rng(3)
+    a, b = moving(turning, n=60), moving(turning, n=60)
+    b.obsm["X_pca"] = rng.normal(size=b.obsm["X_pca"].shape).astype("f4")
+    b.obs_names = "b" + b.obs_names
+    alone = {}
+    for name, part in (("a", a), ("b", b)):
+        part.obs["arm"] = name
+        own = part.copy()
+        wlm.tl.fit(own, "day", method="flow", backtest=False, show_progress=False)
+        alone[name] = own.uns["wlm"]["choice"]
+    assert alone["a"]["path"] != alone["b"]["path"]
+    both = ad.concat([a, b])
+    wlm.tl.fit(both, "day", method="flow", condition_key="arm", backtest=False, show_progress=False)
+    notes = {name: both.uns[f"wlm_{name}"]["choice"] for name in "ab"}
+    assert notes["a"]["path"] == notes["b"]["path"] == agreed(list(alone.values()))
+    changed = [name for name in "ab" if "alone" in notes[name]]
+    assert changed and all(notes[n]["alone"] == alone[n]["path"] for n in changed)
+    assert all("for all conditions together" in notes[n]["words"] for n in changed)

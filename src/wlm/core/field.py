@@ -8,7 +8,7 @@ interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,19 @@ class Paths:
         }
 
 
+def agreed(choices: Sequence[Mapping[str, Any]]) -> str | None:
+    """The ``path`` for populations of several conditions together, given what was chosen for each alone.
+
+    By the means of what the choices rest on (:meth:`Paths.note`); None if they agree, or no more than one could tell.
+    """
+    told = [choice for choice in choices if "evidence" in choice]
+    if len({choice["path"] for choice in told}) < 2:
+        return None
+    evidence, error, persistence = (np.mean([c[k] for c in told]) for k in ("evidence", "error", "persistence"))
+    base = "spline" if evidence > STRAIGHT else "straight"
+    return f"field+{base}" if error < persistence else base
+
+
 def learn_paths(populations: Populations, *, path: str = "auto") -> Paths | None:
     """Paths of cells through all populations: straight lines or splines, around a velocity field where there is one.
 
@@ -117,8 +130,9 @@ def learn_paths(populations: Populations, *, path: str = "auto") -> Paths | None
     populations
         At most ``N_PATHS`` cells of each are chained, always the same.
     path
-        ``"field"``, ``"spline"``, or ``"auto"``: a field where it predicts better than persistence, curves where there
-        is evidence for them.
+        ``"auto"``: a field where it predicts better than persistence, curves where there is evidence for them;
+        ``"field"``, the same with a field in any case; or what they are to be whatever the data say: ``"straight"``,
+        ``"spline"``, ``"field+straight"``, ``"field+spline"``.
 
     Returns
     -------
@@ -134,11 +148,12 @@ def learn_paths(populations: Populations, *, path: str = "auto") -> Paths | None
     clouds, t = [(x - location) / length for x in clouds], (times - times[0]) / unit
     chains = chain(clouds, links(clouds))
     evidence = smoothness(t, chains)
-    curved = path == "spline" or evidence > STRAIGHT
-    tried = [_Loop(t, clouds, Basis.of(chains.shape[2], scale), curved).run() for scale in SCALES if path != "spline"]
+    curved = path.endswith("spline") if path not in ("auto", "field") else evidence > STRAIGHT
+    scales = () if path in ("straight", "spline") else SCALES
+    tried = [_Loop(t, clouds, Basis.of(chains.shape[2], scale), curved).run() for scale in scales]
     found = min(tried, key=lambda loop: loop.error, default=None)
     persistence = _persistence(t, chains if found is None else found.chains)
-    if found is not None and (path == "field" or found.error < persistence):
+    if found is not None and (path != "auto" or found.error < persistence):
         z, v, scale = found.chains, found.slopes(), SCALES[tried.index(found)]
     else:
         z, v, scale = chains, _lead(t, chains, curved)(t, 1), None

@@ -24,7 +24,7 @@ from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import spread
 from wlm.tl._backtest import forecast_note
-from wlm.tl._models import Run, Trained, ensemble_of, named, prepare
+from wlm.tl._models import Run, Trained, ensemble_of, named, prepare_all
 from wlm.tl._simulation import measure_coverage, measure_free
 
 #: Floors that a free rollout may be away from a training time before a fit says so.
@@ -181,8 +181,9 @@ def fit(
     ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
-        :class:`wlm.core.field.Paths`. If it is not straight, WLM starts with the velocities of the paths, which
-        ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
+        :class:`wlm.core.field.Paths`. With ``condition_key`` the choice is one for all conditions, by their means;
+        ``alone`` is what a condition would have chosen by itself. If it is not straight, WLM starts with the velocities
+        of the paths, which ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
         :class:`wlm.core.methods.WLM`; no choice is made if that names something else).
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
@@ -254,10 +255,9 @@ def fit(
         on_interrupt=on_interrupt,
         show_progress=show_progress,
     )
-    began, prepared = time.perf_counter(), {}
-    for condition, part in parts.items():
-        with named(condition):
-            prepared[condition] = prepare(part.cells, config, velocity_scale, run.seeds[0])
+    began = time.perf_counter()
+    read = {condition: part.cells for condition, part in parts.items()}
+    prepared = prepare_all(read, config, velocity_scale, run.seeds[0])
     models, interrupted = run.train({condition: cells for condition, (cells, _) in prepared.items()})
     if backtest and not interrupted:
         for condition, (cells, notes) in prepared.items():

@@ -44,16 +44,46 @@ def named(condition: str) -> Any:
 
 
 def prepare(
-    cells: Cells, config: Method[Any, Any], velocity_scale: float | str | None, seed: int
+    cells: Cells,
+    config: Method[Any, Any],
+    velocity_scale: float | str | None,
+    seed: int,
+    choice: str | None = None,
 ) -> tuple[Cells, dict[str, dict[str, Any]]]:
-    """The cells with the velocities that training is to use, and notes on where these come from, by name."""
+    """The cells with the velocities that training is to use, and notes on where these come from, by name.
+
+    ``choice`` is what was chosen for several conditions together.
+    """
     notes: dict[str, dict[str, Any]] = {}
     if cells.v is not None:
         cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
-    populations, learned = config.prepare(cells.populations())
+    populations, learned = config.prepare(cells.populations(), **({} if choice is None else {"choice": choice}))
     if cells.v is None and populations.velocities is not None:
         cells = replace(cells.with_velocities(populations.velocities), curved="choice" in learned)
     return cells, notes | learned
+
+
+def prepare_all(
+    parts: Mapping[str, Cells], config: Method[Any, Any], velocity_scale: float | str | None, seed: int
+) -> dict[str, tuple[Cells, dict[str, dict[str, Any]]]]:
+    """The cells and notes of each condition; what cells follow is chosen once, for all of them."""
+    prepared: dict[str, tuple[Cells, dict[str, dict[str, Any]]]] = {}
+    for condition, cells in parts.items():
+        with named(condition):
+            prepared[condition] = prepare(cells, config, velocity_scale, seed)
+    choices = {condition: notes["choice"] for condition, (_, notes) in prepared.items() if "choice" in notes}
+    choice = config.agree(list(choices.values()))
+    if choice is None:
+        return prepared
+    for condition, alone in choices.items():
+        if alone["path"] == choice or "evidence" not in alone:  # of too few times or cells nothing else can be made
+            continue
+        with named(condition):
+            cells, notes = prepare(parts[condition], config, velocity_scale, seed, choice)
+        notes["choice"]["alone"] = alone["path"]
+        notes["choice"]["words"] += f"; chosen for all conditions together (alone this one: {alone['path']})"
+        prepared[condition] = cells, notes
+    return prepared
 
 
 def train_model(

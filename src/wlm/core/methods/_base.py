@@ -7,7 +7,7 @@ import difflib
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -98,8 +98,17 @@ class Method(ABC, Generic[M, S]):
                 f"leave velocity_key out, or use {others}"
             )
 
-    def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
+    def prepare(
+        self, populations: Populations, choice: str | None = None
+    ) -> tuple[Populations, dict[str, dict[str, Any]]]:
         """What the method learns from the data before training.
+
+        Parameters
+        ----------
+        populations
+            What was observed.
+        choice
+            What :meth:`agree` found for several conditions; by default the method chooses from these populations.
 
         Returns
         -------
@@ -115,6 +124,10 @@ class Method(ABC, Generic[M, S]):
         """
         self.check(has_velocity=populations.velocities is not None)
         return populations, {}
+
+    def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
+        """One choice for all conditions, given the notes ``choice`` that :meth:`prepare` made of each; or None."""
+        return None
 
     def companion(self, populations: Populations) -> tuple[Method[Any, Any], Populations] | None:
         """A velocity field that may forecast better than the model: a method, and what it is to be trained on.

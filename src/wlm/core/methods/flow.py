@@ -7,6 +7,7 @@ after the last they follow the field.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from wlm.core.chains import to_cells
 from wlm.core.energies.landscape import Features
-from wlm.core.field import SCALES, Basis, learn_paths, unexplained
+from wlm.core.field import SCALES, Basis, agreed, learn_paths, unexplained
 from wlm.core.methods._base import Method, State
 from wlm.core.model import Model, Quantity, Spec
 from wlm.core.particles import Particles, together
@@ -135,9 +136,14 @@ class Flow(Method[VelocityField, State]):
         self._require("batch_size", int, 1)
         object.__setattr__(self, "n_steps", 1)  # the regression is done before the first
 
-    def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
+    def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
+        return agreed(choices) if self.path == "auto" else None
+
+    def prepare(
+        self, populations: Populations, choice: str | None = None
+    ) -> tuple[Populations, dict[str, dict[str, Any]]]:
         populations, _ = super().prepare(populations)
-        paths = None if self.path == "straight" else learn_paths(populations, path=self.path)
+        paths = None if self.path == "straight" else learn_paths(populations, path=choice or self.path)
         if paths is None and self.path in ("field", "spline"):
             raise ValueError(
                 f"path={self.path!r} needs four training times of ten cells at least, found "

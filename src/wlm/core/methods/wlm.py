@@ -7,7 +7,7 @@ and is trained to meet each observed population in Sinkhorn divergence (paper, A
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from wlm.core.divergences import DIVERGENCES, geomloss_divergence, plan, self_te
 from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
-from wlm.core.field import N_LEAST, N_TIMES, learn_paths
+from wlm.core.field import N_LEAST, N_TIMES, agreed, learn_paths
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
@@ -205,7 +205,12 @@ class WLM(Method[Mechanics, MechanicsState]):
                 "multiple of the number of processes, or 1 to train in each of them by itself"
             )
 
-    def prepare(self, populations: Populations) -> tuple[Populations, dict[str, dict[str, Any]]]:
+    def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
+        return agreed(choices) if self.initial_velocity == "auto" else None
+
+    def prepare(
+        self, populations: Populations, choice: str | None = None
+    ) -> tuple[Populations, dict[str, dict[str, Any]]]:
         self.check(has_velocity=populations.velocities is not None)
         if populations.velocities is not None or self.initial_velocity not in ("auto", "paths", "spline"):
             return populations, {}
@@ -213,7 +218,7 @@ class WLM(Method[Mechanics, MechanicsState]):
             words = "cells follow natural cubic splines through optimal couplings, as was asked"
             note: dict[str, Any] = {"path": "spline", "words": words}
             return replace(populations, velocities=spline_velocities(populations)), {"choice": note}
-        paths = learn_paths(populations)
+        paths = learn_paths(populations, path=choice or "auto")
         if paths is None and self.initial_velocity == "paths":
             raise ValueError(
                 f"initial_velocity='paths' needs {N_TIMES} training times of {N_LEAST} cells at least, found "
