@@ -120,7 +120,7 @@ def test_conditions_agree_by_the_means_of_what_their_choices_rest_on():
     field, line = note("field+spline", 0.4, 0.1), note("straight", -0.3, 0.7)
     assert agreed([field, line]) == "field+spline"
     assert agreed([field, line, line, line]) == "straight"
-    assert agreed([note("field+spline", 0.4, 0.3), note("straight", -0.6, 0.6)]) == "field+straight"
+    assert agreed([note("field+spline", 0.4, 0.3), note("straight", -0.7, 0.6)]) == "field+straight"
     assert agreed([note("field+spline", 0.9, 0.3), note("straight", -0.6, 0.9)]) == "spline"
     assert agreed([field, field]) is None and agreed([field, {"path": "straight"}]) is None
 
