@@ -130,9 +130,10 @@ def test_an_ensemble_is_led_by_its_models(round_and_round):
 
 
 def test_two_times_have_no_back_test():
-    adata = moving(turning, times=range(2))
-    wlm.tl.fit(adata, "day", **SMALL)
-    assert "forecast" not in adata.uns["wlm"]
+    for times in ([0, 1], [0, 1, 2, 30]):  # or a last one that nobody would forecast
+        adata = moving(turning, times=times)
+        wlm.tl.fit(adata, "day", **SMALL)
+        assert "forecast" not in adata.uns["wlm"]
     with pytest.raises(TypeError, match="backtest must be True or False"):
         wlm.tl.fit(adata, "day", backtest="no", **SMALL)
 

@@ -240,4 +240,4 @@ def test_a_forecast_that_nothing_has_checked_says_so(cells, quick, caplog, holdo
     wlm.tl.fit(cells, "day", holdout=holdout, **quick)
     with caplog.at_level("WARNING", logger="wlm"):
         wlm.tl.predict(cells, ask)
-    assert (f"unchecked forecast: {ask} is after the last training time, 4, " in caplog.text) == said
+    assert (f"unchecked forecast: {ask} is {ask - 4:g} after the last training time, 4, and no " in caplog.text) == said

@@ -22,6 +22,8 @@ from wlm.tl._simulation import simulate
 
 #: Fewest training times of which the last is predicted from the others.
 N_TIMES = 3
+#: Farthest forecast that is tried, in longest intervals between the other times.
+FARTHEST = 10.0
 #: Share of the steps of the fit that the one without the last time takes.
 STEPS = 0.5
 
@@ -35,7 +37,7 @@ def backtest(
     *,
     alone: bool,
 ) -> dict[str, Any] | None:
-    """How near the last training time is predicted from the others; None of two training times.
+    """How near the last training time is predicted from the others; None of two times, or if the last is too far.
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ def backtest(
     ``time`` and ``lead``, ``names`` of who led the cells, ``pace`` (5,) tried and ``w1`` (len(names), 5), who was best,
     ``by`` and ``share`` of the pace, and a sentence, ``words``.
     """
-    if len(cells.training) < N_TIMES:
+    intervals = np.diff(cells.training)
+    if len(cells.training) < N_TIMES or intervals[-1] > FARTHEST * intervals[:-1].max():
         return None
     last, start = float(cells.training[-1]), float(cells.training[-2])
     own = cells.without(np.setdiff1d(cells.observed, cells.training[:-1]))
