@@ -204,3 +204,12 @@ def test_rollouts_start_at_all_times_with_velocities_and_go_one_or_two_intervals
     train(flight(tuple(range(13))), WLM(n_steps=10, initial_velocity="data", **FROZEN))
     assert {t.shape[1] for t in seen} == {wlm_method.MOST_ROLLOUTS}
     assert len({float(t[0, -1]) for t in seen}) > 1
+
+
+def test_rollouts_that_leave_the_data_do_not_keep_the_others_from_learning(totals):
+    """Velocities that hold for two intervals, and would lead far away over the third."""
+    p = flight()
+    x = (*p.positions[:3], p.positions[2])
+    p = Populations(np.array([0.0, 0.5, 2.0, 60.0]), x, p.velocities)
+    loss = train(p, WLM(n_steps=12, friction=0, initial_velocity="data", blur=0.1, **FROZEN)).history["loss"]
+    assert np.abs(loss).max() < 0.03

@@ -313,7 +313,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         # Long chaotic rollouts may leave the data or overflow, or their gradients may. Skip such a step, up to
         # MAX_SKIPPED in a row.
         size = norm.item()
-        usable = math.isfinite(size) and value < (TOO_FAR * math.sqrt(spec.n_dims)) ** self.p / self.p
+        usable = math.isfinite(size) and value < self._too_far(spec)
         state.skipped = 0 if usable else state.skipped + 1
         if usable:
             state.optimizer.step()
@@ -348,12 +348,19 @@ class WLM(Method[Mechanics, MechanicsState]):
         path, target = together([states[i] for i in at]), passed[1:]  # (h, B, n, d), (h, B)
         wanted = self.RESTART > 0 and len(state.measured) < len(times)
         loss, coupled = self._divergence(path, y[target], b[target], self._blur(spec), wanted=wanted)
-        loss = (loss + state.constant[target]).mean()
+        loss = loss + state.constant[target]
+        near = (loss < self._too_far(spec)).all(0)  # (B,)
+        # Rollouts that have left the data teach nothing, and are no reason to lose what the others do.
+        loss = (loss if near.all() or not near.any() else loss[:, near]).mean()
         penalty = self.acceleration_penalty
         if penalty is None:
             penalty = 0.01 if self._start(spec) == "data" else 0.03
         momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells, firsts)
         return loss, penalty * mean_acceleration(states, fine), momentum
+
+    def _too_far(self, spec: Spec) -> float:
+        """The divergence of populations ``TOO_FAR`` apart."""
+        return (TOO_FAR * math.sqrt(spec.n_dims)) ** self.p / self.p
 
     def _windows(self, state: MechanicsState, batch: Batch) -> tuple[list[int], int]:
         """The time indices at which rollouts start, and the number of intervals that each goes through."""
