@@ -132,7 +132,7 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     n_steps: int = 80
     lr: float = 4e-3
-    batch_size: int = 256
+    batch_size: int = 128
     n_batches: int = 1
     friction: float | None = None
     friction_lr: float | None = None
