@@ -28,7 +28,7 @@ from wlm.core.training import Fit
 N_FINGERPRINT = 64
 #: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
 FIELDS = ("velocity", "force", "next")
-COLUMNS = ("potential", "velocity_agreement", "spread", "growth", "descendants")
+COLUMNS = ("potential", "velocity_agreement", "spread", "growth", "growth_agreement", "descendants")
 
 
 def describe_fit(

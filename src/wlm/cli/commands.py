@@ -57,6 +57,12 @@ WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights 
 StrataKey = Annotated[
     str | None, typer.Option(help="Column of obs with samples, which every batch holds in proportion to their cells.")
 ]
+Growth = Annotated[str, typer.Option(help="Do cells divide and die? false, true (rates are learned), or prior.")]
+GrowthKey = Annotated[str | None, typer.Option(help="Column of obs with net rates of the cells per unit of time.")]
+Totals = Annotated[
+    str | None,
+    typer.Option(help="Column of obs with the size of the population at each time; without, rates are relative."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
 NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
@@ -135,6 +141,9 @@ def fit(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    growth: Growth = "false",
+    growth_key: GrowthKey = None,
+    totals: Totals = None,
     nan: Nan = "raise",
     holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
     n_models: NModels = 1,
@@ -157,7 +166,7 @@ def fit(
 
     Example: wlm fit in.h5ad --time-key day -o out.h5ad --holdout 3 --option n_steps=400
     """
-    options = _options(option)
+    options = {"growth": _switch(growth), **_options(option)}
     with writing(output, force=force) as write:
         _check_method(method, options)
         adata = read(source)
@@ -172,6 +181,8 @@ def fit(
             weight_key=weight_key,
             strata_key=strata_key,
             condition_key=condition_key,
+            growth_key=growth_key,
+            totals=totals,
             nan=nan,
             holdout=holdout or None,
             n_models=n_models,
@@ -196,6 +207,9 @@ def predict(
     key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
+    resample: Annotated[
+        bool | None, typer.Option(help="Of a fit with growth: rows in place of weights; by default where few count.")
+    ] = None,
     genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
     chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,
     seed: Seed = 0,
@@ -215,6 +229,7 @@ def predict(
             key=key,
             from_time=from_time,
             n_cells=n_cells,
+            resample=resample,
             genes=genes,
             chunk_size=chunk_size,
             rng=seed,
@@ -238,6 +253,8 @@ def evaluate(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    growth_key: GrowthKey = None,
+    totals: Totals = None,
     nan: Nan = "raise",
     holdout: Annotated[
         list[str] | None,
@@ -294,6 +311,8 @@ def evaluate(
                 weight_key=weight_key,
                 strata_key=strata_key,
                 condition_key=condition_key,
+                growth_key=growth_key,
+                totals=totals,
                 label_key=label_key,
                 nan=nan,
                 device=device,
@@ -427,6 +446,11 @@ def _number(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def _switch(text: str) -> bool | str:
+    """A truth value where the text is one."""
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _check_method(name: str, options: dict[str, Any]) -> None:

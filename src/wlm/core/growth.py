@@ -168,7 +168,7 @@ class Growth(nn.Module):
         return torch.ones(()) if self.raw_scale is None else F.softplus(self.raw_scale)
 
     def notes(self) -> dict[str, str | float]:
-        """What the rates rest on: ``mode``; with a prior its factor ``prior_scale``, and ``explained`` as ``prior_r2``."""
+        """What the rates rest on: ``mode``; with a prior its factor ``prior_scale``, and its r2 ``prior_r2``."""
         if self.prior is None:
             return {"mode": "learned"}
         found = {"prior_scale": self.scale.item(), "prior_r2": self.prior.explained.item()}

@@ -55,6 +55,12 @@ def spread(positions: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.sqrt(positions.var(axis=0, ddof=1).sum(-1)).astype(np.float32)
 
 
+def same_sign(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Share (n,) of the models whose ``values`` (m, n) have the sign of the first; NaN where the first has none."""
+    share = (np.sign(values) == np.sign(values[0])).mean(axis=0)
+    return np.where(np.isnan(values[0]), np.nan, share).astype(np.float32)
+
+
 def horizon(lead: Array, measured: Array) -> float:
     """The longest ``lead`` (k,) up to which no coverage ``measured`` (k,) has failed; NaN if none was measured."""
     if len(lead) == 0:

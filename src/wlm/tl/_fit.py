@@ -19,7 +19,7 @@ from wlm._random import RNG
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
-from wlm.core.uncertainty import spread
+from wlm.core.uncertainty import same_sign, spread
 from wlm.tl._growth import measure_growth
 from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare
 from wlm.tl._simulation import measure_coverage, measure_free
@@ -195,6 +195,8 @@ def fit(
         variance that the states explain; with ``totals`` ``mean_rate`` (T,), that of the population.
     ``obs["K_growth"]`` : float32, with ``growth``
         Net rate of each cell per time unit; without ``totals`` relative to the mean of the population at its time.
+    ``obs["K_growth_agreement"]`` : float32, with ``growth`` and ``n_models``
+        Share of the models that give the rate the sign that the first gives it.
     ``obs["K_descendants"]`` : float32, with ``growth``
         Cells that are expected to stem from each at the next observed time; without ``totals`` relative: 1 on average.
         NaN where ``K_next`` is.
@@ -330,6 +332,8 @@ def _described(
         fields["velocity_agreement"] = notes["velocity"].pop("cells")
     if len(trained) > 1:
         fields["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
+        if "growth" in fields:
+            fields["growth_agreement"] = same_sign(np.stack([m.fields["growth"] for m in trained]))
     uns = describe_fit(source, cells, [(m.fit, m.path) for m in trained], params)
     for name, note in notes.items():
         uns[name] = note
