@@ -162,7 +162,7 @@ class WLM(Method[Mechanics, MechanicsState]):
     weight_decay: float = 1e-3
     growth: bool | str = False
     growth_penalty: float = 0.1
-    growth_scale: float = 0.15
+    growth_scale: float = 0.3
     growth_smoothness: float = 0.02
     growth_kinetic: float = 0.01
 
