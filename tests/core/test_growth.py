@@ -30,8 +30,14 @@ from wlm.core.prediction import predict
 from wlm.core.training import train
 
 SMALL = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, "batch_size": 64}
-#: Motion is dear: what changes at rest is growth.
-AT_REST = {"growth_kinetic": 1.0, "friction": 3.0, "initial_velocity": "zero", **SMALL}
+#: What changes at rest is growth.
+AT_REST = {"friction": 3.0, "initial_velocity": "zero", **SMALL}
+
+
+class Still(WLM):
+    """Growth among cells whose motion is dear."""
+
+    GROWTH_KINETIC = 1.0
 
 
 class Quadratic(nn.Module):
@@ -293,11 +299,11 @@ def test_totals_give_the_mean_rate_and_nothing_else_does():
 def test_a_prior_of_the_wrong_sign_loses_its_weight_and_one_taken_as_it_is_stays():
     p = still_clusters(0.7)
     wrong = tuple(np.where(x[:, 0] > 0, -0.35, 0.35) for x in p.positions)
-    fit = train(Populations(p.times, p.positions, growth=wrong), WLM(n_steps=60, lr=1e-2, growth=True, **AT_REST))
+    fit = train(Populations(p.times, p.positions, growth=wrong), Still(n_steps=60, lr=1e-2, growth=True, **AT_REST))
     x = np.array([[3.0, 0.0], [-3.0, 0.0]])
     right, left = fit.dynamics.growth(x, 0.0)
     assert right - left > 0.4 and fit.dynamics.model.rates.scale.item() < 0.8
-    fit = train(Populations(p.times, p.positions, growth=wrong), WLM(n_steps=2, growth="prior", **AT_REST))
+    fit = train(Populations(p.times, p.positions, growth=wrong), Still(n_steps=2, growth="prior", **AT_REST))
     right, left = fit.dynamics.growth(x, 0.0)
     assert right - left == pytest.approx(-0.7, abs=0.02)
 

@@ -57,7 +57,10 @@ WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights 
 StrataKey = Annotated[
     str | None, typer.Option(help="Column of obs with samples, which every batch holds in proportion to their cells.")
 ]
-Growth = Annotated[str, typer.Option(help="Do cells divide and die? false, true (rates are learned), or prior.")]
+Growth = Annotated[
+    str | None,
+    typer.Option(help="Do cells divide and die? true (rates are learned), prior, or false. [default: false]"),
+]
 GrowthKey = Annotated[str | None, typer.Option(help="Column of obs with net rates of the cells per unit of time.")]
 Totals = Annotated[
     str | None,
@@ -141,7 +144,7 @@ def fit(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
-    growth: Growth = "false",
+    growth: Growth = None,
     growth_key: GrowthKey = None,
     totals: Totals = None,
     nan: Nan = "raise",
@@ -166,7 +169,7 @@ def fit(
 
     Example: wlm fit in.h5ad --time-key day -o out.h5ad --holdout 3 --option n_steps=400
     """
-    options = {"growth": _switch(growth), **_options(option)}
+    options = {**({} if growth is None else {"growth": _switch(growth)}), **_options(option)}
     with writing(output, force=force) as write:
         _check_method(method, options)
         adata = read(source)

@@ -104,15 +104,10 @@ class WLM(Method[Mechanics, MechanicsState]):
     growth
         Whether cells divide and die: False, True (a net rate of each state is learned) or ``"prior"`` (rates are given
         and taken as they are), see :func:`wlm.tl.fit`.
-    growth_penalty, growth_scale
-        With ``growth=True``, the price of the learned rate, by its standard deviation over the cells (per mean
-        interval): how fast it rises from zero, and the standard deviation at which it levels off, see
-        :func:`wlm.core.growth.price`.
-    growth_smoothness
-        With ``growth=True``, price of the mean squared slope of the learned rate over the states (standard units).
-    growth_kinetic
-        With growth, price of the mean squared velocity (standard units): without it steering cells is cheaper than
-        letting them grow.
+    growth_penalty
+        With ``growth=True``, what the learned rate costs by its standard deviation over the cells (per mean interval):
+        how fast the price rises from zero, see :func:`wlm.core.growth.price`. With less, more is explained by growth,
+        noise too.
     """
 
     name: ClassVar[str] = "wlm"
@@ -139,6 +134,11 @@ class WLM(Method[Mechanics, MechanicsState]):
     MOMENTUM: ClassVar[str] = "full"
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
+    #: With growth: the standard deviation of a rate at which its price levels off, and the prices of its mean squared
+    #: slope and of the mean squared velocity, without which steering cells is cheaper than letting them grow.
+    GROWTH_SCALE: ClassVar[float] = 0.3
+    GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
+    GROWTH_KINETIC: ClassVar[float] = 0.01
 
     n_steps: int = 200
     lr: float = 4e-3
@@ -162,9 +162,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     weight_decay: float = 1e-3
     growth: bool | str = False
     growth_penalty: float = 0.1
-    growth_scale: float = 0.3
-    growth_smoothness: float = 0.02
-    growth_kinetic: float = 0.01
 
     def __post_init__(self) -> None:
         for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
@@ -185,9 +182,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         self._require_one_of("time_features", (True, False))
         self._require_one_of("compile", (True, False))
         self._require_one_of("growth", (False, True, "prior"))
-        for field in ("growth_penalty", "growth_smoothness", "growth_kinetic"):
-            self._require(field, float, 0)
-        self._require("growth_scale", float, 0, open_low=True)
+        self._require("growth_penalty", float, 0)
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
 
@@ -394,11 +389,11 @@ class WLM(Method[Mechanics, MechanicsState]):
 
     def _price(self, rates: Growth, path: Particles, times: Tensor) -> Tensor:
         """What growth costs along a rollout ``path`` (T, n, d); without growth, motion has no price."""
-        cost = self.growth_kinetic * kinetic(path, times)
+        cost = self.GROWTH_KINETIC * kinetic(path, times)
         if rates.network is None:
             return cost
-        cost = cost + self.growth_smoothness * roughness(rates, path, times)
-        return cost + price(rates, path, times, self.growth_penalty, self.growth_scale)
+        cost = cost + self.GROWTH_SMOOTHNESS * roughness(rates, path, times)
+        return cost + price(rates, path, times, self.growth_penalty, self.GROWTH_SCALE)
 
     def _interval(self, state: MechanicsState, batch: Batch) -> tuple[int, int]:
         """The time indices between which a rollout goes."""
