@@ -248,15 +248,7 @@ def still_clusters(rate, times=(0.0, 1.0, 2.0), n=200, sizes=None, seed=0):
 @pytest.fixture(scope="module")
 def clusters():
     """A fit to clusters at rest; no motion can explain their shares at this price."""
-    options = {
-        "n_steps": 120,
-        "growth": True,
-        "growth_kinetic": 1.0,
-        "friction": 3.0,
-        "initial_velocity": "zero",
-        **SMALL,
-    }
-    return train(still_clusters(0.7), WLM(**options), seed=0)
+    return train(still_clusters(0.7), Still(n_steps=120, growth=True, **AT_REST), seed=0)
 
 
 @pytest.mark.slow
