@@ -8,6 +8,7 @@ import pytest
 import wlm
 from wlm.core.growth import effective_share
 from wlm.core.methods import WLM
+from wlm.tl._scores import growth_verdict
 
 SMALL = {
     "use_rep": "X_position",
@@ -245,3 +246,19 @@ def test_growth_is_a_setting_that_a_method_carries():
     for bad in ({"growth_penalty": -1.0}, {"growth_penalty": "a"}, {"growth": 1}):
         with pytest.raises((ValueError, TypeError), match="growth"):
             WLM(**bad)
+
+
+def test_growth_is_supported_by_a_better_forecast_beyond_the_interval():
+    grows = {"growth": True, "wlm": False, "long": False}
+    row = {"model": "growth", "baseline": "wlm", "kind": "forecast", "metric": "w1", "n_times": 1}
+    better = row | {"difference": -0.3, "low": -0.4, "high": -0.2}
+    assert growth_verdict([better], grows).startswith(
+        "growth SUPPORTED: forecast, growth against wlm, w1 -0.3 (95 % -0.4"
+    )
+    turned = row | {"model": "wlm", "baseline": "growth", "difference": 0.3, "low": 0.2, "high": 0.4}
+    assert growth_verdict([turned], grows) == growth_verdict([better], grows)
+    unclear = row | {"difference": -0.3, "low": -0.7, "high": 0.1}
+    worse = row | {"difference": 0.3, "low": 0.2, "high": 0.4}
+    assert all("NOT SUPPORTED" in growth_verdict([r], grows) for r in (unclear, worse))
+    others = [better | {"kind": "interpolation"}, better | {"model": "long"}, better | {"baseline": "previous"}]
+    assert growth_verdict([*others, row | {"difference": -1.0}], grows) == ""

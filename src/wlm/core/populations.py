@@ -123,7 +123,8 @@ class Populations:
             return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, chosen, strict=True))
 
         cells = (self.positions, self.velocities, self.weights, self.strata, self.growth)
-        return Populations(self.times, *[those(arrays) for arrays in cells], self.sizes)
+        x, v, w, strata, growth = map(those, cells)
+        return Populations(self.times, x, v, w, strata, growth, self.sizes)
 
 
 def _rows(a: Any, i: NDArray[np.intp]) -> NDArray[Any]:

@@ -143,7 +143,8 @@ def _scored(
             found[name] = (_numbers(adata, "S_score") + _numbers(adata, "G2M_score")) / 2
             words.append("proliferation by obs['S_score'] and obs['G2M_score']")
         else:
-            names = symbols(defaults[name], organism) if wanted is None else [(gene,) for gene in wanted]
+            own: list[tuple[str, ...]] = [(gene,) for gene in wanted or ()]
+            names = symbols(defaults[name], organism) if wanted is None else own
             sets[name] = _present(adata, name, names, organism) if names else []
     both = set(sets.get("proliferation", [])) & set(sets.get("apoptosis", []))
     for name, genes in sets.items():
@@ -175,7 +176,7 @@ def _present(adata: ad.AnnData, name: str, wanted: list[tuple[str, ...]], organi
 
 
 def _score(adata: ad.AnnData, genes: list[str], layer: str | None) -> NDArray[np.float64]:
-    """The score of genes by scanpy, with arguments that do not depend on its version; nothing is written to ``adata``."""
+    """The score of genes by scanpy, with arguments that do not depend on its version; ``adata`` stays as it is."""
     import scanpy as sc
 
     if layer is not None and layer not in adata.layers:

@@ -28,6 +28,7 @@ from wlm.tl._scores import (
     SCORES,
     Population,
     differences,
+    growth_verdict,
     halves,
     kinds_of,
     labelled,
@@ -135,6 +136,8 @@ def evaluate(
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
     interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score;
+    Where one method has growth and another has not, a line for each such pair says whether growth is ``SUPPORTED`` by
+    the forecast of the last time (``holdout="all"``, or that time), beyond the interval, or ``NOT SUPPORTED``.
     ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
     the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
@@ -335,5 +338,7 @@ class _Scoring:
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, self.metrics)}
+            grows = {name: config.grows for name, config in self.methods.items()}
+            words = verdict(table, found, kinds, names, self.metrics), growth_verdict(found, grows)
+            table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
         return table
