@@ -66,6 +66,13 @@ Totals = Annotated[
     str | None,
     typer.Option(help="Column of obs with the size of the population at each time; without, rates are relative."),
 ]
+Held = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A time to hold out, each on its own; repeatable. Or: each (inner one), all (also the last). "
+        "[default: each]"
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
 NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
@@ -259,13 +266,7 @@ def evaluate(
     growth_key: GrowthKey = None,
     totals: Totals = None,
     nan: Nan = "raise",
-    holdout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A time to hold out, each on its own; repeatable. Or: each (inner one), all (also the last). "
-            "[default: each]"
-        ),
-    ] = None,
+    holdout: Held = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="w1, w2, mmd, energy, coverage or composition; repeatable. [default: w1, w2, mmd]"),
