@@ -131,7 +131,7 @@ def eb(case: str, method: str, seed: int, extra: dict[str, Any], *, quick: bool)
     rows = []
     for t in (1, 3):
         start, end = at[t - 1], at[t + 1]
-        free, v = (a[-1] for a in fit.dynamics.simulate(start, [t - 1, t], seed=seed))
+        free, v = (a[-1] for a in fit.dynamics.simulate(start, [t - 1, t], seed=seed)[:2])
         bridged = predict(fit.dynamics, start, v, t - 1.0, [float(t)], target=end, target_time=t + 1.0, seed=seed)[0][0]
         models = {f"{method}, free step": free, f"{method}, predict": bridged}
         if seed == 0 and case == "V" and method == "ijkonet":
@@ -159,7 +159,7 @@ def eb100(case: str, method: str, seed: int, extra: dict[str, Any], *, quick: bo
     dynamics = train(populations, METHODS[method].from_options(extra), seed=seed).dynamics
     seconds = time.perf_counter() - begin
     start, end = at[held - 1], at[held + 1]
-    free, v = (a[-1] for a in dynamics.simulate(start, [held - 1, held], seed=seed))
+    free, v = (a[-1] for a in dynamics.simulate(start, [held - 1, held], seed=seed)[:2])
     bridged = predict(dynamics, start, v, held - 1.0, [float(held)], target=end, target_time=held + 1.0, seed=seed)[0][
         0
     ]

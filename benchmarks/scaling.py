@@ -55,7 +55,7 @@ def inference(n: int, dim: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((n, dim), dtype=np.float32)
     begin = time.perf_counter()
-    moved, _ = model.simulate(x, [0.0, 1.0], v=np.zeros_like(x))
+    moved, *_ = model.simulate(x, [0.0, 1.0], v=np.zeros_like(x))
     seconds = time.perf_counter() - begin
     assert np.isfinite(moved).all()
     return {"cells": n, "s": seconds, "us per cell and step": 1e6 * seconds / n / STEPS, "peak GB": peak_memory()} | {

@@ -103,7 +103,7 @@ def test_a_cell_of_weight_three_is_three_cells(start, gamma):
     counts = np.random.default_rng(1).integers(1, 5, len(start[0]))
     model = dynamics(oracle_mechanics(OracleSpring(1.0), gamma, 0.02))
     times = np.linspace(0, 3, 31)
-    x, v = model.simulate(start[0] + [1.0, 0.0], times, v=2 * start[1])
+    x, v, _ = model.simulate(start[0] + [1.0, 0.0], times, v=2 * start[1])
     weighted = Rollout(times, x, v, np.arange(40), counts.astype(float))
     copies = [np.repeat(a, counts, axis=1) for a in (x, v)]
     repeated = Rollout(times, *copies, np.arange(counts.sum()))

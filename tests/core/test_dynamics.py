@@ -21,7 +21,7 @@ def test_a_spring_swings_with_its_frequency_in_units_of_the_data():
     """In standard units omega^2 is the rate, in those of the data it is by the square of a time unit less."""
     x, v, omega = standardised(30, 2) + CENTRE, standardised(30, 2, 1), np.sqrt(1.7) / 2
     times = np.array([7.0, 8.0, 11.0])
-    positions, velocities = spring(1.7).simulate(x, times, v=v)
+    positions, velocities, _ = spring(1.7).simulate(x, times, v=v)
     for t, xt, vt in zip(times - 7, positions, velocities, strict=True):
         z = x - CENTRE
         np.testing.assert_allclose(xt, CENTRE + z * np.cos(omega * t) + v / omega * np.sin(omega * t), atol=2e-3)
@@ -44,7 +44,7 @@ def test_friction_slows_down_in_units_of_the_data():
     gamma, v = 0.8, standardised(30, 2)
     model = spring(0.0, gamma)
     assert model.rates()["friction"] == pytest.approx(gamma / 2)
-    positions, velocities = model.simulate(np.zeros((30, 2)), [7.0, 9.0], v=v)
+    positions, velocities, _ = model.simulate(np.zeros((30, 2)), [7.0, 9.0], v=v)
     decay = np.exp(-gamma / 2 * 2)
     np.testing.assert_allclose(velocities[-1], v * decay, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(positions[-1], v * (1 - decay) / (gamma / 2), rtol=1e-2, atol=1e-3)

@@ -60,7 +60,7 @@ def pictures(test):
 
 @pictures
 def test_every_plot_has_a_picture():
-    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "animate"}
+    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "animate", "growth"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -70,6 +70,24 @@ def test_picture_of_a_film(drawn):
     film._func(6)
     film._draw_was_started = True  # it is looked at here, and not played
     return film._fig
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """Two models with rates of their own, so that they disagree on some signs."""
+    adata = wlm.datasets.branching_growth(60, days=(0, 2, 3, 4), n_founders=300)
+    adata.obs["rate"] = adata.obs["true_growth"].astype(float)
+    small = {"n_steps": 4, "batch_size": 64, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    wlm.tl.fit(
+        adata, "day", use_rep="X_position", growth="prior", growth_key="rate", n_models=2, show_progress=False, **small
+    )
+    adata.obs.loc[adata.obs["wlm_growth"].abs() < 0.02, "wlm_growth_agreement"] = 0.5
+    return adata
+
+
+@picture(filename="growth.png")
+def test_picture_of_growth(grown):
+    return wlm.pl.growth(grown, return_fig=True)
 
 
 @picture(filename="evaluation.png")

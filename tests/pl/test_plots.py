@@ -99,3 +99,20 @@ def test_plots_write_nothing_and_need_a_fit(plot, fitted, cells):
 def test_impossible_plots(fitted, call, error, message):
     with pytest.raises(error, match=message):
         wlm.pl.rollout(fitted, **call)
+
+
+def test_growth_says_that_rates_are_relative_and_refuses_fits_without(fitted):
+    with pytest.raises(ValueError, match="growth=True"):
+        wlm.pl.growth(fitted)
+    adata = wlm.datasets.branching_growth(40, days=(0, 2, 4), n_founders=200)
+    small = {"n_steps": 2, "batch_size": 40, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    for totals, words in ((None, "relative to the mean of each time"), ({0: 1, 2: 3, 4: 8}, "births less deaths")):
+        wlm.tl.fit(adata, "day", use_rep="X_position", growth=True, totals=totals, show_progress=False, **small)
+        figure = wlm.pl.growth(adata, times=[2, 4], return_fig=True)
+        points, bar = figure.axes[0].collections[-1], figure.axes[1]
+        assert words in bar.get_ylabel() and "1/time" in bar.get_ylabel()
+        shown = adata.obs["wlm_growth"][adata.obs["day"] > 0]
+        assert sorted(points.get_array()) == pytest.approx(sorted(shown)) and points.norm.vmin == -points.norm.vmax
+    del adata.obs["wlm_growth"]
+    with pytest.raises(KeyError, match="run wlm.tl.fit again"):
+        wlm.pl.growth(adata)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wlm._adata.checks import check_distances, check_magnitude, check_names, far_times, odd_rep
 from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.components import LOADINGS
+from wlm._adata.growth import Totals, read_growth, read_totals
 from wlm._adata.labels import Style, show
 from wlm._adata.times import MAX_TIMES, _list, read_holdout, read_times
 from wlm._adata.velocity import check_components, is_rna_velocity, project_layer
@@ -31,7 +32,8 @@ class Cells:
     ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights,
     and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
     times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own,
-    ``curved`` that they are those of paths through all populations.
+    ``curved`` that they are those of paths through all populations; ``growth`` (n,), net rates of the cells, and
+    ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None.
     """
 
     names: pd.Index
@@ -48,6 +50,8 @@ class Cells:
     strata: NDArray[np.intp] | None = None
     hyphen: str = "unclear"
     curved: bool = False
+    growth: NDArray[np.float64] | None = None
+    sizes: NDArray[np.float64] | None = None
 
     @property
     def style(self) -> Style:
@@ -74,9 +78,14 @@ class Cells:
         keep = np.isfinite(self.times) & ~np.isin(self.times, held)
         times = self.times[keep]
         observed = np.unique(times)
-        rows: dict[str, Any] = {name: getattr(self, name) for name in ("names", "x", "v", "w", "strata")}
+        rows: dict[str, Any] = {name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth")}
         rows = {name: None if values is None else values[keep] for name, values in rows.items()}
-        return replace(self, times=times, observed=observed, training=observed, **rows)
+        sizes = None if self.sizes is None else self.sizes[np.isin(self.observed, observed)]
+        return replace(self, times=times, observed=observed, training=observed, sizes=sizes, **rows)
+
+    def without_growth(self) -> Cells:
+        """The same cells for a method that conserves them."""
+        return replace(self, growth=None, sizes=None)
 
     def without_velocities(self) -> Cells:
         """The same cells for a method that has no use for their velocities."""
@@ -85,13 +94,15 @@ class Cells:
     def populations(self) -> Populations:
         """The training populations."""
         index = [self.at(t) for t in self.training]
-        v, w, s = self.v, self.w, self.strata
+        v, w, s, g = self.v, self.w, self.strata, self.growth
         return Populations(
             self.training,
             tuple(self.x[i] for i in index),
             None if v is None else tuple(v[i] for i in index),
             None if w is None else tuple(w[i] for i in index),
             None if s is None else tuple(s[i] for i in index),
+            None if g is None else tuple(g[i] for i in index),
+            None if self.sizes is None else self.sizes[np.isin(self.observed, self.training)],
         )
 
 
@@ -104,6 +115,8 @@ def read_cells(
     velocity_key: str | None = None,
     weight_key: str | None = None,
     strata_key: str | None = None,
+    growth_key: str | None = None,
+    totals: Totals | None = None,
     holdout: Any = None,
     nan: str = "raise",
     known: tuple[NDArray[np.float64], Style] | None = None,
@@ -116,7 +129,7 @@ def read_cells(
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key`` or ``strata_key`` is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key`` or ``growth_key`` is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
@@ -169,6 +182,8 @@ def read_cells(
     return Cells(
         *(adata.obs_names, time_key, times, style.unit, use_rep, x, v, observed, training),
         *(w, rna, strata, style.hyphen),
+        growth=None if growth_key is None else read_growth(adata, growth_key, times, training),
+        sizes=None if totals is None else read_totals(adata, totals, times, observed, training, style),
     )
 
 

@@ -36,7 +36,12 @@ def read_conditions(
     times, style = read_times(adata, time_key, arguments.get("nan", "raise"))
     known = np.isfinite(times)
     masks = _masks(adata, time_key, condition_key, known)
-    for key in (arguments.get("weight_key"), arguments.get("strata_key")):
+    if isinstance(arguments.get("totals"), Mapping):
+        raise ValueError(
+            "totals of several conditions need a column of obs, the size of each condition's population at each time; "
+            "found one dict for all"
+        )
+    for key in (arguments.get(name) for name in ("weight_key", "strata_key", "growth_key", "totals")):
         if key is not None:
             check_column(adata, key)
     held = read_holdout(holdout, np.unique(times[known]), style)

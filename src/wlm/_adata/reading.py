@@ -13,6 +13,7 @@ from wlm._adata.cells import Cells, read_cells
 from wlm._adata.checks import check_tables
 from wlm._adata.components import find_rep
 from wlm._adata.conditions import read_conditions
+from wlm._adata.growth import Totals
 from wlm._adata.mudata import get_source, get_target
 
 
@@ -35,6 +36,8 @@ class Reading:
     velocity_scale: float | str | None = None
     weight_key: str | None = None
     strata_key: str | None = None
+    growth_key: str | None = None
+    totals: Totals | None = None
     condition_key: str | None = None
     nan: str = "raise"
 
@@ -54,7 +57,7 @@ class Reading:
 
     def source(self, adata: Any, mod: str | None, *more: str | None) -> ad.AnnData:
         """The object to read from; ``more`` columns of ``obs`` are wanted besides."""
-        columns = [self.time_key, self.weight_key, self.strata_key, self.condition_key, *more]
+        columns = [*self.columns.values(), *more]
         return get_source(adata, mod, columns=columns, arrays=[self.use_rep, self.velocity_key])
 
     def parts(self, source: ad.AnnData, holdout: Any = None) -> dict[str, Part]:
@@ -74,9 +77,12 @@ class Reading:
     @property
     def columns(self) -> dict[str, str]:
         """The columns of ``obs`` that are read, by the arguments that name them."""
-        names = ("time_key", "weight_key", "strata_key", "condition_key")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        names = ("time_key", "weight_key", "strata_key", "condition_key", "growth_key", "totals")
+        return {name: value for name in names if isinstance(value := getattr(self, name), str)}
 
     def params(self) -> dict[str, Any]:
         """What is stored of it; the condition is stored apart."""
-        return {k: v for k, v in asdict(self).items() if k != "condition_key"}
+        stored = {k: v for k, v in asdict(self).items() if k != "condition_key"}
+        if isinstance(self.totals, Mapping):
+            stored["totals"] = {str(t): float(size) for t, size in self.totals.items()}
+        return stored

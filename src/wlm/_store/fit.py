@@ -31,7 +31,7 @@ from wlm.core.prediction import Ensemble, Member, Rollout
 from wlm.core.units import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage;
-#: 3 how the labels of the times are written, and the times of some cells; 4 what forecasts follow.
+#: 3 how the labels of the times are written, and the times of some cells; 4 growth, and what forecasts follow.
 FORMAT = 4
 
 
@@ -111,6 +111,7 @@ class StoredFit:
             np.asarray(rollout["positions"]),
             np.asarray(rollout["velocities"]),
             np.arange(len(rollout["origin"])),
+            np.asarray(rollout["weights"]) if "weights" in rollout else None,
         )
         return Ensemble(
             (Member(self.dynamics, path), *self.others),
@@ -254,7 +255,7 @@ def parse_fit(key: str, uns: Mapping[str, Any]) -> StoredFit:
                     np.asarray(m["positions"]),
                     np.asarray(m["velocities"]),
                     np.arange(m["positions"].shape[1]),
-                    mass,
+                    np.asarray(m["mass"]) if "mass" in m else mass,
                 ),
             )
             for m in (ensemble["models"][str(i)] for i in range(1, len(ensemble.get("models", {})) + 1))
@@ -312,7 +313,7 @@ def _migrate(uns: Mapping[str, Any]) -> Mapping[str, Any]:
         negative = bool((np.asarray(uns["time"]["values"], dtype=np.float64) < 0).any())
         time = {**uns["time"], "hyphen": "sign" if negative else "separator", "cells": np.empty(0)}
         uns = {**uns, "format": 3, "time": time}
-    if int(uns["format"]) == 3:  # without a back-test: forecasts are those of the model
+    if int(uns["format"]) == 3:  # cells were conserved, and forecasts those of the model
         uns = {**uns, "format": 4}
     return uns
 

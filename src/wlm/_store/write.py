@@ -28,7 +28,7 @@ from wlm.core.training import Fit
 N_FINGERPRINT = 64
 #: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
 FIELDS = ("velocity", "force", "next")
-COLUMNS = ("potential", "velocity_agreement", "spread")
+COLUMNS = ("potential", "velocity_agreement", "spread", "growth", "growth_agreement", "descendants")
 
 
 def describe_fit(
@@ -89,6 +89,7 @@ def describe_fit(
             "positions": rollout.positions,
             "velocities": rollout.velocities,
             "origin": as_text(cells.names[rollout.origin]),
+            **({"weights": np.asarray(rollout.weights)} if dynamics.grows else {}),
         },
         **dynamics.rates(),
     }
@@ -118,12 +119,13 @@ def _ensemble(cells: Cells, models: Sequence[tuple[Fit, Rollout]]) -> dict[str, 
     at = [int(np.argmin(np.abs(first.times - t))) for t in cells.observed[cells.observed >= first.times[0]]]
     return {
         **{name: np.array([r[name] for r in rates]) for name in rates[0]},
-        **({} if first.weights is None else {"mass": np.asarray(first.weights)}),
+        **({} if first.weights is None or first.weights.ndim == 2 else {"mass": np.asarray(first.weights)}),
         "models": {
             str(i): {
                 "weights": _weights(fit.dynamics),
                 "positions": rollout.positions[at],
                 "velocities": rollout.velocities[at],
+                **({"mass": np.asarray(rollout.weights)[at]} if fit.dynamics.grows else {}),
             }
             for i, (fit, rollout) in enumerate(models[1:], start=1)
         },

@@ -57,6 +57,22 @@ WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights 
 StrataKey = Annotated[
     str | None, typer.Option(help="Column of obs with samples, which every batch holds in proportion to their cells.")
 ]
+Growth = Annotated[
+    str | None,
+    typer.Option(help="Do cells divide and die? true (rates are learned), prior, or false. [default: false]"),
+]
+GrowthKey = Annotated[str | None, typer.Option(help="Column of obs with net rates of the cells per unit of time.")]
+Totals = Annotated[
+    str | None,
+    typer.Option(help="Column of obs with the size of the population at each time; without, rates are relative."),
+]
+Held = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A time to hold out, each on its own; repeatable. Or: each (inner one), all (also the last). "
+        "[default: each]"
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
 NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
@@ -135,6 +151,9 @@ def fit(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    growth: Growth = None,
+    growth_key: GrowthKey = None,
+    totals: Totals = None,
     nan: Nan = "raise",
     holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
     backtest: Annotated[bool, typer.Option(help="Ask the last training time what forecasts are to follow.")] = True,
@@ -158,7 +177,7 @@ def fit(
 
     Example: wlm fit in.h5ad --time-key day -o out.h5ad --holdout 3 --option n_steps=400
     """
-    options = _options(option)
+    options = {**({} if growth is None else {"growth": _switch(growth)}), **_options(option)}
     with writing(output, force=force) as write:
         _check_method(method, options)
         adata = read(source)
@@ -173,6 +192,8 @@ def fit(
             weight_key=weight_key,
             strata_key=strata_key,
             condition_key=condition_key,
+            growth_key=growth_key,
+            totals=totals,
             nan=nan,
             holdout=holdout or None,
             backtest=backtest,
@@ -198,6 +219,9 @@ def predict(
     key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
+    resample: Annotated[
+        bool | None, typer.Option(help="Of a fit with growth: rows in place of weights; by default where few count.")
+    ] = None,
     genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
     chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,
     seed: Seed = 0,
@@ -217,6 +241,7 @@ def predict(
             key=key,
             from_time=from_time,
             n_cells=n_cells,
+            resample=resample,
             genes=genes,
             chunk_size=chunk_size,
             rng=seed,
@@ -240,14 +265,10 @@ def evaluate(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    growth_key: GrowthKey = None,
+    totals: Totals = None,
     nan: Nan = "raise",
-    holdout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A time to hold out, each on its own; repeatable. Or: each (inner one), all (also the last). "
-            "[default: each]"
-        ),
-    ] = None,
+    holdout: Held = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="w1, w2, mmd, energy, coverage or composition; repeatable. [default: w1, w2, mmd]"),
@@ -298,6 +319,8 @@ def evaluate(
                 weight_key=weight_key,
                 strata_key=strata_key,
                 condition_key=condition_key,
+                growth_key=growth_key,
+                totals=totals,
                 label_key=label_key,
                 nan=nan,
                 device=device,
@@ -431,6 +454,11 @@ def _number(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def _switch(text: str) -> bool | str:
+    """A truth value where the text is one."""
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _check_method(name: str, options: dict[str, Any]) -> None:

@@ -58,16 +58,18 @@ def energies(dynamics: Dynamics, path: Rollout) -> tuple[Energies, float, float]
         :math:`\langle v\cdot F\rangle / \sqrt{\langle|v|^2\rangle\langle|F|^2\rangle}`: 1 if velocity is
         proportional to force; NaN if one of them is zero.
     """
-    times, x, v, w = path.times, path.positions, path.velocities, path.weights
-    share = np.full(x.shape[1], 1.0) if w is None else w / np.mean(w)
+    times, x, v = path.times, path.positions, path.velocities
+    masses = [path.mass(t) for t in times]
+    share = np.stack([np.full(x.shape[1], 1.0) if w is None else w / np.mean(w) for w in masses])  # (T, n)
     gamma = dynamics.rates().get("friction", 0.0)
     kinetic = 0.5 * (share * np.square(v, dtype=np.float64).sum(-1)).mean(-1)
-    potential = np.array([(share * dynamics.energy(xs, t, w=w)).mean() for xs, t in zip(x, times, strict=True)])
-    force = np.stack([dynamics.force(xs, t, w=w) for xs, t in zip(x, times, strict=True)])
+    at = list(zip(x, times, masses, strict=True))
+    potential = (share * np.stack([dynamics.energy(xs, t, w=w) for xs, t, w in at])).mean(-1)
+    force = np.stack([dynamics.force(xs, t, w=w) for xs, t, w in at])
     dissipated = np.concatenate([[0.0], np.cumsum(np.diff(times) * _logarithmic_mean(2 * gamma * kinetic))])
 
     def mean(a: NDArray[np.floating]) -> float:
-        return float((share[:, None] * a.astype(np.float64)).mean())
+        return float((share[..., None] * a.astype(np.float64)).mean())
 
     change, loss = mean(np.square(force - gamma * v)), mean(np.square(gamma * v))
     scale = np.sqrt(mean(np.square(v)) * mean(np.square(force)))
@@ -89,7 +91,7 @@ def conservation_error(dynamics: Dynamics, path: Rollout) -> float:
     One step of the integrator for each step of the stored rollout. Not 0 if the potential depends on time.
     """
     model, units = dynamics.model, dynamics.units
-    start = dynamics.particles(path.positions[0], v=path.velocities[0], w=path.weights)
+    start = dynamics.particles(path.positions[0], v=path.velocities[0], w=path.mass(path.times[0]))
     times = torch.as_tensor(np.asarray(units.standard_time(path.times), dtype=np.float32), device=dynamics.device)
     steps = [1] * (len(times) - 1)
     with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,19 @@ CHUNK = 10_000
 #: Blur of the plan that carries velocities, relative to the training blur: coarse enough to average over
 #: cells, fine enough to keep velocities of different branches apart.
 CARRY_BLUR = 1.5
+
+
+class Moved(NamedTuple):
+    """Cells at several times: ``positions`` and ``velocities`` (T, n, d), and ``weights`` (T, n) where they grow.
+
+    A weight is the number of cells that a cell has become, times its weight at the start: the descendants that are
+    expected of it. Where the sizes of the populations are unknown, weights have the same mean at all times. They are
+    None for dynamics that conserve cells.
+    """
+
+    positions: Float32
+    velocities: Float32
+    weights: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Dynamics:
         w: Array | None = None,
         seed: int = 0,
         chunk_size: int = CHUNK,
-    ) -> tuple[Float32, Float32]:
+    ) -> Moved:
         """Move cells through ``times``.
 
         Parameters
@@ -80,8 +93,11 @@ class Dynamics:
         -------
         positions, velocities
             Shape (T, n, d), the start included.
+        weights
+            Shape (T, n), of dynamics with growth; else None, see :class:`Moved`.
         """
         positions, velocities = (np.empty((len(times), *np.shape(x)), dtype=np.float32) for _ in range(2))
+        weights = np.empty((len(times), len(x)), dtype=np.float32) if self.grows else None
         generator = torch.Generator(self.device).manual_seed(seed)
         for i in _parts(len(x), chunk_size):
             start = self.particles(x[i], v=None if v is None else v[i], w=None if w is None else w[i])
@@ -98,7 +114,11 @@ class Dynamics:
                 raise ValueError(f"a rollout of method {self.method.name!r} has no velocities")
             positions[:, i] = self.units.data_position(moved.x.cpu().numpy())
             velocities[:, i] = moved.v.cpu().numpy() * self.units.velocity
-        return positions, velocities
+            if weights is not None and moved.log_w is not None:
+                weights[:, i] = moved.log_w.exp().cpu().numpy()
+        if weights is not None and not self.spec.has_sizes:
+            weights *= weights[0].mean() / weights.mean(axis=1, keepdims=True)
+        return Moved(positions, velocities, weights)
 
     def start_velocity(self, v: Array, *, seed: int = 0) -> Float32:
         """Velocities (n, d) with which observed cells start, given those carried to them or measured."""
@@ -110,6 +130,27 @@ class Dynamics:
         """Whether cells start with given velocities, measured or of splines."""
         zero = torch.zeros(1, self.spec.n_dims, device=self.device)
         return self.model.initial_velocity(zero) is None
+
+    @property
+    def grows(self) -> bool:
+        """Whether cells divide and die."""
+        zero = torch.zeros(1, self.spec.n_dims, device=self.device)
+        with torch.no_grad():
+            return self.model.growth(Particles(zero), zero.new_zeros(())) is not None
+
+    def growth(self, x: Array, t: float, *, w: Array | None = None) -> Float32 | None:
+        """Net rate (n,) of births less deaths of each cell of ``x`` (n, d) at time ``t``, in 1 / time.
+
+        None of dynamics that conserve cells. Where the sizes of the populations are unknown, rates are relative: less
+        their mean over the cells, weights ``w`` (n,).
+        """
+        with torch.no_grad():
+            rate = self.model.growth(self.particles(x, w=w), self._time(t))
+        if rate is None:
+            return None
+        found = rate.cpu().numpy().astype(np.float64) / self.units.time
+        mean = 0.0 if self.spec.has_sizes else np.average(found, weights=w)
+        return (found - mean).astype(np.float32)
 
     def energy(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
         """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``.

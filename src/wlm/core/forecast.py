@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm.core.dynamics import CHUNK, Dynamics, Float32
+from wlm.core.dynamics import CHUNK, Dynamics, Moved
 from wlm.core.populations import Array
 from wlm.core.prediction import predict
 
@@ -45,7 +45,7 @@ class Forecast:
         w: Array | None = None,
         seed: int = 0,
         chunk_size: int = CHUNK,
-    ) -> tuple[Float32, Float32]:
+    ) -> Moved:
         """Positions and velocities (T, n, d) at ``times`` (T,) after ``start``, the last training time.
 
         ``x`` and ``v`` (n, d) are of the cells then, ``dynamics`` of the model, the rest as for
@@ -54,13 +54,13 @@ class Forecast:
         lead = self.pace * (np.asarray(times, dtype=np.float64) - start)
         if self.pace == 0:
             still = np.broadcast_to(x, (len(lead), *np.shape(x))).astype(np.float32)
-            return still, np.zeros_like(still)
+            return Moved(still, np.zeros_like(still))
         if self.by == "straight":
             moved = x + lead[:, None, None].astype(np.float32) * v
-            return moved.astype(np.float32), np.broadcast_to(self.pace * v, moved.shape).astype(np.float32)
+            return Moved(moved.astype(np.float32), np.broadcast_to(self.pace * v, moved.shape).astype(np.float32))
         leader = dynamics if self.field is None else self.field
-        positions, velocities = predict(leader, x, v, start, list(start + lead), w=w, seed=seed, chunk_size=chunk_size)
-        return positions, self.pace * velocities
+        found = predict(leader, x, v, start, list(start + lead), w=w, seed=seed, chunk_size=chunk_size)
+        return found._replace(velocities=self.pace * found.velocities)
 
 
 def best(scores: Array, names: Sequence[str]) -> tuple[str, float]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from wlm.core.growth import grown, with_mass
 from wlm.core.particles import Particles
 
 Acceleration = Callable[[Particles, Tensor], Tensor]
@@ -50,7 +51,12 @@ def half_kick(gamma: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def leapfrog(
-    acceleration: Acceleration, start: Particles, times: Tensor, gamma: Tensor, substeps: list[int]
+    acceleration: Acceleration,
+    start: Particles,
+    times: Tensor,
+    gamma: Tensor,
+    substeps: list[int],
+    growth: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Particles]:
     """Integrate kick-drift-kick through ``times`` and yield the state at each of them.
 
@@ -68,6 +74,9 @@ def leapfrog(
         Friction per unit of ``times``, scalar.
     substeps
         Steps to take in each of the T - 1 intervals.
+    growth
+        Net rate (..., n) of each cell at its position (..., n, d), by which weights grow (trapezoid rule at the points
+        of the leapfrog); the acceleration sees the weights of its time.
 
     Yields
     ------
@@ -80,7 +89,8 @@ def leapfrog(
     """
     if start.v is None:
         raise ValueError("second-order dynamics need the velocities of the cells that they start from")
-    p, v = start, start.v
+    p, v = start if growth is None else with_mass(start), start.v
+    g = None if growth is None else growth(p.x)
     a = acceleration(p, times[0])
     for k, n in enumerate(substeps):
         step = (times[k + 1] - times[k]) / n
@@ -89,6 +99,9 @@ def leapfrog(
         for i in range(n):
             v = m * v + c * a
             p = p._replace(x=p.x + h * v)
+            if growth is not None and g is not None and p.log_w is not None:
+                before, g = g, growth(p.x)
+                p = p._replace(log_w=grown(p.log_w, before, g, step.unsqueeze(-1) if step.ndim else step))
             t = times[k] + (i + 1) * step
             a = acceleration(p, t)
             v = m * v + c * a

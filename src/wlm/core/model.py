@@ -45,6 +45,8 @@ class Spec:
         Number of training times.
     times
         The training times, in standard units.
+    has_prior, has_sizes
+        Whether rates of growth are given for cells, and the sizes of the populations.
     """
 
     n_dims: int
@@ -52,6 +54,8 @@ class Spec:
     has_velocity: bool
     n_times: int
     times: tuple[float, ...] = ()
+    has_prior: bool = False
+    has_sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,14 @@ class Model(nn.Module, ABC):
         """Velocity (n, d) of each cell, if position and time determine it; else None."""
         return None
 
+    def growth(self, p: Particles, t: Tensor) -> Tensor | None:
+        """Net rate (..., n) of births less deaths at which each cell multiplies, or None if cells are conserved."""
+        return None
+
+    def growth_notes(self) -> dict[str, str | float]:
+        """What the rates of growth rest on, by name: ``mode``, a word or two, and numbers."""
+        return {}
+
     def start_velocity(self, v: Tensor, generator: torch.Generator) -> Tensor:
         """Velocity (n, d) with which observed cells start, given the one ``v`` carried to them or measured."""
         return v
@@ -113,7 +125,8 @@ class Model(nn.Module, ABC):
 
         Returns
         -------
-        The cells at all times, the start included: every array has a leading axis T.
+        The cells at all times, the start included: every array has a leading axis T. Where cells grow, their weights
+        have changed.
         """
 
     @abstractmethod

@@ -34,6 +34,11 @@ class Populations:
     strata
         T arrays of shape (n_k,), integers, for example samples: cells are drawn so that each batch has the share of
         each stratum that the population has, up to less than two cells.
+    growth
+        T arrays of shape (n_k,): net rates at which the cells divide less those at which they die, per unit of
+        ``times``, NaN where unknown.
+    sizes
+        How many cells each population has, shape (T,), sampled or not; the number of those observed says nothing of it.
 
     Raises
     ------
@@ -46,6 +51,8 @@ class Populations:
     velocities: tuple[Array, ...] | None = None
     weights: tuple[Array, ...] | None = None
     strata: tuple[NDArray[np.integer], ...] | None = None
+    growth: tuple[Array, ...] | None = None
+    sizes: Array | None = None
 
     def __post_init__(self) -> None:
         if len(self.times) != len(self.positions):
@@ -79,6 +86,13 @@ class Populations:
         for t, s, x in zip(self.times, self.strata or (), self.positions, strict=self.strata is not None):
             if s.shape != x.shape[:1]:
                 raise ValueError(f"strata at time {t:g} have shape {s.shape}, wanted {x.shape[:1]}")
+        for t, g, x in zip(self.times, self.growth or (), self.positions, strict=self.growth is not None):
+            if g.shape != x.shape[:1]:
+                raise ValueError(f"growth at time {t:g} has shape {g.shape}, wanted {x.shape[:1]}")
+        if self.sizes is not None and (
+            len(self.sizes) != len(self.times) or not (np.isfinite(self.sizes) & (self.sizes > 0)).all()
+        ):
+            raise ValueError(f"sizes must be positive numbers, one for each of {len(self.times)} times: {self.sizes}")
 
     @property
     def n_dims(self) -> int:
@@ -108,7 +122,9 @@ class Populations:
         def those(arrays: tuple[Any, ...] | None) -> Any:
             return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, chosen, strict=True))
 
-        return Populations(self.times, *map(those, (self.positions, self.velocities, self.weights, self.strata)))
+        cells = (self.positions, self.velocities, self.weights, self.strata, self.growth)
+        x, v, w, strata, growth = map(those, cells)
+        return Populations(self.times, x, v, w, strata, growth, self.sizes)
 
 
 def _rows(a: Any, i: NDArray[np.intp]) -> NDArray[Any]:

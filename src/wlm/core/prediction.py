@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wlm.core.dynamics import CHUNK, Dynamics, Float32
+from wlm.core.dynamics import CHUNK, Dynamics, Float32, Moved
 from wlm.core.populations import Array
 from wlm.core.transport import partner_index, partners
 
@@ -27,7 +27,7 @@ class Rollout:
     """Paths of cells from the first observed time through all others.
 
     ``times`` (T,); ``positions`` and ``velocities`` (T, n, d); ``origin`` (n,) indices of the starting cells;
-    ``weights`` (n,) of the cells, or None if all are equal.
+    ``weights`` (n,) of the cells, or (T, n) where they grow; None if all are equal.
     """
 
     times: NDArray[np.float64]
@@ -38,8 +38,15 @@ class Rollout:
 
     def at(self, t: float) -> tuple[Float32, Float32]:
         """Positions and velocities (n, d) at an observed time."""
-        k = int(np.argmin(np.abs(self.times - t)))
+        k = self._index(t)
         return self.positions[k], self.velocities[k]
+
+    def mass(self, t: float) -> Array | None:
+        """Weights (n,) at an observed time; None if all are equal."""
+        return self.weights if self.weights is None or self.weights.ndim == 1 else self.weights[self._index(t)]
+
+    def _index(self, t: float) -> int:
+        return int(np.argmin(np.abs(self.times - t)))
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,10 @@ def rollout(
     ]
     times = np.concatenate([*fine, observed[-1:]])
     w = None if w is None else w[keep]
-    positions, velocities = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], w=w, seed=seed)
-    return Rollout(times, positions, velocities, origin[keep], w)
+    moved = dynamics.simulate(x[keep], times, v=None if v is None else v[keep], w=w, seed=seed)
+    return Rollout(
+        times, moved.positions, moved.velocities, origin[keep], w if moved.weights is None else moved.weights
+    )
 
 
 def fields(
@@ -126,15 +135,19 @@ def fields(
 
     Returns
     -------
-    ``potential`` (n,), ``velocity``, ``force`` and ``next`` (n, d); the last is NaN at the last time.
+    ``potential`` (n,), ``velocity``, ``force`` and ``next`` (n, d); the last is NaN at the last time. Of dynamics with
+    growth also ``growth`` (n,), the rate, and ``descendants`` (n,), how many cells each is at the next time.
     """
     out = {name: np.full(x.shape, np.nan, dtype=np.float32) for name in ("velocity", "force", "next")}
-    potential = np.full(len(x), np.nan, dtype=np.float32)
+    names = ("potential", *(("growth", "descendants") if dynamics.grows else ()))
+    of_cells = {name: np.full(len(x), np.nan, dtype=np.float32) for name in names}
     for k, t in enumerate(observed):
         i = np.flatnonzero(times == t)
         wi = None if w is None else w[i]
-        potential[i] = dynamics.energy(x[i], t, w=wi)
+        of_cells["potential"][i] = dynamics.energy(x[i], t, w=wi)
         out["force"][i] = dynamics.force(x[i], t, w=wi)
+        if "growth" in of_cells:
+            of_cells["growth"][i] = dynamics.growth(x[i], t, w=wi)
         measured = v[i] if v is not None and bool(np.isfinite(v[i]).all()) else None
         start = velocity_at(dynamics, x[i], measured, t, path, w=wi, seed=seed)
         if start is None:
@@ -143,8 +156,11 @@ def fields(
         if k + 1 < len(observed):
             if t > path.times[0] and measured is None:
                 start = dynamics.start_velocity(start, seed=seed)
-            out["next"][i] = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)[0][-1]
-    return {"potential": potential, **out}
+            moved = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)
+            out["next"][i] = moved.positions[-1]
+            if moved.weights is not None:
+                of_cells["descendants"][i] = moved.weights[-1] / moved.weights[0]
+    return {**of_cells, **out}
 
 
 def velocity_at(
@@ -170,8 +186,8 @@ def velocity_at(
     if t < path.times[0]:
         return None
     if t == path.times[0]:
-        return dynamics.simulate(x, [t], seed=seed)[1][0]
-    return dynamics.carry_velocity(*path.at(t), x, a=path.weights, b=w, seed=seed)
+        return dynamics.simulate(x, [t], seed=seed).velocities[0]
+    return dynamics.carry_velocity(*path.at(t), x, a=path.mass(t), b=w, seed=seed)
 
 
 def predict(
@@ -189,7 +205,7 @@ def predict(
     steady: float | None = None,
     seed: int = 0,
     chunk_size: int = CHUNK,
-) -> tuple[Float32, Float32]:
+) -> Moved:
     r"""Predict where observed cells are at later times.
 
     Between two observed times the rollout is bridged: it is continued to the later one, where the
@@ -232,13 +248,18 @@ def predict(
     -------
     positions, velocities
         Shape (T, n, d).
+    weights
+        Shape (T, n), of dynamics with growth; else None. Partners are coupled by the weights that cells have by then.
     """
     wanted = np.asarray(times, dtype=np.float64)
     grid, back = np.unique(np.append(wanted, [] if target_time is None else target_time), return_inverse=True)
-    positions, velocities = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed, chunk_size=chunk_size)
-    begin, positions, velocities = velocities[0], positions[1:][back], velocities[1:][back]
+    moved = dynamics.simulate(x, [start, *grid], v=v, w=w, seed=seed, chunk_size=chunk_size)
+    begin, positions, velocities = moved.velocities[0], moved.positions[1:][back], moved.velocities[1:][back]
+    weights = None if moved.weights is None else moved.weights[1:][back]
     if target is None or target_time is None:
-        return positions, velocities
+        return Moved(positions, velocities, weights)
+    if weights is not None:
+        w, weights = weights[-1], weights[:-1]
     inside = np.flatnonzero(wanted < target_time)
     if steady is None:
         steady = dynamics.model.steady
@@ -267,4 +288,4 @@ def predict(
             early, late = v - begin, final - last
             positions[k] += s**2 * (3 - 2 * s) * error + duration * s * (1 - s) * ((1 - s) * early - s * late)
             velocities[k] += 6 * s * (1 - s) / duration * error + (1 - s) * (1 - 3 * s) * early - s * (2 - 3 * s) * late
-    return positions, velocities
+    return Moved(positions, velocities, weights)

@@ -23,6 +23,9 @@ class Snapshots:
     weights: list[Tensor] | None = None
     #: Cells of each time in the order of their strata.
     orders: list[Tensor] | None = None
+    #: Net rates of the cells of each time, NaN where unknown; logarithms of the sizes of the populations (T,).
+    growth: list[Tensor] | None = None
+    log_sizes: Tensor | None = None
 
     @classmethod
     def of(cls, populations: Populations, units: Units, device: torch.device) -> Snapshots:
@@ -40,6 +43,8 @@ class Snapshots:
             None
             if populations.strata is None
             else [torch.as_tensor(np.argsort(s, kind="stable"), device=device) for s in populations.strata],
+            None if populations.growth is None else [tensor(g * units.time) for g in populations.growth],
+            None if populations.sizes is None else tensor(np.log(populations.sizes)),
         )
 
     def particles(self, k: int, cells: Tensor, v: Tensor | None = None) -> Particles:

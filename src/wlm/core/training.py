@@ -168,6 +168,8 @@ class _Run:
             has_velocity=snapshots.velocities is not None,
             n_times=len(populations.times),
             times=tuple(snapshots.times.tolist()),
+            has_prior=snapshots.growth is not None,
+            has_sizes=snapshots.log_sizes is not None,
         )
         with drawing_from(seed):
             model = method.build(spec).to(device)
@@ -280,7 +282,8 @@ def _smaller_batches(method: Method[Any, Any], error: Exception) -> Method[Any, 
 def _fingerprint(snapshots: Snapshots, method: Method[Any, Any], seed: int) -> str:
     """A hash of everything that determines a training."""
     digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
-    more = (snapshots.velocities, snapshots.weights, snapshots.orders)
+    sizes = None if snapshots.log_sizes is None else [snapshots.log_sizes]
+    more = (snapshots.velocities, snapshots.weights, snapshots.orders, snapshots.growth, sizes)
     for x in [snapshots.times, *snapshots.positions, *(x for part in more for x in part or [])]:
         digest.update(str(tuple(x.shape)).encode())
         digest.update(x.cpu().numpy().tobytes())

@@ -35,11 +35,13 @@ def band(positions: NDArray[np.floating], w: Array | None = None, level: float =
     """Lower and upper limits (2, d) that hold the central ``level`` of the cells in each dimension.
 
     ``positions`` (m, n, d) are those of ``n`` cells by ``m`` models, which all count the same: where the models
-    disagree, the band is wider than that of each. ``w`` (n,) are weights of the cells.
+    disagree, the band is wider than that of each. ``w`` are weights of the cells, (n,), or (m, n) by each model.
     """
     m, n, d = positions.shape
     tail = (1 - level) / 2
-    return quantiles(positions.reshape(m * n, d), (tail, 1 - tail), None if w is None else np.tile(w, m))
+    return quantiles(
+        positions.reshape(m * n, d), (tail, 1 - tail), None if w is None else np.broadcast_to(w, (m, n)).ravel()
+    )
 
 
 def coverage(x: Array, limits: Array, w: Array | None = None) -> float:
@@ -51,6 +53,12 @@ def coverage(x: Array, limits: Array, w: Array | None = None) -> float:
 def spread(positions: NDArray[np.floating]) -> NDArray[np.float32]:
     """Root mean square distance (n,) of each cell from its mean over models; ``positions`` (m, n, d), m >= 2."""
     return np.sqrt(positions.var(axis=0, ddof=1).sum(-1)).astype(np.float32)
+
+
+def same_sign(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Share (n,) of the models whose ``values`` (m, n) have the sign of the first; NaN where the first has none."""
+    share = (np.sign(values) == np.sign(values[0])).mean(axis=0)
+    return np.where(np.isnan(values[0]), np.nan, share).astype(np.float32)
 
 
 def horizon(lead: Array, measured: Array) -> float:

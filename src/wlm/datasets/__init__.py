@@ -1,6 +1,7 @@
 """Simulated and real cells to learn with."""
 
 from wlm.datasets._bifurcation import bifurcation
+from wlm.datasets._growth import branching_growth
 from wlm.datasets._oscillator import repressilator
 from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._potentials import potential_flow
@@ -9,6 +10,7 @@ from wlm.datasets._real import embryoid_body, emt, vortex
 __all__ = [
     "bifurcation",
     "boids",
+    "branching_growth",
     "embryoid_body",
     "emt",
     "gradient_flow_sde",

@@ -112,6 +112,8 @@ def forecast_note(
 
     The field is learned from all prepared ``cells``. It takes part if there is one model: it has no spread over seeds.
     """
+    if config.grows:
+        return None  # straight lines and fields have no masses: forecasts are those of the model
     note = backtest(read, config, velocity_scale, seeds[0], where, alone=len(seeds) == 1)
     if note is not None and note["by"] == "field":
         field = companion(cells, config, seeds[0], where)

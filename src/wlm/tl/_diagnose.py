@@ -19,7 +19,8 @@ from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
 from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm.core.devices import get_device
-from wlm.core.diagnosis import conservation_error, energies
+from wlm.core.diagnosis import Energies, conservation_error, energies
+from wlm.core.dynamics import Dynamics
 from wlm.core.methods import Method
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate
@@ -75,9 +76,9 @@ def diagnose(
     ``kinetic``, ``potential``, ``dissipated``
         Changes from the first to the last time, mean per cell.
     ``imbalance``, ``conservation_error``
-        Errors of the integration along the stored rollout: the largest deviation of the sum of these
-        energies from its start, and that of the energy when the rollout is repeated without friction, both
-        relative to the energy exchanged. Large values mean that the potential changes within a step of the
+        Errors of the integration along the stored rollout: the largest deviation of the sum of these energies from its
+        start, and that of the energy when the rollout is repeated without friction, both relative to the energy
+        exchanged (the first is NaN with growth). Large values mean that the potential changes within a step of the
         integrator (fit with a smaller ``max_step``), or that it depends on time.
     ``velocity_gain``
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without
@@ -150,7 +151,7 @@ def diagnose(
         "kinetic": (float(energy.kinetic[-1] - energy.kinetic[0]), squared, "change along the rollout"),
         "potential": (float(energy.potential[-1]), squared, "change along the rollout"),
         "dissipated": (float(energy.dissipated[-1]), squared, "taken away by friction along the rollout"),
-        "imbalance": (energy.imbalance, "", "error of the energy balance"),
+        "imbalance": _imbalance(energy, dynamics),
         "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
     }
     if holdout is not None:
@@ -173,6 +174,13 @@ def diagnose(
     return report
 
 
+def _imbalance(energy: Energies, dynamics: Dynamics) -> tuple[float, str, str]:
+    """The error of the energy balance, which means nothing where cells carry energy into more cells."""
+    if dynamics.grows:
+        return np.nan, "", "no energy balance: cells take theirs with them when they multiply"
+    return energy.imbalance, "", "error of the energy balance"
+
+
 def _bridged(adata: ad.AnnData, stored: StoredFit, seed: int) -> NDArray[np.float64]:
     """W1 of bridged predictions to the training times; NaN where ``adata`` no longer has what they need."""
     velocities, times = f"{stored.group}_velocity", stored.times(adata)
@@ -184,7 +192,9 @@ def _bridged(adata: ad.AnnData, stored: StoredFit, seed: int) -> NDArray[np.floa
 
 
 def _rollout_weights(adata: ad.AnnData, stored: StoredFit) -> np.ndarray | None:
-    """Weights of the cells that the stored rollout starts from."""
+    """Weights of the cells that the stored rollout starts from, or at all its times if they grow."""
+    if "weights" in stored.uns["rollout"]:
+        return np.asarray(stored.uns["rollout"]["weights"])
     weight_key = stored.uns["params"].get("weight_key")
     if weight_key is None:
         return None

@@ -22,13 +22,14 @@ from wlm._adata.times import read_holdout, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
-from wlm.core.methods import DEFAULT, Method, get_method
+from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
-from wlm.tl._models import check_sharing, named
+from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
     Population,
     differences,
+    growth_verdict,
     halves,
     kinds_of,
     labelled,
@@ -63,6 +64,8 @@ def evaluate(
     label_key: str | None = None,
     nan: str = "raise",
     condition_key: str | None = None,
+    growth_key: str | None = None,
+    totals: Mapping[Any, float] | str | None = None,
     mod: str | None = None,
     device: str = "auto",
     n_models: int = 1,
@@ -81,9 +84,13 @@ def evaluate(
     velocity_key, velocity_scale, weight_key, strata_key, condition_key
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
+    growth_key, totals
+        As for :func:`wlm.tl.fit`; methods without growth have no use for them. Compare a fit with growth and one
+        without by ``method={"wlm": {}, "growth": {"method": "wlm", "growth": True}}``.
     method
-        One method or several, all with the same options; or options of each by name:
-        ``{"wlm": {"n_steps": 400}, "ijkonet": {"energy": "V+U"}}``. Beside a method that takes velocities, those
+        One method or several, all with the same options; or options of each by name: ``{"wlm": {"n_steps": 400},
+        "ijkonet": {"energy": "V+U"}}``. Settings of one method have names of their own and say which it is: ``{"short":
+        {"method": "wlm", "n_steps": 100}, "long": {"method": "wlm"}}``. Beside a method that takes velocities, those
         that do not are fitted without.
     holdout
         ``"each"`` holds out every time between the first and the last, one at a time, ``"all"`` also the last, which
@@ -133,6 +140,8 @@ def evaluate(
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
     interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score;
+    Where one method has growth and another has not, a line for each such pair says whether growth is ``SUPPORTED`` by
+    the forecast of the last time (``holdout="all"``, or that time), beyond the interval, or ``NOT SUPPORTED``.
     ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
     the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
@@ -159,10 +168,13 @@ def evaluate(
         weight_key=weight_key,
         strata_key=strata_key,
         condition_key=condition_key,
+        growth_key=growth_key,
+        totals=totals,
         nan=nan,
     )
     one_by_one = n_jobs == 1 and Parallel().n_jobs == 1
     methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
+    check_growth(list(methods.values()), growth_key, totals)
     reading = reading.resolved(adata, mod)
     source = reading.source(adata, mod, label_key)
     labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
@@ -231,7 +243,7 @@ def _methods(
 ) -> dict[str, Method[Any, Any]]:
     """Each configured method by name, after a check of them."""
     if isinstance(method, Mapping):
-        configs = {name: get_method(name, {**common, **own}) for name, own in method.items()}
+        configs = {name: _named_method(name, {**common, **own}) for name, own in method.items()}
     elif isinstance(method, Method):
         configs = {method.name: get_method(method, common)}
     else:
@@ -243,6 +255,16 @@ def _methods(
         config.check(has_velocity=has_velocity and ("velocity" in config.takes or not some))
         check_sharing(config, one_by_one=one_by_one)
     return configs
+
+
+def _named_method(name: str, options: dict[str, Any]) -> Method[Any, Any]:
+    """The method that ``name`` stands for, or the one that is named among its options."""
+    if name not in METHODS and "method" not in options:
+        raise ValueError(
+            f"method {name!r} does not exist; methods are {sorted(METHODS)}. To compare settings of one, name it: "
+            f"method={{{name!r}: {{'method': {DEFAULT!r}, ...}}}}"
+        )
+    return get_method(options.pop("method", name), options)
 
 
 def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -322,5 +344,7 @@ class _Scoring:
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            table.attrs |= {"differences": found, "verdict": verdict(table, found, kinds, names, self.metrics)}
+            grows = {name: config.grows for name, config in self.methods.items()}
+            words = verdict(table, found, kinds, names, self.metrics), growth_verdict(found, grows)
+            table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
         return table

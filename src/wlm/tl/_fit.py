@@ -22,9 +22,10 @@ from wlm._store.fit import as_forecast
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
-from wlm.core.uncertainty import spread
+from wlm.core.uncertainty import same_sign, spread
 from wlm.tl._backtest import forecast_note
-from wlm.tl._models import Run, Trained, ensemble_of, named, prepare_all
+from wlm.tl._growth import measure_growth
+from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare_all
 from wlm.tl._simulation import measure_coverage, measure_free
 
 #: Floors that a free rollout may be away from a training time before a fit says so.
@@ -43,6 +44,9 @@ def fit(
     weight_key: str | None = None,
     strata_key: str | None = None,
     condition_key: str | None = None,
+    growth: bool | str = False,
+    growth_key: str | None = None,
+    totals: Mapping[Any, float] | str | None = None,
     holdout: Any = None,
     backtest: bool = True,
     nan: str = "raise",
@@ -93,12 +97,27 @@ def fit(
         ``"calibrate"`` does so for any velocities.
     weight_key
         Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
-        in predictions. For growth and for uneven sampling; all cells count the same by default.
+        in predictions. For uneven sampling; all cells count the same by default. Cells that divide and die are what
+        ``growth`` is for.
     strata_key
         Column of ``obs`` with samples, donors or other groups. Every batch of a training then holds each of them in
         proportion to its cells, where it varies by chance otherwise. It changes no weights: see ``weight_key``.
     condition_key
         Column of ``obs`` with conditions, at most 20: each is fitted by itself, with the same settings and seed.
+    growth
+        Whether cells divide and die, for ``method="wlm"``. False conserves them: changing proportions are then
+        explained by motion. True learns a smooth net rate (births less deaths) of each state, which has a price, so
+        that motion is preferred where it explains the populations as well; with ``growth_key`` what is learned is a
+        factor of the given rates and what they leave. ``"prior"`` takes the rates of ``growth_key`` as they are.
+        Populations tell the differences of rates between cells only, so that rates are **relative** to the mean of the
+        population at each time unless ``totals`` are given. Numbers of observed cells are never taken for sizes of
+        populations.
+    growth_key
+        Column of ``obs`` with net rates of the cells per unit of ``time_key``, signed, NaN where unknown: those of
+        growth curves of cell types, for example. They are smoothed over states.
+    totals
+        Sizes of the populations, sampled or not, which make rates absolute: a dict such as ``{0: 1e5, 3: 8e5}`` with
+        every training time, or a column of ``obs`` that has one number for all cells of a time.
     holdout
         A time, or times, to leave out of training.
     backtest
@@ -106,7 +125,7 @@ def fit(
         steps to all training times but the last (of the seed of the first model) is compared with the cells of the
         last. After the last training time :func:`wlm.tl.predict` then follows whatever was nearest: the model, straight
         lines at the velocities of the cells, or, of one model of ``method="wlm"``, a velocity field regressed on these
-        velocities; at the full pace, a part of it, or none, which is a copy. Without it, the model.
+        velocities; at the full pace, a part of it, or none, which is a copy. Without it, and with ``growth``, the model.
     nan
         Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
     n_models
@@ -185,6 +204,19 @@ def fit(
         ``alone`` is what a condition would have chosen by itself. If it is not straight, WLM starts with the velocities
         of the paths, which ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
         :class:`wlm.core.methods.WLM`; no choice is made if that names something else).
+    ``uns[K]["growth"]`` : dict, with ``growth``
+        ``mode`` (``"learned"``, ``"prior and residual"`` or ``"prior"``), a sentence on what the rates rest on,
+        ``words``, whether rates are ``relative``, and at the observed ``times`` (T,) from the first training time on,
+        ``ess`` (T,): how many equal cells the stored rollout is worth there, as a share of its cells. With
+        ``growth_key`` also ``prior_scale``, the factor of the given rates, and ``prior_r2``, the share of their
+        variance that the states explain; with ``totals`` ``mean_rate`` (T,), that of the population.
+    ``obs["K_growth"]`` : float32, with ``growth``
+        Net rate of each cell per time unit; without ``totals`` relative to the mean of the population at its time.
+    ``obs["K_growth_agreement"]`` : float32, with ``growth`` and ``n_models``
+        Share of the models that give the rate the sign that the first gives it.
+    ``obs["K_descendants"]`` : float32, with ``growth``
+        Cells that are expected to stem from each at the next observed time; without ``totals`` relative: 1 on average.
+        NaN where ``K_next`` is.
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
@@ -226,7 +258,9 @@ def fit(
     >>> adata.obsm["wlm_velocity"].shape
     (500, 5)
     """
-    config, where = get_method(method, method_options), get_device(device)
+    asked = method_options if growth is False else {**method_options, "growth": growth}
+    config, where = get_method(method, asked), get_device(device)
+    check_growth([config], growth_key, totals)
     check_flag("backtest", backtest)
     reading = Reading(
         time_key=time_key,
@@ -237,6 +271,8 @@ def fit(
         weight_key=weight_key,
         strata_key=strata_key,
         condition_key=condition_key,
+        growth_key=growth_key,
+        totals=totals,
         nan=nan,
     ).resolved(adata, mod)
     _check_target(adata, mod, key_added, reading, [], copy=copy)
@@ -318,11 +354,16 @@ def _described(
         fields["velocity_agreement"] = notes["velocity"].pop("cells")
     if len(trained) > 1:
         fields["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
+        if "growth" in fields:
+            fields["growth_agreement"] = same_sign(np.stack([m.fields["growth"] for m in trained]))
     uns = describe_fit(source, cells, [(m.fit, m.path) for m in trained], params)
     for name, note in notes.items():
         uns[name] = note
         if "words" in note:
             logger.info("%s%s", prefix, note["words"])
+    if run.config.grows:
+        uns["growth"] = measure_growth(cells, trained[0].fit.dynamics, trained[0].path)
+        logger.info("%s%s", prefix, uns["growth"]["words"])
     uns["training_times"] = measure_free(cells, trained[0].path, run.seeds[0])
     _warn_unmet(uns["training_times"], prefix)
     if len(cells.training) < len(cells.observed):

@@ -48,6 +48,8 @@ class Fold:
         own = cells.without(t)
         if "velocity" not in config.takes and own.v is not None:
             own = own.without_velocities()
+        if not config.grows:
+            own = own.without_growth()
         file = None if self.cache is None else self.cache / f"{self._name(own, t, config, seed)}.npz"
         if file is not None and file.exists():
             known = checkpoints.read(file)
@@ -73,8 +75,7 @@ class Fold:
             weights=own.w,
             seed=seed,
         )[0]
-        w = None if own.w is None else own.w[part.cells]
-        found = Population(part.positions[0], w, limits=band(part.positions, w))
+        found = Population(part.positions[0], part.w, limits=band(part.positions, part.weights))
         if file is not None:
             arrays = {"x": found.x, "w": found.w, "limits": found.limits}
             tensors = {k: None if a is None else torch.as_tensor(a) for k, a in arrays.items()}
@@ -93,6 +94,6 @@ class Fold:
         )
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\0".join(map(str, cells.names)).encode())
-        for values in (cells.x, cells.times, cells.w, cells.strata, cells.v):
+        for values in (cells.x, cells.times, cells.w, cells.strata, cells.v, cells.growth, cells.sizes):
             digest.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:32]

@@ -86,6 +86,18 @@ def prepare_all(
     return prepared
 
 
+def check_growth(configs: Sequence[Method[Any, Any]], growth_key: str | None, totals: Any) -> None:
+    """Refuse rates or sizes that no method would use, and growth by rates that are not given."""
+    for name, value in (("growth_key", growth_key), ("totals", totals)):
+        if value is not None and not any(config.grows for config in configs):
+            raise ValueError(
+                f"{name} says how cells multiply, and with growth=False they are conserved; pass growth=True, "
+                f"growth='prior' to take the rates of growth_key as they are, or leave {name} out"
+            )
+    for config in configs:
+        config.check_growth(has_rates=growth_key is not None)
+
+
 def train_model(
     cells: Cells,
     config: Method[Any, Any],

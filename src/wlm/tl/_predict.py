@@ -21,8 +21,10 @@ from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm._store.group import get_conditions
 from wlm.core.dynamics import CHUNK
+from wlm.core.growth import LEAST_ESS, effective_share
 from wlm.core.uncertainty import LEVEL, band, outside, spread
 from wlm.tl._simulation import Predicted, choose, simulate
+from wlm.tl._simulation import resample as resample_cells
 
 
 def predict(
@@ -32,6 +34,7 @@ def predict(
     key: str = "wlm",
     from_time: Any = None,
     n_cells: int | None = None,
+    resample: bool | None = None,
     genes: bool | Callable[[NDArray[np.float32]], Any] = False,
     chunk_size: int = CHUNK,
     rng: RNG = 0,
@@ -60,7 +63,12 @@ def predict(
     n_cells
         Cells to return for each time: a random choice (with replacement if there are fewer). By default
         all. The whole starting population is simulated either way, or ``chunk_size`` of its cells if it is larger.
-        If the fit has weights, cells are drawn with replacement in proportion to them and then count the same.
+        If the fit has weights, or growth, cells are drawn with replacement in proportion to the weights that they have
+        by then, and count the same.
+    resample
+        Of a fit with growth: give each cell as many rows as its weight says, on average, all of one weight, instead of
+        a weight. By default at times where few cells stand for most, that is where weights are worth less than 30 % of
+        the cells. A mother then has several rows, and cells that die out have none.
     genes
         True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``. A function
         decodes them itself, for any representation: it takes positions (n, d), float32, in ``use_rep`` units,
@@ -85,6 +93,9 @@ def predict(
         Name and time of the cell it started as.
     ``obs[weight_key]`` : float64
         If the fit has weights and ``n_cells`` is not given: the weight of that cell.
+    ``obs["K_weight"]`` : float64
+        If the fit has growth: how many cells the row stands for at this time. Relative, 1 on average, unless the fit
+        has ``totals``: then the descendants that are expected of a cell of ``from_time``, times its weight there.
     ``obs[condition_key]`` : category
         If the fit is one of a condition: its name.
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
@@ -101,20 +112,22 @@ def predict(
     ``var["K_decode_r2"]`` : float32
         With ``genes=True``: see :func:`wlm.tl.fit`; NaN marks genes that cannot be decoded.
     ``uns["K_prediction"]`` : dict
-        (``uns["K_C_prediction"]`` with the key of one condition.)
-        Fit, version, seed, whether each time was bridged, and if decoded ``decoding``: ``"pca, X"``,
-        ``"pca, layer <name>"`` or ``"callable"``. ``lower`` and ``upper`` (T, d) are the band that holds ``level``
-        (95 %) of the predicted cells of all models in each dimension, ``mean_sd`` (T, d) the standard deviation of the
-        population's mean over the models. How many observed cells such bands held at held-out times says
-        ``uns["K"]["coverage"]``, see :func:`wlm.tl.fit`.
+        (``uns["K_C_prediction"]`` with the key of one condition.) Fit, version, seed, whether each time was bridged,
+        and if decoded ``decoding``: ``"pca, X"``, ``"pca, layer <name>"`` or ``"callable"``. ``lower`` and ``upper``
+        (T, d) are the band that holds ``level`` (95 %) of the predicted cells of all models in each dimension,
+        ``mean_sd`` (T, d) the standard deviation of the population's mean over the models. Of a fit with growth,
+        ``ess`` (T,) is how many equal cells the weighted population is worth, as a share of its cells, and
+        ``resampled`` (T,) says where rows count the same. How many observed cells such bands held at held-out times
+        says ``uns["K"]["coverage"]``, see :func:`wlm.tl.fit`.
 
     Raises
     ------
     KeyError
         If there is no fit, or what it needs is missing from ``adata``.
     ValueError
-        If a time cannot be predicted, ``adata`` no longer holds the representation of the fit,
-        genes cannot be decoded, or a decoder returns another shape or numbers that are not finite.
+        If ``resample`` is asked of a fit without growth, or with ``n_cells``; if a time cannot be predicted, ``adata``
+        no longer holds the representation of the fit, genes cannot be decoded, or a decoder returns another shape or
+        numbers that are not finite.
     TypeError
         If ``genes`` is neither a bool nor a function, or a decoder returns no numbers.
 
@@ -133,8 +146,8 @@ def predict(
     """
     several = get_conditions(adata, key, mod)
     if several:
-        asked = {"from_time": from_time, "n_cells": n_cells, "genes": genes, "chunk_size": chunk_size}
-        asked |= {"rng": as_seed(rng), "mod": mod}
+        asked = {"from_time": from_time, "n_cells": n_cells, "resample": resample, "genes": genes}
+        asked |= {"chunk_size": chunk_size, "rng": as_seed(rng), "mod": mod}
         return _predict_conditions(adata, times, key, several, asked)
     adata, fit = open_fit(adata, key, mod)
     x = read_rep(adata, fit.use_rep, fit.n_dims)
@@ -154,6 +167,7 @@ def predict(
         given = value is not None or name == "chunk_size"
         if given and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
             raise ValueError(f"{name} must be a positive integer, found {value!r}")
+    _check_resample(fit, resample, n_cells)
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
@@ -173,15 +187,15 @@ def predict(
         velocities_in=f"obsm[{velocity_key!r}]",
     )
     parts.sort(key=lambda part: int(np.flatnonzero(wanted == part.time)[0]))
-    limits = [band(part.positions, None if weights is None else weights[part.cells]) for part in parts]
-    if n_cells is not None:
-        # The whole population moves, since every cell feels it; the choice is made afterwards.
-        parts = [choose(part, n_cells, weights, seed) for part in parts]
+    limits = [band(part.positions, part.weights) for part in parts]
+    # The whole population moves, since every cell feels it; the choice is made afterwards.
+    parts, worth = _chosen(fit, parts, n_cells, resample, seed)
     predicted = _assemble(adata, fit, parts, decoder, seed)
     observed = x[np.isin(cell_times, fit.training)]
     predicted.obs[f"{fit.group}_outside"] = outside(np.asarray(predicted.obsm[fit.use_rep]), observed)
     predicted.uns[f"{key}_prediction"] |= {
         "level": LEVEL,
+        **worth,
         "lower": np.stack([low for low, _ in limits]),
         "upper": np.stack([high for _, high in limits]),
     }
@@ -190,11 +204,55 @@ def predict(
         predicted.uns[f"{key}_prediction"]["forecast"] = note
     if fit.others:
         predicted.obs[f"{fit.group}_spread"] = np.concatenate([spread(part.positions) for part in parts])
-        means = np.stack([part.positions.mean(axis=1) for part in parts])
+        means = np.stack([_means(part) for part in parts])
         predicted.uns[f"{key}_prediction"]["mean_sd"] = means.std(axis=1, ddof=1)
     if weights is not None and n_cells is None:
         predicted.obs[weight_key] = np.concatenate([weights[part.cells] for part in parts])
+    if fit.dynamics.grows:
+        own = [np.asarray(part.w) for part in parts]
+        own = own if fit.dynamics.spec.has_sizes else [w / w.mean() for w in own]
+        predicted.obs[f"{fit.group}_weight"] = np.concatenate(own)
     return predicted
+
+
+def _check_resample(fit: StoredFit, resample: bool | None, n_cells: int | None) -> None:  # noqa: FBT001
+    """Refuse a choice of rows that has no meaning."""
+    if resample is None:
+        return
+    if not fit.dynamics.grows:
+        raise ValueError(f"uns[{fit.key!r}] conserves cells, whose weights stay; leave resample out")
+    if n_cells is not None:
+        raise ValueError("n_cells draws cells by their weights already; leave resample out, or n_cells")
+
+
+def _chosen(
+    fit: StoredFit,
+    parts: list[Predicted],
+    n_cells: int | None,
+    resample: bool | None,  # noqa: FBT001
+    seed: int,
+) -> tuple[list[Predicted], dict[str, NDArray[Any]]]:
+    """The rows that are returned, and of a fit with growth what weighted populations are worth."""
+    if n_cells is not None:
+        parts, whole = [choose(part, n_cells, seed) for part in parts], parts
+    else:
+        whole = parts
+    if not fit.dynamics.grows:
+        return parts, {}
+    ess = np.array([effective_share(np.asarray(part.w)) for part in whole])
+    drawn = np.full(len(parts), n_cells is not None)
+    if n_cells is None:
+        drawn = ess < LEAST_ESS if resample is None else np.full(len(parts), resample)
+        parts = [resample_cells(part, seed) if often else part for part, often in zip(parts, drawn, strict=True)]
+    return parts, {"ess": ess, "resampled": drawn}
+
+
+def _means(part: Predicted) -> NDArray[np.float64]:
+    """Mean position (m, d) of the population by each model."""
+    if part.weights is None:
+        return part.positions.mean(axis=1)
+    shares = part.weights / part.weights.sum(axis=1, keepdims=True)
+    return np.einsum("mn,mnd->md", shares, part.positions)
 
 
 def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:

@@ -235,6 +235,30 @@ def verdict(
     return "\n".join(lines)
 
 
+def growth_verdict(differences: Sequence[Mapping[str, Any]], grows: Mapping[str, bool]) -> str:
+    """Whether a fit with growth forecasts better than one without, in words, a line for each such pair of fits.
+
+    Supported is what lowers the first metric at the last time beyond the interval. Inner times do not decide: they are
+    met from both sides, by any motion.
+    """
+    lines = []
+    for row in differences:
+        pair = row["model"], row["baseline"]
+        if row["kind"] != "forecast" or "low" not in row or not set(pair) <= set(grows):
+            continue
+        if grows[pair[0]] == grows[pair[1]]:
+            continue
+        sign = 1 if grows[pair[0]] else -1
+        growing, other = pair[::sign]
+        change, *limits = sign * row["difference"], *sorted(sign * row[k] for k in ("low", "high"))
+        word = "SUPPORTED" if limits[1] < 0 else "NOT SUPPORTED"
+        lines.append(
+            f"growth {word}: forecast, {growing} against {other}, {row['metric']} {change:+.3g} "
+            f"(95 % {limits[0]:+.3g} to {limits[1]:+.3g}, other cells of the same samples); {row['n_times']} time(s)"
+        )
+    return "\n".join(lines)
+
+
 def _result(row: Mapping[str, Any], best: str, score: float) -> str:
     """Better, worse or no different, in per cent of the best baseline's score, with the interval if there is one."""
     scale, digits, unit = (100 / score, "+.1f", " %") if score > 0 else (1.0, "+.3g", "")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wlm._adata.cells import Cells
 from wlm.core.diagnosis import Agreement, agreement
 from wlm.core.dynamics import CHUNK
+from wlm.core.growth import resampled
 from wlm.core.prediction import Ensemble, Rollout, velocity_at
 from wlm.core.prediction import predict as predict_cells
 from wlm.core.uncertainty import LEVEL, band, coverage, horizon, outside
@@ -23,7 +24,8 @@ N_BRIDGED = 1000
 class Predicted:
     """A population at one predicted time: ``cells`` (n,), the indices of those that it started as.
 
-    ``positions`` (m, n, d) by each model of an ensemble; ``velocities`` (n, d) by the first.
+    ``positions`` (m, n, d) by each model of an ensemble; ``velocities`` (n, d) by the first; ``weights`` (m, n) of the
+    cells by then, by each model, or None if all are equal.
     """
 
     time: float
@@ -32,6 +34,12 @@ class Predicted:
     cells: NDArray[np.intp]
     positions: NDArray[np.float32]
     velocities: NDArray[np.float32]
+    weights: NDArray[np.floating] | None = None
+
+    @property
+    def w(self) -> NDArray[np.floating] | None:
+        """Weights (n,) by the first model."""
+        return None if self.weights is None else self.weights[0]
 
 
 def simulate(
@@ -79,7 +87,7 @@ def simulate(
             moving.append(
                 (other.dynamics, cast("NDArray[np.float32]", own))
             )  # the first model has velocities, so this one has
-        positions, velocities = [], []
+        models = []
         for dynamics, own in moving:
             if start != ensemble.training[0] and start not in ensemble.measured:  # cells with carried momentum
                 own = dynamics.start_velocity(own, seed=seed)
@@ -88,20 +96,26 @@ def simulate(
                 moved = ensemble.forecast.move(dynamics, x[cells], own, start, ask, **more)
             else:
                 moved = predict_cells(dynamics, x[cells], own, start, ask, **more, **bridge)
-            positions.append(moved[0])
-            velocities.append(moved[1])
+            models.append(moved)
         parts += [
             Predicted(
                 float(t),
                 float(start),
                 bool(len(later) and t < later[0]),
                 cells,
-                np.stack([p[k] for p in positions]),
-                velocities[0][k],
+                np.stack([moved.positions[k] for moved in models]),
+                models[0].velocities[k],
+                _weights([None if moved.weights is None else moved.weights[k] for moved in models], w),
             )
             for k, t in enumerate(ask)
         ]
     return parts
+
+
+def _weights(grown: list[NDArray[np.float32] | None], w: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
+    """Weights (m, n) of cells that have ``grown`` to these (n,) by each model, or still have those of the start."""
+    each = [w if own is None else own for own in grown]
+    return np.stack([own.astype(np.float64) for own in each if own is not None]) if each[0] is not None else None
 
 
 def _some(cells: NDArray[np.intp], most: int | None, seed: int) -> NDArray[np.intp]:
@@ -111,13 +125,32 @@ def _some(cells: NDArray[np.intp], most: int | None, seed: int) -> NDArray[np.in
     return np.sort(np.random.default_rng(seed).permutation(cells)[:most])
 
 
-def choose(part: Predicted, n_cells: int, weights: NDArray[np.float64] | None, seed: int) -> Predicted:
-    """``n_cells`` of a population at random, in proportion to their weights."""
+def choose(part: Predicted, n_cells: int, seed: int) -> Predicted:
+    """``n_cells`` of a population at random, in proportion to their weights by the first model."""
     n = len(part.cells)
-    p = None if weights is None else weights[part.cells] / weights[part.cells].sum()
+    p = None if part.w is None else part.w / part.w.sum()
     chosen = np.random.default_rng(seed).choice(n, n_cells, replace=n_cells > n or p is not None, p=p)
+    return _taken(part, chosen)
+
+
+def resample(part: Predicted, seed: int) -> Predicted:
+    """As many cells, all of one weight: each as often as its weight by the first model says, on average."""
+    if part.w is None:
+        return part
+    return _taken(part, resampled(part.w, len(part.cells), np.random.default_rng(seed)))
+
+
+def _taken(part: Predicted, rows: NDArray[np.intp]) -> Predicted:
+    """These cells, which were drawn in proportion to their weights by the first model."""
+    weights = part.weights
+    if weights is not None:
+        weights = weights[:, rows] / weights[0, rows] * weights[0].mean()
     return replace(
-        part, cells=part.cells[chosen], positions=part.positions[:, chosen], velocities=part.velocities[chosen]
+        part,
+        cells=part.cells[rows],
+        positions=part.positions[:, rows],
+        velocities=part.velocities[rows],
+        weights=weights,
     )
 
 
@@ -132,8 +165,8 @@ def measure_coverage(cells: Cells, ensemble: Ensemble, v: Any, seed: int) -> dic
     measured = []
     for part in parts:
         there = cells.at(part.time)
-        w, start_w = (None if cells.w is None else cells.w[i] for i in (there, part.cells))
-        measured.append(coverage(cells.x[there], band(part.positions, start_w), w))
+        w = None if cells.w is None else cells.w[there]
+        measured.append(coverage(cells.x[there], band(part.positions, part.weights), w))
     lead, free = held - starts, held > cells.training[-1]
     return {
         "times": held,
@@ -150,14 +183,15 @@ def measure_free(cells: Cells, path: Rollout, seed: int) -> dict[str, Any]:
     for t in times:
         there = cells.at(t)
         w = None if cells.w is None else cells.w[there]
-        found.append(agreement(path.at(t)[0], cells.x[there], path.weights, w, seed=seed))
+        found.append(agreement(path.at(t)[0], cells.x[there], path.mass(t), w, seed=seed))
     names = [field.name for field in fields(Agreement)]
     moved = np.stack([path.at(t)[0] for t in times])  # (T - 1, n, d)
     far = outside(moved.reshape(-1, moved.shape[2]), cells.x[np.isin(cells.times, cells.training)])
+    far = far.reshape(moved.shape[:2])
     return {
         "times": times,
         **{name: np.array([getattr(f, name) for f in found]) for name in names},
-        "outside": np.average(far.reshape(moved.shape[:2]), axis=1, weights=path.weights),
+        "outside": np.array([np.average(own, weights=path.mass(t)) for t, own in zip(times, far, strict=True)]),
     }
 
 
@@ -186,6 +220,6 @@ def measure_bridged(
             n_cells=N_BRIDGED,
         )[0]
         there = times == t
-        a, b = (None if weights is None else weights[i] for i in (part.cells, there))
-        out[k] = agreement(part.positions[0], x[there], a, b, seed=seed).w1
+        b = None if weights is None else weights[there]
+        out[k] = agreement(part.positions[0], x[there], part.w, b, seed=seed).w1
     return out

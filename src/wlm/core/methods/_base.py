@@ -70,7 +70,7 @@ class Method(ABC, Generic[M, S]):
     """
 
     name: ClassVar[str] = ""
-    #: What of the cells it can use besides their positions: ``"velocity"``.
+    #: What it can use besides the positions of the cells: ``"velocity"``; and whether they may multiply: ``"growth"``.
     takes: ClassVar[frozenset[str]] = frozenset()
     #: Scalars that ``step`` returns besides the loss and the model's constants, with what they mean, for plots.
     scalars: ClassVar[Mapping[str, str]] = {}
@@ -88,6 +88,19 @@ class Method(ABC, Generic[M, S]):
         super().__init_subclass__(**arguments)
         if "name" in vars(cls):
             METHODS[cls.name] = cls
+
+    @property
+    def grows(self) -> bool:
+        """Whether cells divide and die in its models."""
+        return getattr(self, "growth", False) is not False
+
+    def check_growth(self, *, has_rates: bool) -> None:
+        """Refuse growth that rests on rates of cells which are not given."""
+        if getattr(self, "growth", False) == "prior" and not has_rates:
+            raise ValueError(
+                "growth='prior' takes the rates of the cells as they are given, and none are; name their column of obs "
+                "as growth_key, or choose growth=True to learn rates"
+            )
 
     def check(self, *, has_velocity: bool) -> None:
         """Refuse a configuration that the data cannot serve, before any work starts."""
@@ -152,6 +165,14 @@ class Method(ABC, Generic[M, S]):
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         """Make a config from keyword options; a wrong name raises a TypeError that lists the right ones."""
         names = {f.name for f in dataclasses.fields(cls)}
+        if "growth" not in cls.takes and "growth" in options:
+            options = dict(options)
+            if (growth := options.pop("growth")) is not False:
+                others = " or ".join(f"method={name!r}" for name, other in METHODS.items() if "growth" in other.takes)
+                raise ValueError(
+                    f"method {cls.name!r} conserves cells: it moves them and makes none, so growth={growth!r} has no "
+                    f"meaning in it; use {others}, or leave growth out"
+                )
         unknown = sorted(set(options) - names)
         if unknown:
             raise TypeError(

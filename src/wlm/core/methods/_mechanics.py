@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wlm.core.energies.force import force
 from wlm.core.energies.population import PopulationPotential
+from wlm.core.growth import Growth, with_mass
 from wlm.core.integrators import leapfrog, substeps_for
 from wlm.core.methods._start import GradientField
 from wlm.core.model import Model, Quantity
@@ -33,6 +34,8 @@ class Mechanics(Model):
     momentum
         With what part of the momentum carried to them observed cells of later times start: ``"full"``, ``"none"`` or
         ``"mixed"``, a random part of each cell's.
+    growth
+        Rates at which cells multiply; None if they neither divide nor die.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class Mechanics(Model):
         rest: bool,
         step: float,
         momentum: str = "full",
+        growth: Growth | None = None,
     ):
         super().__init__()
         self.potential = potential
         self.log_friction = nn.Parameter(torch.tensor(math.log(friction))) if friction > 0 else None
         self.start = start
+        self.rates: Growth | None = growth
         self._rest = rest
         self._step = step
         self._momentum = momentum
@@ -73,11 +78,19 @@ class Mechanics(Model):
         return v * torch.rand(len(v), 1, generator=generator, device=v.device)
 
     def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
-        states = [start]
+        states = [start if self.rates is None else with_mass(start)]
         if len(times) > 1:
             substeps = substeps_for(times, self._step)
-            states += leapfrog(lambda p, t: force(self.potential, p, t), start, times, self.friction, substeps)
+            states += leapfrog(
+                lambda p, t: force(self.potential, p, t), start, times, self.friction, substeps, self.rates
+            )
         return together(states)
+
+    def growth(self, p: Particles, t: Tensor) -> Tensor | None:
+        return None if self.rates is None else self.rates(p.x)
+
+    def growth_notes(self) -> dict[str, str | float]:
+        return {} if self.rates is None else self.rates.notes()
 
     def energy(self, p: Particles, t: Tensor) -> Tensor:
         return (1 + self.friction) * (self.potential(p.x, t) if p.log_w is None else self.potential(p.x, t, p.log_w))

@@ -23,6 +23,7 @@ from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.field import N_LEAST, N_TIMES, agreed, learn_paths
+from wlm.core.growth import Growth, kinetic, price, roughness, size_error, with_mass
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
@@ -42,6 +43,9 @@ FIRST_HORIZON = 4
 MAX_SKIPPED = 10
 #: A rollout that ends this many radii (root mean square, of all cells) of the data away teaches nothing.
 TOO_FAR = 7.0
+#: Weight of the squared error in the logarithm of the population's size, if sizes are known; learning rate of the
+#: scale of a prior and of the mean rate, which are single numbers.
+SIZES, CONSTANTS_LR = 0.1, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,17 @@ class WLM(Method[Mechanics, MechanicsState]):
         Decay of the running average of the weights, which is what is kept.
     weight_decay
         AdamW's weight decay.
+    growth
+        Whether cells divide and die: False, True (a net rate of each state is learned) or ``"prior"`` (rates are given
+        and taken as they are), see :func:`wlm.tl.fit`.
+    growth_penalty
+        With ``growth=True``, what the learned rate costs by its standard deviation over the cells (per mean interval):
+        how fast the price rises from zero, see :func:`wlm.core.growth.price`. With less, more is explained by growth,
+        noise too.
     """
 
     name: ClassVar[str] = "wlm"
-    takes: ClassVar[frozenset[str]] = frozenset({"velocity"})
+    takes: ClassVar[frozenset[str]] = frozenset({"velocity", "growth"})
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
         "depth": (1, "DEPTH"),
         "momentum": ("full", "MOMENTUM"),
@@ -129,6 +140,11 @@ class WLM(Method[Mechanics, MechanicsState]):
     MOMENTUM: ClassVar[str] = "full"
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
+    #: With growth: the standard deviation of a rate at which its price levels off, and the prices of its mean squared
+    #: slope and of the mean squared velocity, without which steering cells is cheaper than letting them grow.
+    GROWTH_SCALE: ClassVar[float] = 0.3
+    GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
+    GROWTH_KINETIC: ClassVar[float] = 0.01
 
     n_steps: int = 80
     lr: float = 4e-3
@@ -150,6 +166,8 @@ class WLM(Method[Mechanics, MechanicsState]):
     compile: bool = False
     ema: float = 0.99
     weight_decay: float = 1e-3
+    growth: bool | str = False
+    growth_penalty: float = 0.1
 
     def __post_init__(self) -> None:
         for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
@@ -169,6 +187,8 @@ class WLM(Method[Mechanics, MechanicsState]):
         self._require_one_of("divergence", DIVERGENCES)
         self._require_one_of("time_features", (True, False))
         self._require_one_of("compile", (True, False))
+        self._require_one_of("growth", (False, True, "prior"))
+        self._require("growth_penalty", float, 0)
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
 
@@ -214,6 +234,9 @@ class WLM(Method[Mechanics, MechanicsState]):
         self.check(has_velocity=populations.velocities is not None)
         if populations.velocities is not None or self.initial_velocity not in ("auto", "paths", "spline"):
             return populations, {}
+        if self.growth is not False and self.initial_velocity == "auto":
+            words = "couplings would conserve cells, which grow; initial velocities are learned"
+            return populations, {"choice": {"path": "straight", "words": words}}
         if self.initial_velocity == "spline":
             words = "cells follow natural cubic splines through optimal couplings, as was asked"
             note: dict[str, Any] = {"path": "spline", "words": words}
@@ -263,19 +286,40 @@ class WLM(Method[Mechanics, MechanicsState]):
             rest=start == "zero",
             step=self._prediction_step(spec),
             momentum=self.MOMENTUM,
+            growth=self._growth(spec),
         )
         if model.log_friction is not None:
             model.log_friction.requires_grad_(self.friction_lr != 0)
         return model
 
+    def _growth(self, spec: Spec) -> Growth | None:
+        """The rates of growth, untrained."""
+        if self.growth is False:
+            return None
+        return Growth(spec.n_dims, prior=spec.has_prior, residual=self.growth is True, level=spec.has_sizes)
+
+    def _learn_from(self, rates: Growth, snapshots: Snapshots, generator: torch.Generator) -> None:
+        """Give the rates what the data say of them before training: the prior, and a mean rate."""
+        if rates.prior is not None and snapshots.growth is not None:
+            rates.prior.learn(snapshots.positions, snapshots.growth, generator)
+        if rates.level is not None and snapshots.log_sizes is not None:
+            with torch.no_grad():
+                whole = snapshots.log_sizes[-1] - snapshots.log_sizes[0]
+                rates.level.copy_(whole / (snapshots.times[-1] - snapshots.times[0]))
+
     def init(self, model: Mechanics, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> MechanicsState:
         if self.initial_velocity == "estimated" and model.start is not None:
             fit_dice(model.start, snapshots, generator)
-        fields = [p for name, p in model.named_parameters() if name != "log_friction" and p.requires_grad]
+        single = {id(p) for p in (model.log_friction, *(model.rates.constants if model.rates is not None else ()))}
+        fields = [p for p in model.parameters() if id(p) not in single and p.requires_grad]
         groups = [{"params": fields, "lr": self.lr, "weight_decay": self.weight_decay}]
         if model.log_friction is not None and self.friction_lr != 0:
             lr = self.friction_lr or (0.01 if self._start(spec) == "data" else 0.1)
             groups.append({"params": [model.log_friction], "lr": lr, "weight_decay": 0.0})
+        if model.rates is not None:
+            self._learn_from(model.rates, snapshots, generator)
+            if model.rates.constants:
+                groups.append({"params": model.rates.constants, "lr": CONSTANTS_LR, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         batches, weights = snapshots.batches(self.batch_size, generator)[1:]
         if self.divergence == "sinkhorn":
@@ -335,16 +379,17 @@ class WLM(Method[Mechanics, MechanicsState]):
         cells, y, b = state.snapshots.batches(self.batch_size, batch.generator)
         firsts, n_intervals = self._windows(state, batch)
         start = state.start(model, batch, cells, firsts)  # (B, n, d)
+        start = start if model.rates is None else with_mass(start)
         passed = torch.arange(n_intervals + 1).unsqueeze(1) + torch.tensor(firsts)  # (h + 1, B)
         factor = (self.JITTER**2) ** (batch.draw() - 0.5)
         fine, at = refine(times[passed], substeps_for(times[passed], self._step(spec) * factor))
 
         def push(p: Particles, t: Tensor) -> Tensor:
             # Where dynamics are chaotic the gradients of a few cells grow along the path and drown all others.
-            p = p._replace(x=bounded(p.x, p.w))
+            p = p._replace(x=bounded(p.x, p.w), log_w=None if p.log_w is None else p.log_w.detach())
             return bounded(force(model.potential, p, t, compiled=state.compiled), p.w)
 
-        states = [start, *leapfrog(push, start, fine, model.friction, [1] * (len(fine) - 1))]
+        states = [start, *leapfrog(push, start, fine, model.friction, [1] * (len(fine) - 1), model.rates)]
         path, target = together([states[i] for i in at]), passed[1:]  # (h, B, n, d), (h, B)
         wanted = self.RESTART > 0 and len(state.measured) < len(times)
         loss, coupled = self._divergence(path, y[target], b[target], self._blur(spec), wanted=wanted)
@@ -352,11 +397,25 @@ class WLM(Method[Mechanics, MechanicsState]):
         near = (loss < self._too_far(spec)).all(0)  # (B,)
         # Rollouts that have left the data teach nothing, and are no reason to lose what the others do.
         loss = (loss if near.all() or not near.any() else loss[:, near]).mean()
-        penalty = self.acceleration_penalty
-        if penalty is None:
-            penalty = 0.01 if self._start(spec) == "data" else 0.03
+        weight = self.acceleration_penalty
+        if weight is None:
+            weight = 0.01 if self._start(spec) == "data" else 0.03
         momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells, firsts)
-        return loss, penalty * mean_acceleration(states, fine), momentum
+        penalty = weight * mean_acceleration(states, fine)
+        if model.rates is not None:
+            penalty = penalty + self._price(model.rates, together(states), fine)
+            if (sizes := state.snapshots.log_sizes) is not None:
+                observed = together([start, *(states[i] for i in at)])
+                penalty = penalty + SIZES * size_error(observed, sizes[passed])
+        return loss, penalty, momentum
+
+    def _price(self, rates: Growth, path: Particles, times: Tensor) -> Tensor:
+        """What growth costs along rollouts ``path`` (T, B, n, d); without growth, motion has no price."""
+        cost = self.GROWTH_KINETIC * kinetic(path, times)
+        if rates.network is None:
+            return cost
+        cost = cost + self.GROWTH_SMOOTHNESS * roughness(rates, path, times)
+        return cost + price(rates, path, times, self.growth_penalty, self.GROWTH_SCALE)
 
     def _too_far(self, spec: Spec) -> float:
         """The divergence of populations ``TOO_FAR`` apart."""

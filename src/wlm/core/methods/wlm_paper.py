@@ -72,6 +72,7 @@ class PaperWLM(WLM):
 
     name: ClassVar[str] = "wlm_paper"
     earlier: ClassVar[Mapping[str, Any]] = {"depth": 4}
+    takes: ClassVar[frozenset[str]] = frozenset({"velocity"})
     DEPTH: ClassVar[int] = 4
     CLIP: ClassVar[float] = math.inf
     RESTART: ClassVar[float] = 0.0
@@ -85,6 +86,10 @@ class PaperWLM(WLM):
     n_inducing: int = 0
     ema: float = 0.999
     acceleration_penalty: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_one_of("growth", (False,))  # the paper's populations conserve cells
 
     @classmethod
     def of(cls, experiment: str) -> PaperWLM:

@@ -1,0 +1,264 @@
+"""Growth through the verbs: what is read, written and refused, on cells whose rates are known."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import wlm
+from wlm.core.growth import effective_share
+from wlm.core.methods import WLM
+from wlm.tl._scores import growth_verdict
+
+SMALL = {
+    "use_rep": "X_position",
+    "show_progress": False,
+    **{"n_steps": 8, "batch_size": 64, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def _cells():
+    adata = wlm.datasets.branching_growth(60, days=(0, 2, 3, 4), n_founders=300)
+    adata.obs["size"] = adata.obs["day"].map(dict(zip([0, 2, 3, 4], adata.uns["truth"]["sizes"], strict=True)))
+    return adata
+
+
+@pytest.fixture
+def cells(_cells):
+    return _cells.copy()
+
+
+@pytest.fixture(scope="module")
+def _known(_cells):
+    """Rates taken as they are, by two models: nothing of growth is learned."""
+    adata = _cells.copy()
+    wlm.tl.fit(adata, "day", growth="prior", growth_key="true_growth", n_models=2, holdout=3, **SMALL)
+    return adata
+
+
+@pytest.fixture
+def known(_known):
+    return _known.copy()
+
+
+def test_rates_that_are_taken_as_they_are_come_back_less_the_mean_of_each_time(known):
+    truth = known.obs["true_growth"] - known.obs.groupby("day")["true_growth"].transform("mean")
+    np.testing.assert_allclose(known.obs.groupby("day")["wlm_growth"].mean(), 0, atol=1e-6)
+    assert (
+        np.abs(known.obs["wlm_growth"] - truth).mean() < 0.06
+        and np.corrcoef(known.obs["wlm_growth"], truth)[0, 1] > 0.9
+    )
+    assert (known.obs["wlm_growth_agreement"] == 1).all()
+    notes = known.uns["wlm"]["growth"]
+    assert notes["mode"] == "prior" and notes["relative"] and notes["prior_scale"] == 1 and notes["prior_r2"] > 0.9
+    assert "relative to the mean" in notes["words"] and "mean_rate" not in notes
+
+
+def test_descendants_are_one_on_average_and_those_of_the_rates(known):
+    by_day = known.obs.groupby("day")["wlm_descendants"]
+    np.testing.assert_allclose(by_day.mean()[[0, 2, 3]], 1, atol=1e-5)
+    assert by_day.count()[4] == 0
+    late = known.obs["day"] == 3  # where nobody moves far: e^(rate x one day), over its mean
+    expected = np.exp(known.obs["wlm_growth"][late])
+    assert np.corrcoef(known.obs["wlm_descendants"][late], expected)[0, 1] > 0.95
+
+
+def test_predictions_carry_weights_and_start_with_what_the_rollout_kept(known):
+    rollout = known.uns["wlm"]["rollout"]
+    assert rollout["weights"].shape == rollout["positions"].shape[:2]
+    np.testing.assert_allclose(rollout["weights"].mean(1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        effective_share(rollout["weights"][-1]), known.uns["wlm"]["growth"]["ess"][-1], rtol=1e-4
+    )
+    predicted = wlm.tl.predict(known, [3.5, 4.5])
+    np.testing.assert_allclose(predicted.obs.groupby("day")["wlm_weight"].mean(), 1)
+    assert predicted.obs["wlm_weight"].std() > 0.05
+    note = predicted.uns["wlm_prediction"]
+    assert not note["resampled"].any() and (note["ess"] < 1).all()
+    w = predicted.obs["wlm_weight"][predicted.obs["day"] == 3.5].to_numpy()
+    assert note["ess"][0] == pytest.approx(effective_share(w))
+
+
+@pytest.mark.parametrize("asked", [{"resample": True}, {"n_cells": 4000}])
+def test_rows_in_place_of_weights_hold_the_same_population(known, asked):
+    """Each start cell has as many rows as its weight says: exactly, up to rounding, or in a large sample."""
+    weighted = wlm.tl.predict(known, 4.5)
+    drawn = wlm.tl.predict(known, 4.5, **asked)
+    n = len(drawn)
+    expected = pd.Series(weighted.obs["wlm_weight"].to_numpy() * n / len(weighted), index=weighted.obs["origin"])
+    copies = drawn.obs["origin"].value_counts().reindex(expected.index, fill_value=0)
+    limit = 1 if "resample" in asked else 5 * np.sqrt(expected)
+    assert (np.abs(copies - expected) <= limit + 1e-9).all()
+    np.testing.assert_allclose(drawn.obs["wlm_weight"], 1)
+    assert drawn.uns["wlm_prediction"]["resampled"].all()
+
+
+def test_weights_that_degenerate_become_rows(cells):
+    """The branch that a fifth of the cells is in takes over: soon few cells stand for all."""
+    cells.obs["fast"] = -4 * cells.obs["true_growth"]
+    wlm.tl.fit(cells, "day", growth="prior", growth_key="fast", **SMALL)
+    predicted = wlm.tl.predict(cells, 7, from_time=4)
+    note = predicted.uns["wlm_prediction"]
+    assert (note["ess"] < 0.3).all() and note["resampled"].all()
+    assert predicted.obs["origin"].nunique() < len(predicted)
+    np.testing.assert_allclose(predicted.obs["wlm_weight"], 1)
+    kept = wlm.tl.predict(cells, 7, from_time=4, resample=False)
+    assert kept.obs["wlm_weight"].max() > 3
+
+
+@pytest.mark.parametrize("totals", ["dict", "size"])
+def test_totals_make_rates_absolute(cells, totals):
+    """The whole population grows from 300 to some 2,400 cells in four days: a mean rate of log(8) / 4."""
+    sizes = dict(zip(["day 0", "day 2", "day 3", "day 4"], cells.uns["truth"]["sizes"], strict=True))
+    wlm.tl.fit(cells, "day", growth=True, totals=sizes if totals == "dict" else "size", **SMALL)
+    notes, rate = cells.uns["wlm"]["growth"], np.log(cells.obs["size"].max() / 300) / 4
+    assert not notes["relative"] and "absolute" in notes["words"]
+    assert notes["mean_rate"].mean() == pytest.approx(rate, abs=0.08)
+    assert cells.obs["wlm_growth"].mean() == pytest.approx(rate, abs=0.08)
+    weights = wlm.tl.predict(cells, 4, from_time=0).obs["wlm_weight"]
+    # Untrained cells stay where they were on day 0, and multiply as the mean cell there does.
+    assert weights.mean() == pytest.approx(np.exp(4 * notes["mean_rate"][0]), rel=0.1)
+
+
+def test_numbers_of_cells_are_no_sizes(cells):
+    """Half of the cells of the last day say nothing: rates are relative, whatever was sampled."""
+    few = cells[~((cells.obs["day"] == 4) & (np.arange(cells.n_obs) % 2 == 0))].copy()
+    wlm.tl.fit(few, "day", growth=True, **SMALL)
+    assert few.uns["wlm"]["growth"]["relative"]
+    np.testing.assert_allclose(few.obs.groupby("day")["wlm_growth"].mean(), 0, atol=1e-6)
+
+
+def test_a_fit_with_growth_survives_its_file(known, tmp_path):
+    predicted = wlm.tl.predict(known, [3.5])
+    known.write_h5ad(tmp_path / "a.h5ad")
+    known.write_zarr(tmp_path / "a.zarr")
+    for again in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
+        other = wlm.tl.predict(again, [3.5])
+        np.testing.assert_array_equal(other.obs["wlm_weight"], predicted.obs["wlm_weight"])
+        np.testing.assert_array_equal(other.obs["wlm_spread"], predicted.obs["wlm_spread"])
+        assert bool(again.uns["wlm"]["growth"]["relative"])
+    report = wlm.tl.diagnose(known)
+    assert np.isnan(report.loc["imbalance", "value"]) and np.isfinite(report.loc["inertia", "value"])
+
+
+def test_a_fit_without_growth_drops_what_one_with_growth_left(known):
+    wlm.tl.fit(known, "day", **SMALL)
+    assert not {"wlm_growth", "wlm_descendants", "wlm_growth_agreement"} & set(known.obs)
+    assert "growth" not in known.uns["wlm"]
+    assert "wlm_weight" not in wlm.tl.predict(known, 3.5).obs
+    with pytest.raises(ValueError, match="conserves cells"):
+        wlm.tl.predict(known, 3.5, resample=True)
+
+
+@pytest.mark.slow
+def test_evaluate_compares_fits_with_and_without_growth_by_weighted_scores(cells):
+    options = {k: v for k, v in SMALL.items() if k != "show_progress"}
+    table = wlm.tl.evaluate(
+        cells,
+        "day",
+        method={"wlm": {}, "growth": {"method": "wlm", "growth": "prior"}},
+        growth_key="true_growth",
+        holdout=[4],
+        metrics=("w1", "composition"),
+        label_key="branch",
+        n_boot=0,
+        **options,
+    )
+    scores = table.groupby("model")["composition"].mean()
+    assert {"wlm", "growth", "previous"} <= set(scores.index)
+    # Weights alone change the shares from those of the day before, as the rates say.
+    last = cells.obs["day"] == 3
+    share = np.average(cells.obs["branch"][last] == "A", weights=np.exp(cells.obs["true_growth"][last]))
+    observed = (cells.obs["branch"][cells.obs["day"] == 4] == "A").mean()
+    assert scores["growth"] == pytest.approx(abs(share - observed), abs=0.05)
+
+
+BAD = [
+    ({"growth_key": "true_growth"}, "growth=False they are conserved"),
+    ({"totals": "size"}, "growth=False they are conserved"),
+    ({"growth": "prior"}, "name their column"),
+    ({"growth": "yes"}, "must be one of"),
+    ({"growth": True, "method": "flow"}, "conserves cells"),
+    ({"growth": True, "method": "ijkonet"}, "conserves cells"),
+    ({"growth": True, "method": "jkonet_star"}, "conserves cells"),
+    ({"growth": True, "method": "wlm_paper"}, "conserves cells"),
+    ({"growth": True, "growth_key": "branch"}, "are none"),
+    ({"growth": True, "growth_key": "nan"}, "NaN for all but 0"),
+    ({"growth": True, "growth_key": "one"}, "for all cells"),
+    ({"growth": True, "growth_key": "fast"}, "faster than the sampling"),
+    ({"growth": True, "totals": {0: 10, 2: 20}}, "lack the size of the population at 3, 4"),
+    ({"growth": True, "totals": {0: 1, 2: 2, 3: 3, 4: -4}}, "must be positive"),
+    ({"growth": True, "totals": {1: 5}}, "was not observed"),
+    ({"growth": True, "totals": "true_growth"}, "one number for all its cells"),
+    ({"growth": True, "totals": "size", "condition_key": "half", "growth_key": "nan"}, "NaN for all but 0"),
+    ({"growth": True, "totals": {0: 1, 2: 2, 3: 3, 4: 4}, "condition_key": "half"}, "need a column of obs"),
+]
+
+
+@pytest.mark.parametrize(("asked", "words"), BAD)
+def test_bad_input_is_refused_before_training(cells, asked, words, monkeypatch):
+    monkeypatch.setattr("wlm.tl._models.train", lambda *a, **k: pytest.fail("training has begun"))
+    cells.obs = cells.obs.assign(nan=np.nan, one=1.0, fast=20 * cells.obs["true_growth"])
+    cells.obs["half"] = np.where(np.arange(cells.n_obs) % 2 == 0, "a", "b")
+    before = cells.copy()
+    options = {} if "method" in asked else SMALL
+    with pytest.raises(ValueError, match=words):
+        wlm.tl.fit(cells, "day", **{"use_rep": "X_position", **options, **asked})
+    assert list(cells.obs) == list(before.obs) and "wlm" not in cells.uns
+
+
+def test_what_is_no_size_or_column_is_named(cells):
+    for asked, error in (
+        ({"totals": 5}, TypeError),
+        ({"totals": {0: "many"}}, TypeError),
+        ({"growth_key": "x"}, KeyError),
+    ):
+        with pytest.raises(error, match=r"totals|obs"):
+            wlm.tl.fit(cells, "day", growth=True, **SMALL, **asked)
+    with pytest.raises(ValueError, match="draws cells by their weights already"):
+        wlm.tl.fit(cells, "day", growth=True, **SMALL)
+        wlm.tl.predict(cells, 3.5, n_cells=5, resample=True)
+    with pytest.raises(ValueError, match="name it"):
+        wlm.tl.evaluate(cells, "day", method={"growing": {"growth": True}}, use_rep="X_position")
+
+
+def test_conditions_grow_each_by_itself(cells):
+    cells.obs["half"] = np.where(np.arange(cells.n_obs) % 2 == 0, "a", "b")
+    wlm.tl.fit(cells, "day", growth=True, totals="size", condition_key="half", **SMALL)
+    assert {"wlm_a", "wlm_b"} <= set(cells.uns) and np.isfinite(cells.obs["wlm_growth"]).all()
+    assert np.isfinite(wlm.tl.predict(cells, 3.5).obs["wlm_weight"]).all()
+
+
+def test_rates_that_say_nothing_are_reported(cells, caplog):
+    """Rates drawn at random are no matter of state, and those of the wrong sign lose their factor."""
+    cells.obs["noise"] = np.random.default_rng(0).uniform(-1, 1, size=cells.n_obs)
+    wlm.tl.fit(cells, "day", growth="prior", growth_key="noise", **SMALL)
+    assert "hardly a matter of state" in caplog.text
+    notes = wlm.tl._growth._warn
+    notes({"times": np.arange(2.0), "ess": np.array([1.0, 0.2]), "prior_scale": 0.01}, np.array([[1, 1], [1, 1000.0]]))
+    assert "overrule growth_key" in caplog.text and "faster than the sampling" in caplog.text
+    assert "few cells of the first time stand for all" in caplog.text
+
+
+def test_growth_is_a_setting_that_a_method_carries():
+    assert WLM().grows is False and WLM(growth=True).grows and WLM(growth="prior").grows
+    for bad in ({"growth_penalty": -1.0}, {"growth_penalty": "a"}, {"growth": 1}):
+        with pytest.raises((ValueError, TypeError), match="growth"):
+            WLM(**bad)
+
+
+def test_growth_is_supported_by_a_better_forecast_beyond_the_interval():
+    grows = {"growth": True, "wlm": False, "long": False}
+    row = {"model": "growth", "baseline": "wlm", "kind": "forecast", "metric": "w1", "n_times": 1}
+    better = row | {"difference": -0.3, "low": -0.4, "high": -0.2}
+    assert growth_verdict([better], grows).startswith(
+        "growth SUPPORTED: forecast, growth against wlm, w1 -0.3 (95 % -0.4"
+    )
+    turned = row | {"model": "wlm", "baseline": "growth", "difference": 0.3, "low": 0.2, "high": 0.4}
+    assert growth_verdict([turned], grows) == growth_verdict([better], grows)
+    unclear = row | {"difference": -0.3, "low": -0.7, "high": 0.1}
+    worse = row | {"difference": 0.3, "low": 0.2, "high": 0.4}
+    assert all("NOT SUPPORTED" in growth_verdict([r], grows) for r in (unclear, worse))
+    others = [better | {"kind": "interpolation"}, better | {"model": "long"}, better | {"baseline": "previous"}]
+    assert growth_verdict([*others, row | {"difference": -1.0}], grows) == ""
