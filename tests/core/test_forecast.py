@@ -44,7 +44,7 @@ class Falling(Model):
 @pytest.mark.parametrize("by", ["model", "straight", "field"])
 def test_cells_are_where_they_would_be_at_a_part_of_the_time(by, pace):
     forecast = Forecast(by, pace, dynamics(Falling(g=3.0)) if by == "field" else None)
-    x, v = forecast.move(dynamics(Falling()), X, V, 3.0, TIMES)
+    x, v, _ = forecast.move(dynamics(Falling()), X, V, 3.0, TIMES)
     g = {"model": 1.0, "straight": 0.0, "field": 3.0}[by] * np.array([0.0, -1.0])
     for k, t in enumerate(TIMES):
         s = pace * (t - 3.0)

@@ -125,7 +125,7 @@ def fit(
         steps to all training times but the last (of the seed of the first model) is compared with the cells of the
         last. After the last training time :func:`wlm.tl.predict` then follows whatever was nearest: the model, straight
         lines at the velocities of the cells, or, of one model of ``method="wlm"``, a velocity field regressed on these
-        velocities; at the full pace, a part of it, or none, which is a copy. Without it, and with ``growth``, the model.
+        velocities; at the full pace, a part of it, or none, which is a copy. Without it, or with ``growth``, the model.
     nan
         Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
     n_models
