@@ -1,4 +1,4 @@
-"""The command ``wlm``: velocity, fit, predict, evaluate and doctor for files, made for pipelines.
+"""The command ``wlm``: velocity, fit, predict, evaluate, drivers and doctor for files, made for pipelines.
 
 Exit codes: 0 fine; 1 ``doctor`` found errors, or something failed that should not (with a traceback); 2 wrong usage
 or unusable input; 3 training diverged; 130 interrupted. Results go to standard output, everything else to standard
@@ -307,6 +307,62 @@ def evaluate(
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     if table.attrs["verdict"]:
         typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def drivers(
+    source: In,
+    fate: Annotated[
+        str | None, typer.Option(help="Name of a fate, or a column of obs. [default: the flow of all cells]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label that is the fate, where --fate is a column.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    times: Annotated[list[str] | None, typer.Option("--time", help="A time to compare cells at; repeatable.")] = None,
+    n_perm: Annotated[int, typer.Option(help="Permutations.")] = 1000,
+    n_boot: Annotated[int, typer.Option(help="Samples for intervals; 0 for none.")] = 200,
+    transcription_factors: Annotated[
+        Path | None, typer.Option(help="File with the names of transcription factors, one a line.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Genes to print.")] = 20,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all genes.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rank the genes that the dynamics of the fit in IN turn towards a fate.
+
+    Example: wlm drivers fitted.h5ad --fate fate --label A -o drivers.csv
+    """
+    if label is not None and fate is None:
+        raise ValueError("--label names a label of a column; pass the column too: --fate COLUMN")
+    names = None if transcription_factors is None else transcription_factors.read_text().split()
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.drivers(
+                adata,
+                fate if label is None or fate is None else (fate, label),
+                key=key,
+                times=times or None,
+                n_perm=n_perm,
+                n_boot=n_boot,
+                transcription_factors=names,
+                rng=seed,
+            )
+        rows = table.reset_index()
+        rows.attrs = table.attrs
+        write(rows)
+    if as_json:
+        typer.echo(json.dumps({**table.attrs, "genes": json.loads(rows.to_json(orient="records"))}))
+        return
+    shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
+    typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
+    typer.echo(f"{table.attrs['verdict']} ({table.attrs['assumption']})")
 
 
 @app.command()
