@@ -117,6 +117,7 @@ class Growing(Model):
     """Cells go from the mean of their population at a rate: where each ends is known."""
 
     rate = 0.4
+    differentiable = True
 
     def __init__(self):
         super().__init__()
@@ -128,7 +129,8 @@ class Growing(Model):
     def rollout(self, start, times, generator):
         mean = (start.shares.unsqueeze(-1) * start.x).sum(0)
         path = [mean + (start.x - mean) * torch.exp(self.rate * (t - times[0])) for t in times]
-        return Particles(torch.stack(path))
+        path = torch.stack(path)
+        return Particles(path if self.differentiable else path.detach())
 
     def energy(self, p, t):
         raise NotImplementedError
@@ -152,6 +154,8 @@ def test_gradients_are_those_of_a_closed_form_in_the_units_of_the_data():
     assert np.allclose(p, expected, atol=2e-4)
     # The mean of the others does not move with a cell that is felt by none.
     assert np.allclose(gradient, (expected * (1 - expected))[:, None] * a * growth, atol=2e-5)
+    dynamics.model.differentiable = False
+    assert fate_gradient(dynamics, x, None, (2.0, 5.0), (a, b)) is None
 
 
 @pytest.mark.slow

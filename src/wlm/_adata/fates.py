@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anndata as ad
@@ -19,7 +20,7 @@ def fate_names(target: Any, key: str) -> list[str]:
     return [str(name) for name in target.uns[f"{key}_fates"]["names"]]
 
 
-def read_fate(cells: ad.AnnData, target: Any, keys: tuple[str, ...], fate: Any) -> tuple[str, NDArray[np.float64]]:
+def read_fate(cells: ad.AnnData, target: Any, keys: Sequence[str], fate: Any) -> tuple[str, NDArray[np.float64]]:
     """The name of a fate, and its probability (n_obs,) for each of the ``cells``, NaN where it is unknown.
 
     Parameters

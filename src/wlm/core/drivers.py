@@ -123,7 +123,7 @@ def fate_gradient(
     *,
     w: Array | None = None,
     seed: int = 0,
-) -> tuple[Float64, Float64]:
+) -> tuple[Float64, Float64] | None:
     r"""Where cells end, and how the probability of a fate there changes with where they are now, through autograd.
 
     The probability is :math:`P = \sigma(a\cdot x(t_1) + b)` at the end of the rollout. Its gradient is that for one
@@ -145,12 +145,7 @@ def fate_gradient(
 
     Returns
     -------
-    probability (n,), gradient (n, d) in 1 / data unit.
-
-    Raises
-    ------
-    ValueError
-        If rollouts of this method are not differentiable.
+    probability (n,), gradient (n, d) in 1 / data unit; None if rollouts of this method cannot be differentiated.
     """
     w = np.ones(len(x)) if w is None else w
     p = dynamics.particles(x, v=v)
@@ -161,13 +156,16 @@ def fate_gradient(
     with torch.enable_grad():
         end = dynamics.model.rollout(both, at, torch.Generator(own.device).manual_seed(seed)).x[-1, len(x) :]
         if not end.requires_grad:
-            raise ValueError(f"rollouts of method {dynamics.method.name!r} cannot be differentiated")
+            return None
         a = torch.as_tensor(fate[0] * dynamics.units.length, dtype=own.dtype, device=own.device)
         b = float(fate[1] + np.dot(fate[0], dynamics.units.location))
         probability = torch.sigmoid(end @ a + b)
         (gradient,) = torch.autograd.grad(probability.sum(), own)
-    gradient = gradient / dynamics.units.length
-    return tuple(a.detach().cpu().numpy().astype(np.float64) for a in (probability, gradient))  # type: ignore[return-value]
+    return _numpy(probability), _numpy(gradient) / dynamics.units.length
+
+
+def _numpy(a: torch.Tensor) -> Float64:
+    return a.detach().cpu().numpy().astype(np.float64)
 
 
 def _groups(times: Array) -> list[NDArray[np.intp]]:

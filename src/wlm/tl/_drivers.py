@@ -144,7 +144,7 @@ def drivers(
         Change of the probability of the fate at the last time if the gene is a standard deviation higher, and the rest
         of the cell with it as it varies among cells of that time: the gradient through rollouts, by autograd, to a
         logistic regression of the fate on the cells of the last time; on at most 500 cells of each time. NaN
-        where the cells of the last time have no fates or all the same.
+        where the cells of the last time have no fates or all the same, or rollouts cannot be differentiated.
     ``end``, ``q_end``
         The effect among cells of the last time, and its false discovery rate.
     ``change``
@@ -186,15 +186,13 @@ def drivers(
     >>> adata.var.loc[table.index[:20], "program"].unique().tolist()
     ['branch']
     """
-    for name, value, least in (("n_perm", n_perm, 1), ("n_boot", n_boot, 0)):
+    for argument, value, least in (("n_perm", n_perm, 1), ("n_boot", n_boot, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+            raise ValueError(f"{argument} must be an integer of at least {least}, found {value!r}")
     target = get_target(adata, mod)
     cells, fit = open_fit(adata, key, mod, columns=_column(adata, target, fate))
     receipt = read_receipt(cells, fit.uns["representation"])
-    name, p = None, None
-    if fate is not None:
-        name, p = read_fate(cells, target, (key, fit.group), fate)
+    name, p = (None, None) if fate is None else read_fate(cells, target, [key, fit.group], fate)
     marked = _find_factors(cells, transcription_factors)
     data = _read(cells, fit, p, times, name)
     genes = np.flatnonzero(np.isfinite(receipt.r2))
@@ -367,8 +365,11 @@ def _gradients(data: _Data, fit: StoredFit, scaled: Floats, seed: int) -> Floats
         here = rng.permutation(np.flatnonzero(data.times == t))[:N_GRADIENT]
         w = None if data.w is None else data.w[here]
         span = (float(t), float(data.times[last[0]]))
-        gradient = fate_gradient(fit.dynamics, data.x[here], data.v[here], span, fate, w=w, seed=seed)[1]
-        out.append(np.average(gradient, axis=0, weights=w) @ covariance(data.x[here], data.times[here], w))
+        found = fate_gradient(fit.dynamics, data.x[here], data.v[here], span, fate, w=w, seed=seed)
+        if found is None:
+            logger.warning("rollouts of method %r cannot be differentiated: gradients are NaN", fit.uns["method"])
+            return np.full(len(scaled), np.nan)
+        out.append(np.average(found[1], axis=0, weights=w) @ covariance(data.x[here], data.times[here], w))
     return np.average(out, axis=0, weights=counts) @ scaled.T
 
 
