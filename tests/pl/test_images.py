@@ -38,6 +38,7 @@ PLOTS = {
     "composition": lambda a: wlm.pl.composition(a, "type", times=[5], return_fig=True),
     "fates": lambda a: wlm.pl.fates(a, "type", times=[0, 3, 4], return_fig=True),
     "genes": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), times=[5], return_fig=True),
+    "genes_by_type": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), groupby="type", times=[5], return_fig=True),
     "drivers": lambda a: wlm.pl.drivers(_drivers(a), n_genes=12, return_fig=True),
 }
 
