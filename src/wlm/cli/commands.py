@@ -1,4 +1,4 @@
-"""The command ``wlm``: velocity, fit, predict, evaluate, drivers and doctor for files, made for pipelines.
+"""The command ``wlm``: the verbs of ``wlm.pp`` and ``wlm.tl`` for files, made for pipelines.
 
 Exit codes: 0 fine; 1 ``doctor`` found errors, or something failed that should not (with a traceback); 2 wrong usage
 or unusable input; 3 training diverged; 130 interrupted. Results go to standard output, everything else to standard
@@ -307,6 +307,56 @@ def evaluate(
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     if table.attrs["verdict"]:
         typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def evaluate_clones(
+    source: In,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    clone_key: Annotated[
+        str, typer.Option(help="Column of obs with clones, or key of obsm with a matrix of cells and clones.")
+    ] = "X_clone",
+    label_key: Annotated[str | None, typer.Option(help="Column of obs with labels, such as cell types.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="A label to tell apart; repeatable. [default: all]")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time but one]")] = None,
+    end: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time]")] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    n_boot: Annotated[int, typer.Option(help="Samples of clones for intervals; 0 for none.")] = 1000,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score what the fit in IN predicts against the cells' own sisters: cells of the same clone, observed later.
+
+    Example: wlm evaluate-clones fitted.h5ad --clone-key clone --label-key cell_type
+    """
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.evaluate_clones(
+                adata,
+                clone_key=clone_key,
+                label_key=label_key,
+                labels=labels or None,
+                start=start,
+                end=end,
+                key=key,
+                n_boot=n_boot,
+                rng=seed,
+            )
+        write(table)
+    if as_json:
+        typer.echo(json.dumps({**table.attrs, "rows": json.loads(table.to_json(orient="records"))}))
+        return
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    typer.echo(table.attrs["verdict"])
 
 
 @app.command()
