@@ -197,6 +197,14 @@ def predict(
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
     genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
+    gene: Annotated[list[str] | None, typer.Option(help="Decode this gene alone; repeatable.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label-key", help="Column of obs that predicted cells get; repeatable.")
+    ] = None,
+    basis: Annotated[
+        list[str] | None, typer.Option(help="Embedding that predicted cells get a place in; repeatable.")
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="OUT holds the observed cells too.")] = False,
     chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,
     seed: Seed = 0,
     force: Force = False,
@@ -215,7 +223,10 @@ def predict(
             key=key,
             from_time=from_time,
             n_cells=n_cells,
-            genes=genes,
+            genes=gene or genes,
+            labels=labels,
+            basis=basis,
+            append=append,
             chunk_size=chunk_size,
             rng=seed,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from wlm._adata.columns import dense, is_lazy, layer_names, read_obs_labels
 from wlm._adata.components import LOADINGS
 from wlm._adata.fates import fate_names
-from wlm._adata.genes import Receipt, decode, explains, get_matrix, read_receipt
+from wlm._adata.genes import decode, explains, find_genes, get_matrix, read_receipt
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
@@ -205,32 +204,6 @@ def _rows(
             row = {"gene": gene, "group": group, "time": time, "kind": kind, "n": n, "mean": float(mean[j])}
             rows.append(row | dict(zip(QUANTILES, spread[:, j].tolist(), strict=True)))
     return rows
-
-
-def find_genes(adata: ad.AnnData, names: list[str], receipt: Receipt) -> list[int]:
-    """Columns of the genes; refuses those that do not exist or cannot be decoded."""
-    if not names:
-        raise ValueError("genes must name one or more of var_names, found none")
-    unknown = [g for g in names if g not in adata.var_names]
-    if unknown:
-        lower = {str(g).lower(): g for g in adata.var_names}
-        close = [difflib.get_close_matches(str(g).lower(), lower, n=1) for g in unknown[:5]]
-        found = ", ".join(
-            f"{g!r} (did you mean {lower[c[0]]!r}?)" if c else repr(g) for g, c in zip(unknown, close, strict=False)
-        )
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise KeyError(f"not in var_names: {found}{more}")
-    if not adata.var_names.is_unique:
-        raise ValueError("var_names are not unique; run adata.var_names_make_unique() first")
-    index = [int(i) for i in adata.var_names.get_indexer(names)]
-    lost = [g for g, i in zip(names, index, strict=True) if np.isnan(receipt.r2[i])]
-    if lost:
-        raise ValueError(
-            f"{', '.join(map(repr, lost[:5]))}{' and more' if len(lost) > 5 else ''} cannot be decoded: constant, "
-            "or without loadings, as genes that are not highly variable; run sc.pp.pca with "
-            "these genes and fit again"
-        )
-    return index
 
 
 def observed_expression(adata: ad.AnnData, fit: StoredFit, layer: str, index: list[int]) -> Floats:
