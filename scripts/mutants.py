@@ -57,6 +57,23 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("dynamics if self.field is None else self.field", "dynamics", "test_forecast.py"),
         ("(scores[i], i[1], i[0])", "(scores[i], -i[1], i[0])", "test_forecast.py"),
     ],
+    "drivers.py": [
+        ("(1 + reached.sum(axis=0)) / (1 + len(null))", "reached.sum(axis=0) / len(null)", "test_drivers.py"),
+        ("(loadings @ axes) * scale", "(loadings @ axes) / scale", "test_drivers.py -k rotations"),
+        ("(axes.T @ direction) / scale", "(axes.T @ direction) * scale", "test_drivers.py -k rotations"),
+        ("0.5, (d - 1) / 2)", "0.5, d / 2)", "test_drivers.py -k rotations"),
+        ("fate[0] * dynamics.units.length", "fate[0] / dynamics.units.length", "test_drivers.py -k closed"),
+        ("fate[1] + np.dot", "fate[1] - np.dot", "test_drivers.py -k closed"),
+        ("_numpy(gradient) / dynamics", "_numpy(gradient) * dynamics", "test_drivers.py -k closed"),
+        ("+ math.log(WEIGHTLESS)", "", "test_drivers.py -k closed"),
+        ("(w * q) @ x / total", "(w * q) @ x", "test_drivers.py -k slopes"),
+        ("np.square(q)", "np.abs(q)", "test_drivers.py -k slopes"),
+    ],
+    "clones.py": [
+        ("(1 - 2 * probability)", "(1 + 2 * probability)", "test_clones.py"),
+        ("(ours.sum(axis=1) * theirs.sum(axis=1))", "ours.sum(axis=1)", "test_clones.py"),
+        ("counts[of].astype", "(0 * counts[of] + 1).astype", "test_clones.py"),
+    ],
     "field.py": [
         ("self.moved(y, -h)", "self.moved(y, h)", "test_field.py"),
         (

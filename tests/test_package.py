@@ -68,6 +68,7 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
             ["adata", "time_key"],
             ["adata", "times"],
             ["adata", "genes"],
+            ["adata", "fate"],
             ["adata", "groupby"],
         )
 

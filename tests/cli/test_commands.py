@@ -134,6 +134,9 @@ FAULTS = {
     "no time": (["predict", "FITTED", "late"], "cannot read these times"),
     "n_cells": (["predict", "FITTED", "2", "--n-cells", "0"], "n_cells must be a positive integer"),
     "metric": (["evaluate", "IN", "--time-key", "day", "--metric", "w3"], "metrics must be among"),
+    "fate": (["drivers", "FITTED", "--fate", "end"], "neither a stored fate"),
+    "clones": (["evaluate-clones", "FITTED"], "clone_key 'X_clone' is neither"),
+    "label alone": (["drivers", "FITTED", "--label", "A"], "pass the column too"),
     "seeds": (["evaluate", "IN", "--time-key", "day", "--seeds", "0"], "seeds must be an integer"),
 }
 
@@ -143,7 +146,7 @@ def test_unusable_input_is_one_line_and_code_2(arguments, words, source, fitted_
     (tmp_path / "broken.h5ad").write_bytes(b"no such thing")
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["a"] = [1, 2]
-    if arguments[0] == "evaluate":
+    if arguments[0] in ("evaluate", "evaluate-clones", "drivers"):
         out = out.with_suffix(".csv")
     files = {"IN": source, "FITTED": fitted_file, "OUT": out}
     files |= {"BROKEN": tmp_path / "broken.h5ad", "OTHER": tmp_path / "other.h5ad"}
@@ -182,10 +185,40 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    for arguments in (["--help"], *([name, "-h"] for name in ("fit", "predict", "evaluate", "doctor"))):
+    for arguments in (
+        ["--help"],
+        *([name, "-h"] for name in ("fit", "predict", "evaluate", "evaluate-clones", "drivers", "doctor")),
+    ):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
     assert "Exit codes" in run("--help").stdout
+
+
+def test_scores_on_clones_are_those_of_python(fitted, fitted_file, tmp_path):
+    fitted.obs["clone"] = [f"clone {i % 60 // 6}" for i in range(fitted.n_obs)]
+    fitted.write_h5ad(fitted_file)
+    ask = ["evaluate-clones", fitted_file, "--clone-key", "clone", "--label-key", "fate", "--start", 1, "--n-boot", 10]
+    result = run(*ask, "-o", tmp_path / "clones.csv")
+    assert result.exit_code == 0, result.stderr
+    ours = wlm.tl.evaluate_clones(fitted, clone_key="clone", label_key="fate", start=1, n_boot=10)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "clones.csv"), ours, check_dtype=False)
+    assert ours.attrs["verdict"] in result.stdout
+    found = json.loads(run(*ask, "--label", "A", "--label", "B", "--json").stdout)
+    assert found["labels"] == ["A", "B"] and found["rows"][0]["model"] == "wlm"
+
+
+def test_drivers_are_those_of_python(fitted, fitted_file, tmp_path):
+    table, names = tmp_path / "drivers.csv", tmp_path / "factors.txt"
+    names.write_text("gene001\ngene002\n")
+    ask = ["drivers", fitted_file, "--fate", "fate", "--label", "A", "--n-perm", 20, "--n-boot", 20]
+    result = run(*ask, "--transcription-factors", names, "-o", table)
+    assert result.exit_code == 0, result.stderr
+    ours = wlm.tl.drivers(fitted, ("fate", "A"), n_perm=20, n_boot=20, transcription_factors=["gene001", "gene002"])
+    pd.testing.assert_frame_equal(pd.read_csv(table, index_col="gene", keep_default_na=False), ours, check_dtype=False)
+    assert ours.attrs["verdict"] in result.stdout and str(ours.index[0]) in result.stdout
+    found = json.loads(run(*ask, "--time", 1, "--json").stdout)
+    assert found["times"] == [1, 4] and len(found["genes"]) == len(ours)
+    assert {"gene", "effect", "q", "decode_r2"} <= set(found["genes"][0])
 
 
 @pytest.mark.slow
@@ -379,6 +412,8 @@ def test_velocities_need_counts(source, out):
         ("fit", {"adata", "mod", "rng", "show_progress", "copy", "method_options"}),
         ("evaluate", {"adata", "mod", "rng", "metrics", "method_options"}),
         ("predict", {"adata", "mod", "rng"}),
+        ("drivers", {"adata", "mod", "rng"}),
+        ("evaluate_clones", {"adata", "mod", "rng"}),
     ],
 )
 def test_every_argument_of_python_has_an_option_with_the_same_default(name, elsewhere):

@@ -170,3 +170,26 @@ def test_a_part_of_the_genes_and_cells_is_drawn_as_the_whole(fitted):
     early = wlm.pl.genes(fitted[fitted.obs["day"] < 4].copy(), "gene003")[0]
     # Day 4 is not there: it is forecast from day 3.
     assert early.lines[0].get_xdata()[-1] == 3 and early.lines[1].get_xdata()[[0, -1]].tolist() == [3, 4]
+
+
+def test_groups_are_lines_and_points_of_means_in_their_colours(fitted):
+    fitted.uns["fate_colors"] = ["#ff0000", "#0000ff"]
+    figure = wlm.pl.genes(fitted, GENES, groupby="fate", times=[6], return_fig=True)
+    table = wlm.tl.gene_trends(fitted, GENES, groupby="fate", times=[6])
+    for panel, gene in zip(figure.axes, GENES, strict=True):
+        for color, name in (("#ff0000", "A"), ("#0000ff", "B")):
+            fitting, forecast, observed, held_out = (line for line in panel.lines if line.get_color() == color)
+            own = table[(table["gene"] == gene) & (table["group"] == name)].set_index("kind")
+            assert np.array_equal(fitting.get_xydata(), own.loc["predicted", ["time", "mean"]], equal_nan=True)
+            assert forecast.get_linestyle() == "--" and forecast.get_xdata()[[0, -1]].tolist() == [4, 6]
+            assert np.array_equal(observed.get_xydata(), own.loc["observed", ["time", "mean"]])
+            assert held_out.get_markerfacecolor() == "white" and held_out.get_xdata().tolist() == [2]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:2] == ["A", "B"] and {"predicted, mean", "forecast, mean", "observed, held out"} <= set(texts)
+
+
+def test_stored_fates_are_groups(fitted):
+    p = np.linspace(0, 1, fitted.n_obs, dtype=np.float32)
+    fitted.obsm["wlm_fates"], fitted.uns["wlm_fates"] = np.stack([p, 1 - p], 1), {"names": ["to A", "to B"]}
+    figure = wlm.pl.genes(fitted, "gene003", groupby="fates", return_fig=True)
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["to A", "to B"]

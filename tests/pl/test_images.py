@@ -18,6 +18,12 @@ picture = partial(
     pytest.mark.mpl_image_compare, baseline_dir="baseline", style="default", savefig_kwargs={"dpi": 55}, tolerance=3
 )
 
+
+def _drivers(adata):
+    names = list(adata.var_names[::3])
+    return wlm.tl.drivers(adata, ("fate", "A"), n_perm=50, n_boot=50, transcription_factors=names)
+
+
 PLOTS = {
     "rollout": lambda a: wlm.pl.rollout(a, return_fig=True),
     "rollout_color": lambda a: wlm.pl.rollout(a, color="type", times=[2, 5], return_fig=True),
@@ -32,6 +38,8 @@ PLOTS = {
     "composition": lambda a: wlm.pl.composition(a, "type", times=[5], return_fig=True),
     "fates": lambda a: wlm.pl.fates(a, "type", times=[0, 3, 4], return_fig=True),
     "genes": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), times=[5], return_fig=True),
+    "genes_by_type": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), groupby="type", times=[5], return_fig=True),
+    "drivers": lambda a: wlm.pl.drivers(_drivers(a), n_genes=12, return_fig=True),
 }
 
 

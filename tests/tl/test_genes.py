@@ -156,7 +156,8 @@ def test_decoders_name_their_genes(fitted):
 @pytest.mark.parametrize(
     ("decoder", "error", "message"),
     [
-        ("GATA1", TypeError, "genes must be True, False or a function"),
+        ("GATA1", KeyError, "not in var_names: .GATA1."),
+        (7, TypeError, "genes must be True, False, names of genes, or a function"),
         (lambda x: x[:-1], ValueError, r"found shape \(59, 5\) for n = 60"),
         (lambda x: x[:, 0], ValueError, r"found shape \(60,\)"),
         (lambda x: x, ValueError, "5 columns without names, while n_vars = 40"),

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.components import LOADINGS
-from wlm._adata.genes import decode, read_receipt
+from wlm._adata.genes import decode, find_genes, read_receipt
 
 #: What a user's function is asked for, in every refusal.
 _WANTED = "the decoder must return an array (n, n_vars), or a DataFrame (n, n_genes) whose columns are gene names"
@@ -27,7 +27,7 @@ class Decoder:
 
 
 def get_decoder(adata: ad.AnnData, genes: Any, representation: Mapping[str, Any], r2_key: str) -> Decoder | None:
-    """The decoder that ``genes`` asks for: none if False, by PCA if True, or the user's own function.
+    """The decoder that ``genes`` asks for: none if False, by PCA if True or names, or the user's own function.
 
     Parameters
     ----------
@@ -39,23 +39,31 @@ def get_decoder(adata: ad.AnnData, genes: Any, representation: Mapping[str, Any]
     Raises
     ------
     TypeError
-        If ``genes`` is neither a bool nor a function.
+        If ``genes`` is neither a bool nor a function, nor names.
     KeyError, ValueError
         If decoding by PCA is asked for and impossible.
     """
     if callable(genes):
         var = adata.var.drop(columns=r2_key, errors="ignore")  # says how well PCA decodes, not this function
         return Decoder("callable", lambda positions: _call(genes, positions.copy(), var))
-    if not isinstance(genes, (bool, np.bool_)):
-        raise TypeError(f"genes must be True, False or a function that decodes positions, found {genes!r}")
-    if not genes:
+    names = [genes] if isinstance(genes, str) else genes
+    if isinstance(names, (list, tuple, np.ndarray, pd.Index)) and all(isinstance(name, str) for name in names):
+        names = list(dict.fromkeys(map(str, names)))
+    elif not isinstance(genes, (bool, np.bool_)):
+        raise TypeError(
+            f"genes must be True, False, names of genes, or a function that decodes positions, found {genes!r}"
+        )
+    elif not genes:
         return None
     receipt = read_receipt(adata, representation)
     var = adata.var.copy()
     var[r2_key] = receipt.r2
     note = "pca, X" if receipt.layer == "X" else f"pca, layer {receipt.layer}"
-    loadings = adata.varm[LOADINGS[str(representation["key"])]]
-    return Decoder(note, lambda positions: (decode(positions, loadings, receipt.mean), var))
+    loadings, mean = adata.varm[LOADINGS[str(representation["key"])]], receipt.mean
+    if isinstance(names, list):
+        index = find_genes(adata, names, receipt)
+        loadings, mean, var = np.asarray(loadings)[index], mean[index], var.iloc[index]
+    return Decoder(note, lambda positions: (decode(positions, loadings, mean), var))
 
 
 def _call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -128,6 +129,32 @@ def decode(
     """
     weights = np.asarray(loadings, dtype=np.float64)[:, : positions.shape[1]]
     return (positions @ weights.T + mean).astype(np.float32)
+
+
+def find_genes(adata: ad.AnnData, names: list[str], receipt: Receipt) -> list[int]:
+    """Columns of the genes; refuses those that do not exist or cannot be decoded."""
+    if not names:
+        raise ValueError("genes must name one or more of var_names, found none")
+    unknown = [g for g in names if g not in adata.var_names]
+    if unknown:
+        lower = {str(g).lower(): g for g in adata.var_names}
+        close = [difflib.get_close_matches(str(g).lower(), lower, n=1) for g in unknown[:5]]
+        found = ", ".join(
+            f"{g!r} (did you mean {lower[c[0]]!r}?)" if c else repr(g) for g, c in zip(unknown, close, strict=False)
+        )
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise KeyError(f"not in var_names: {found}{more}")
+    if not adata.var_names.is_unique:
+        raise ValueError("var_names are not unique; run adata.var_names_make_unique() first")
+    index = [int(i) for i in adata.var_names.get_indexer(names)]
+    lost = [g for g, i in zip(names, index, strict=True) if np.isnan(receipt.r2[i])]
+    if lost:
+        raise ValueError(
+            f"{', '.join(map(repr, lost[:5]))}{' and more' if len(lost) > 5 else ''} cannot be decoded: constant, "
+            "or without loadings, as genes that are not highly variable; run sc.pp.pca with "
+            "these genes and fit again"
+        )
+    return index
 
 
 def get_matrix(adata: ad.AnnData, layer: str) -> Any:

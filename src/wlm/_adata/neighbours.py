@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,3 +22,20 @@ def from_neighbours(x: Any, values: NDArray[Any], y: Any) -> NDArray[Any]:
     kind = KNeighborsRegressor if np.asarray(values).dtype.kind in "biuf" else KNeighborsClassifier
     neighbours = kind(min(N_NEIGHBOURS, len(x)), weights="distance")
     return neighbours.fit(x, values).predict(y)
+
+
+def projection(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """From positions (..., d) to the mean of ``shown`` (n, k) over the 15 nearest of ``x`` (n, d), by closeness."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(x)
+
+    def project(y: NDArray[Any]) -> NDArray[np.float32]:
+        flat = y.reshape(-1, y.shape[-1])
+        distance, index = tree.query(flat, k=min(N_NEIGHBOURS, tree.n), workers=-1)
+        distance, index = distance.reshape(len(flat), -1), index.reshape(len(flat), -1)
+        weight = np.exp(-0.5 * np.square(distance / np.maximum(distance[:, -1:], 1e-12)) * 4)
+        near = (weight[..., None] * shown[index]).sum(1) / weight.sum(1, keepdims=True)
+        return near.reshape(*y.shape[:-1], shown.shape[1]).astype(np.float32)
+
+    return project

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -132,6 +133,41 @@ def _equal_to_next(distinct: NDArray[np.float64]) -> NDArray[np.bool_]:
 def with_unit(time_key: str, unit: str) -> str:
     """The column of the times with their unit, where it says something else."""
     return time_key if unit in ("", time_key, unit_of_name(time_key)) else f"{time_key} ({unit})"
+
+
+def write_times(column: pd.Series, known: NDArray[np.float64], wanted: Any, style: Style) -> Any:
+    """Times ``wanted`` (m,) as a column (n,) whose cells are at ``known`` (n,) writes them: numbers, or labels.
+
+    A time that the column has is written as there, another one as its nearest with another number; labels of a
+    categorical column are one too, in the order of time.
+    """
+    wanted = np.asarray(wanted, dtype=np.float64)
+    if pd.api.types.is_numeric_dtype(column):
+        return wanted
+    text = column.astype(str).to_numpy()
+    labels = {float(t): str(text[np.argmax(known == t)]) for t in np.unique(known[np.isfinite(known)])}
+    observed = np.array(list(labels))
+    for t in np.unique(wanted):
+        if float(t) not in labels:
+            own = labels[float(observed[np.argmin(np.abs(observed - t))])]
+            labels[float(t)] = _relabel(own, float(t), style)
+    written = [labels[float(t)] for t in wanted]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return np.array(written, dtype=object)
+    return pd.Categorical(written, categories=list(dict.fromkeys(labels[t] for t in sorted(labels))))
+
+
+def _relabel(label: str, t: float, style: Style) -> str:
+    """A label with the time ``t`` for its own, where that can be read again; else the number alone."""
+    numbers = list(re.finditer(r"-?\d+(?:\.\d+)?", label))
+    for number in numbers:
+        candidate = label[: number.start()] + show(t) + label[number.end() :]
+        try:
+            if np.isclose(read_labels(candidate, style)[0], t, rtol=1e-5):
+                return candidate
+        except (ValueError, TypeError):
+            continue
+    return show(t)
 
 
 def read_labels(labels: Any, style: Style, name: str = "times") -> NDArray[np.float64]:

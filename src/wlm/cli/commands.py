@@ -1,4 +1,4 @@
-"""The command ``wlm``: velocity, fit, predict, evaluate and doctor for files, made for pipelines.
+"""The command ``wlm``: the verbs of ``wlm.pp`` and ``wlm.tl`` for files, made for pipelines.
 
 Exit codes: 0 fine; 1 ``doctor`` found errors, or something failed that should not (with a traceback); 2 wrong usage
 or unusable input; 3 training diverged; 130 interrupted. Results go to standard output, everything else to standard
@@ -223,6 +223,14 @@ def predict(
         bool | None, typer.Option(help="Of a fit with growth: rows in place of weights; by default where few count.")
     ] = None,
     genes: Annotated[bool, typer.Option("--genes", help="Decode the cells to gene expression.")] = False,
+    gene: Annotated[list[str] | None, typer.Option(help="Decode this gene alone; repeatable.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label-key", help="Column of obs that predicted cells get; repeatable.")
+    ] = None,
+    basis: Annotated[
+        list[str] | None, typer.Option(help="Embedding that predicted cells get a place in; repeatable.")
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="OUT holds the observed cells too.")] = False,
     chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,
     seed: Seed = 0,
     force: Force = False,
@@ -242,7 +250,10 @@ def predict(
             from_time=from_time,
             n_cells=n_cells,
             resample=resample,
-            genes=genes,
+            genes=gene or genes,
+            labels=labels,
+            basis=basis,
+            append=append,
             chunk_size=chunk_size,
             rng=seed,
         )
@@ -334,6 +345,112 @@ def evaluate(
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     if table.attrs["verdict"]:
         typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def evaluate_clones(
+    source: In,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    clone_key: Annotated[
+        str, typer.Option(help="Column of obs with clones, or key of obsm with a matrix of cells and clones.")
+    ] = "X_clone",
+    label_key: Annotated[str | None, typer.Option(help="Column of obs with labels, such as cell types.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="A label to tell apart; repeatable. [default: all]")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time but one]")] = None,
+    end: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time]")] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    n_boot: Annotated[int, typer.Option(help="Samples of clones for intervals; 0 for none.")] = 1000,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score what the fit in IN predicts against the cells' own sisters: cells of the same clone, observed later.
+
+    Example: wlm evaluate-clones fitted.h5ad --clone-key clone --label-key cell_type
+    """
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.evaluate_clones(
+                adata,
+                clone_key=clone_key,
+                label_key=label_key,
+                labels=labels or None,
+                start=start,
+                end=end,
+                key=key,
+                n_boot=n_boot,
+                rng=seed,
+            )
+        write(table)
+    if as_json:
+        typer.echo(json.dumps({**table.attrs, "rows": json.loads(table.to_json(orient="records"))}))
+        return
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def drivers(
+    source: In,
+    fate: Annotated[
+        str | None, typer.Option(help="Name of a fate, or a column of obs. [default: the flow of all cells]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label that is the fate, where --fate is a column.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    times: Annotated[list[str] | None, typer.Option("--time", help="A time to compare cells at; repeatable.")] = None,
+    n_perm: Annotated[int, typer.Option(help="Permutations.")] = 1000,
+    n_boot: Annotated[int, typer.Option(help="Samples for intervals; 0 for none.")] = 200,
+    transcription_factors: Annotated[
+        Path | None, typer.Option(help="File with the names of transcription factors, one a line.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Genes to print.")] = 20,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all genes.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rank the genes that the dynamics of the fit in IN turn towards a fate.
+
+    Example: wlm drivers fitted.h5ad --fate fate --label A -o drivers.csv
+    """
+    if label is not None and fate is None:
+        raise ValueError("--label names a label of a column; pass the column too: --fate COLUMN")
+    names = None if transcription_factors is None else transcription_factors.read_text().split()
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.drivers(
+                adata,
+                fate if label is None or fate is None else (fate, label),
+                key=key,
+                times=times or None,
+                n_perm=n_perm,
+                n_boot=n_boot,
+                transcription_factors=names,
+                rng=seed,
+            )
+        rows = table.reset_index()
+        rows.attrs = table.attrs
+        write(rows)
+    if as_json:
+        typer.echo(json.dumps({**table.attrs, "genes": json.loads(rows.to_json(orient="records"))}))
+        return
+    shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
+    typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
+    typer.echo(f"{table.attrs['verdict']} ({table.attrs['assumption']})")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from wlm.pl._animate import animate
 from wlm.pl._composition import composition
+from wlm.pl._drivers import drivers
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
 from wlm.pl._fates import fates
@@ -15,6 +16,7 @@ from wlm.pl._velocity import velocity
 __all__ = [
     "animate",
     "composition",
+    "drivers",
     "energy",
     "evaluation",
     "fates",

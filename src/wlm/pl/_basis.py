@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata.columns import dense, read_column
+from wlm._adata.columns import dense, read_column, read_obs_labels
+from wlm._adata.neighbours import projection
 from wlm._adata.times import with_unit
 from wlm._store.fit import StoredFit
 
@@ -57,19 +58,8 @@ def embedding(
             raise ValueError(f"components {components} are not among the {fit.n_dims} dimensions that were fitted")
         return shown, lambda x: x[..., [i, j]], labels
 
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(dense(adata.obsm[fit.use_rep])[:, : fit.n_dims])
-
-    def project(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        flat = x.reshape(-1, x.shape[-1])
-        distance, index = tree.query(flat, k=min(15, tree.n), workers=-1)
-        distance, index = distance.reshape(len(flat), -1), index.reshape(len(flat), -1)
-        weight = np.exp(-0.5 * np.square(distance / np.maximum(distance[:, -1:], 1e-12)) * 4)
-        near = (weight[..., None] * shown[index]).sum(1) / weight.sum(1, keepdims=True)
-        return near.reshape(*x.shape[:-1], 2).astype(np.float32)
-
-    return shown, project, labels
+    x = dense(adata.obsm[fit.use_rep])[:, : fit.n_dims]
+    return shown, projection(x, shown), labels
 
 
 def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
@@ -91,22 +81,6 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
 
     chosen = next((p for p in (default_20, default_28, default_102) if len(names) <= len(p)), ["grey"] * len(names))
     return dict(zip(names, chosen, strict=False))
-
-
-def read_obs_labels(adata: Any, column: str) -> NDArray[Any]:
-    """Labels of the cells (n_obs,) as text; numbers, and missing ones, are refused."""
-    values = read_column(adata, column)
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        raise ValueError(
-            f"obs[{column!r}] holds numbers; a column of labels is wanted, such as cell types. "
-            f"If they are clusters, run adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')"
-        )
-    if values.isna().any():
-        raise ValueError(
-            f"obs[{column!r}] has {int(values.isna().sum())} missing labels; name them, for example 'unknown', "
-            "or leave these cells out"
-        )
-    return values.astype(str).to_numpy()
 
 
 @dataclass(frozen=True)

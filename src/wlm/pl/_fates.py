@@ -14,13 +14,14 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import find_observed, read_labels
 from wlm._random import RNG, as_seed
 from wlm._store.fit import check_representation, open_fit
 from wlm.core.dynamics import CHUNK
-from wlm.pl._basis import finish, label_colors, read_obs_labels, time_label
+from wlm.pl._basis import finish, label_colors, time_label
 from wlm.tl import predict
 
 #: Width of a bar, and space between two of them over and above each other, as shares of the axes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anndata as ad
@@ -23,6 +23,7 @@ from wlm._store.group import get_conditions
 from wlm.core.dynamics import CHUNK
 from wlm.core.growth import LEAST_ESS, effective_share
 from wlm.core.uncertainty import LEVEL, band, outside, spread
+from wlm.tl._annotate import annotate, append_to, check, check_append, names_of
 from wlm.tl._simulation import Predicted, choose, simulate
 from wlm.tl._simulation import resample as resample_cells
 
@@ -35,7 +36,10 @@ def predict(
     from_time: Any = None,
     n_cells: int | None = None,
     resample: bool | None = None,
-    genes: bool | Callable[[NDArray[np.float32]], Any] = False,
+    genes: bool | str | Sequence[str] | Callable[[NDArray[np.float32]], Any] = False,
+    labels: str | Sequence[str] | None = None,
+    basis: str | Sequence[str] | None = None,
+    append: bool = False,
     chunk_size: int = CHUNK,
     rng: RNG = 0,
     mod: str | None = None,
@@ -70,9 +74,21 @@ def predict(
         a weight. By default at times where few cells stand for most, that is where weights are worth less than 30 % of
         the cells. A mother then has several rows, and cells that die out have none.
     genes
-        True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``. A function
+        True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``; names of genes
+        decode these alone. A function
         decodes them itself, for any representation: it takes positions (n, d), float32, in ``use_rep`` units,
         and returns expression, an array (n, n_vars) or a DataFrame (n, n_genes) with gene names as columns.
+    labels
+        Columns of ``obs`` that predicted cells get from observed ones: of labels, the one that weighs most among the 15
+        nearest cells of the training times (closer ones weigh more); of numbers, the mean of these.
+    basis
+        Embeddings in which predicted cells get coordinates, as keys of ``obsm`` with or without ``X_`` (``"umap"``):
+        means over the 15 nearest cells of the training times, by closeness. Naming the fitted representation adds the
+        dimensions that were not fitted.
+    append
+        Return observed and predicted cells in one object, told apart by ``obs["K_predicted"]``. Times are then written
+        as the column has them (``"E8.5"``), the representation has all of its dimensions, and with ``genes`` observed
+        cells have the expression that the PCA was computed on.
     chunk_size
         Most cells that move together. Larger populations move in random parts of equal size, each of which stands for
         the whole: time grows linearly with the number of cells, and memory with that of the result only. In parts of
@@ -98,6 +114,8 @@ def predict(
         has ``totals``: then the descendants that are expected of a cell of ``from_time``, times its weight there.
     ``obs[condition_key]`` : category
         If the fit is one of a condition: its name.
+    ``obs[labels]``, ``obsm[basis]``
+        What was asked for.
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``obs["K_outside"]`` : bool
@@ -123,13 +141,13 @@ def predict(
     Raises
     ------
     KeyError
-        If there is no fit, or what it needs is missing from ``adata``.
+        If there is no fit, or what it needs, a gene, a column or an embedding is missing from ``adata``.
     ValueError
         If ``resample`` is asked of a fit without growth, or with ``n_cells``; if a time cannot be predicted, ``adata``
         no longer holds the representation of the fit, genes cannot be decoded, or a decoder returns another shape or
         numbers that are not finite.
     TypeError
-        If ``genes`` is neither a bool nor a function, or a decoder returns no numbers.
+        If ``genes`` is neither a bool nor names nor a function, or a decoder returns no numbers.
 
     Examples
     --------
@@ -147,16 +165,22 @@ def predict(
     several = get_conditions(adata, key, mod)
     if several:
         asked = {"from_time": from_time, "n_cells": n_cells, "resample": resample, "genes": genes}
-        asked |= {"chunk_size": chunk_size, "rng": as_seed(rng), "mod": mod}
+        asked |= {"chunk_size": chunk_size, "labels": labels, "basis": basis, "append": append}
+        asked |= {"rng": as_seed(rng), "mod": mod}
         return _predict_conditions(adata, times, key, several, asked)
-    adata, fit = open_fit(adata, key, mod)
+    names = names_of("labels", labels)
+    adata, fit = open_fit(adata, key, mod, columns=names)
     x = read_rep(adata, fit.use_rep, fit.n_dims)
     check_representation(adata, fit, x)
     velocity_key = f"{fit.group}_velocity"
     if velocity_key not in adata.obsm:
         raise KeyError(f"obsm[{velocity_key!r}] is missing; run wlm.tl.fit again")
     v = dense(adata.obsm[velocity_key])
-    if genes is True and is_lazy(adata) and "mean" not in fit.uns["representation"]:
+    shown = check(adata, fit, names, names_of("basis", basis))
+    if append:
+        check_append(adata, genes)
+        shown |= {fit.use_rep: fit.use_rep}
+    if genes is not False and not callable(genes) and is_lazy(adata) and "mean" not in fit.uns["representation"]:
         raise ValueError("genes cannot be decoded with X on disk; run adata = adata.to_memory() first")
     cell_times = fit.times(adata)
     weight_key, weights = fit.uns["params"].get("weight_key"), fit.weights_of(adata)
@@ -212,7 +236,9 @@ def predict(
         own = [np.asarray(part.w) for part in parts]
         own = own if fit.dynamics.spec.has_sizes else [w / w.mean() for w in own]
         predicted.obs[f"{fit.group}_weight"] = np.concatenate(own)
-    return predicted
+    keys = list(dict.fromkeys(shown.values()))
+    annotate(predicted, adata, fit, x, np.isin(cell_times, fit.training), names, keys)
+    return append_to(predicted, adata, fit, key, keys) if append else predicted
 
 
 def _check_resample(fit: StoredFit, resample: bool | None, n_cells: int | None) -> None:  # noqa: FBT001

@@ -82,7 +82,6 @@ class VelocityField(Model):
     def initial_velocity(self, x: Tensor) -> Tensor | None:
         return None
 
-    @torch.no_grad()
     def rollout(self, start: Particles, times: Tensor, generator: torch.Generator) -> Particles:
         """Positions by the midpoint rule; velocities are those of the field, at the start too."""
         x, states = start.x, [start._replace(v=self.at(start.x))]

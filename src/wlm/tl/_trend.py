@@ -22,7 +22,8 @@ _INSIDE, _IN_ALL = 6, 40
 class Population:
     """Cells at one time: positions ``x`` (n, d), weights ``w`` (n,) or None if all are equal.
 
-    ``rows`` (n,) are the places of observed cells in the object, None for predicted ones.
+    ``rows`` (n,) are the places of observed cells in the object, None for predicted ones; ``origin`` (n,) those of the
+    observed cells that predicted ones started as.
     """
 
     time: float
@@ -30,6 +31,7 @@ class Population:
     x: NDArray[np.float32]
     w: Floats | None
     rows: NDArray[np.intp] | None = None
+    origin: NDArray[np.intp] | None = None
 
 
 def trend(
@@ -64,5 +66,6 @@ def trend(
             here = predicted.obs[fit.time_key].to_numpy() == t
             # Without that column the cells were drawn in proportion to their weights, and count the same.
             w = predicted.obs[weight_key].to_numpy()[here] if weight_key in predicted.obs else None
-            populations.append(Population(t, False, predicted.obsm[fit.use_rep][here], w))
+            origin = adata.obs_names.astype(str).get_indexer(predicted.obs["origin"][here])
+            populations.append(Population(t, False, predicted.obsm[fit.use_rep][here], w, origin=origin))
     return sorted(populations, key=lambda p: p.time)

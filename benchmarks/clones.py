@@ -1,0 +1,82 @@
+"""Clones: are predicted blood cells near their sisters, and do they have their fate?
+
+Blood progenitors in culture with barcodes (larry_clones.h5ad of CoSpar's tests, 781 cells, half of the clones, in the
+folder WLM_DATA_DIR or ../shared/data), days 2, 4 and 6, the first ten components. Cells of day 4 are predicted at day 6
+by each method and compared with the cells of their clone there, which no fit has seen; monocytes against neutrophils.
+Below them are naive answers and those that were trained on other clones. Intervals are over clones (seed 0), the spread
+is over seeds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+from _report import RESULTS, key, machine, options, parser, prepare, run_missing
+
+import wlm
+
+FILE = "larry_clones.h5ad"
+METHODS = ("wlm", "ijkonet", "flow")
+LABELS = ["Monocyte", "Neutrophil"]
+
+
+def run(method: str, seed: int, n_dims: int, n_boot: int, extra: dict[str, Any]) -> dict[str, Any]:
+    """The rows of one fit."""
+    adata = ad.read_h5ad(Path(os.environ["WLM_DATA_DIR"]) / FILE)
+    begin = time.perf_counter()
+    wlm.tl.fit(adata, "time_info", method=method, n_dims=n_dims, rng=seed, device="cpu", show_progress=False, **extra)
+    seconds = time.perf_counter() - begin
+    table = wlm.tl.evaluate_clones(
+        adata, label_key="state_info", labels=LABELS, start=4, end=6, n_boot=n_boot if seed == 0 else 0
+    )
+    return {"seconds": seconds, "rows": table.to_dict("records")}
+
+
+def main() -> None:
+    p = parser(__doc__, seeds=5)
+    p.add_argument("--dims", type=int, default=10, help="components")
+    arguments = p.parse_args()
+    prepare()
+    if not (Path(os.environ.get("WLM_DATA_DIR", "")) / FILE).exists():
+        raise SystemExit(f"{FILE} is not in the folder WLM_DATA_DIR; put it there first")
+    extra = {name: options(arguments.option) for name in METHODS}
+    n_boot = 1000
+    if arguments.quick:
+        extra["wlm"], extra["ijkonet"] = {"n_steps": 5}, {"n_steps": 5}
+        arguments.seeds, n_boot = 1, 20
+    # Flow has no randomness in its fit.
+    jobs = [
+        (method, seed, arguments.dims, n_boot, extra[method])
+        for method in METHODS
+        for seed in range(1 if method == "flow" else arguments.seeds)
+    ]
+    path = RESULTS / ("clones-quick.json" if arguments.quick else "clones.json")
+    done = run_missing(path, jobs, run, arguments.jobs, fresh=arguments.quick)
+    rows = []
+    for job in jobs:
+        for row in done[key(job)]["rows"]:
+            if row["model"] == job[0] or job[:2] == (METHODS[0], 0):
+                rows.append({"seed": job[1], **row})
+    table = pd.DataFrame(rows)
+    shown = []
+    for name, part in table.groupby("model", sort=False):
+        line: dict[str, Any] = {"answer": name, "seeds": len(part)}
+        for metric in ("distance", "accuracy", "brier", "auroc"):
+            first = part[part["seed"] == 0].iloc[0]
+            line[metric] = f"{part[metric].mean():.3f} [{first[f'{metric}_low']:.2f}, {first[f'{metric}_high']:.2f}]"
+            line[f"sd {metric}"] = f"{part[metric].std():.3f}" if len(part) > 1 else "-"
+        shown.append(line)
+    first = table.iloc[0]
+    print(f"\nday 4 to 6, {first['n_cells']} cells of {first['n_clones']} clones, {first['n_labelled']} with a fate")
+    print(pd.DataFrame(shown).to_string(index=False))
+    seconds = {m: sum(done[key(j)]["seconds"] for j in jobs if j[0] == m) for m in METHODS}
+    print(f"fits on one thread, s in all: {seconds}; {machine()}; wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Sisters: shares, distances and scores against loops and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from wlm.core.clones import bootstrap, brier, correct, distances, sister_shares
+
+
+def test_sisters_are_later_cells_of_the_same_clone():
+    shares = sister_shares(np.array([0, 1, -1, 2]), np.array([0, 0, -1, 1, 3]))
+    assert np.array_equal(shares, [[0.5, 0.5, 0, 0, 0], [0, 0, 0, 1, 0], [0] * 5, [0] * 5])
+
+
+def test_distances_are_means_over_sisters_and_over_all():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    own, every = distances(x, y, sister_shares(np.array([0, 1, 2]), np.array([0, 0, 1, 2, 2])))
+    apart = [[np.linalg.norm(a - b) for b in y] for a in x]
+    assert np.allclose(own, [np.mean(apart[0][:2]), apart[1][2], np.mean(apart[2][3:])])
+    assert np.allclose(every, np.mean(apart, axis=1))
+
+
+def test_ties_count_in_part():
+    truth = np.array([[1, 0, 0], [0.5, 0.5, 0], [0, 0, 1], [0.4, 0.3, 0.3]])
+    probability = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.4, 0.2, 0.4], [0.1, 0.9, 0]])
+    assert correct(probability, truth).tolist() == [1, 0.5, 0.5, 0]
+
+
+def test_brier_is_that_of_every_sister():
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.ones(2), 20)
+    truth = rng.choice([0, 0.25, 0.5, 1], 20)
+    sisters = [np.repeat([1, 0], [round(4 * q), 4 - round(4 * q)]) for q in truth]
+    expected = [2 * brier_score_loss(s, np.full(4, a), labels=[0, 1]) for s, a in zip(sisters, p[:, 0], strict=True)]
+    assert np.allclose(brier(p, np.stack([truth, 1 - truth], 1)), expected)
+    assert brier(np.array([[1.0, 0], [1, 0]]), np.array([[1.0, 0], [0, 1]])).tolist() == [0, 2]
+
+
+def test_intervals_are_those_of_clones_and_not_of_cells():
+    rng = np.random.default_rng(2)
+    clones = np.repeat(np.arange(40), 25)
+    values = rng.normal(size=40)[clones]  # all cells of a clone are alike
+
+    def mean(w):
+        return float(np.average(values, weights=w))
+
+    low, high = bootstrap(mean, clones, 2000, rng)
+    assert (high - low) / 2 == pytest.approx(1.96 * values[::25].std() / np.sqrt(40), rel=0.15)
+    assert np.isnan(bootstrap(mean, clones, 0, rng)).all()
