@@ -31,6 +31,22 @@ def read_column(adata: ad.AnnData, key: str) -> pd.Series:
     return adata.obs[key]
 
 
+def read_obs_labels(adata: ad.AnnData, column: str) -> NDArray[Any]:
+    """Labels of the cells (n_obs,) as text; numbers, and missing ones, are refused."""
+    values = read_column(adata, column)
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        raise ValueError(
+            f"obs[{column!r}] holds numbers; a column of labels is wanted, such as cell types. "
+            f"If they are clusters, run adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')"
+        )
+    if values.isna().any():
+        raise ValueError(
+            f"obs[{column!r}] has {int(values.isna().sum())} missing labels; name them, for example 'unknown', "
+            "or leave these cells out"
+        )
+    return values.astype(str).to_numpy()
+
+
 def take_cells(adata: ad.AnnData, rows: Any) -> ad.AnnData:
     """Some cells; without columns of ``obs`` that share a name, of which anndata makes no views."""
     columns = adata.obs.columns

@@ -4,6 +4,7 @@ from wlm.pl._animate import animate
 from wlm.pl._composition import composition
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
+from wlm.pl._fate_probabilities import fate_probabilities
 from wlm.pl._fates import fates
 from wlm.pl._genes import genes
 from wlm.pl._potential import potential
@@ -16,6 +17,7 @@ __all__ = [
     "composition",
     "energy",
     "evaluation",
+    "fate_probabilities",
     "fates",
     "friction",
     "genes",

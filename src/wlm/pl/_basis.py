@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wlm._adata.columns import dense, read_column
+from wlm._adata.columns import dense, read_column, read_obs_labels
 from wlm._adata.times import with_unit
 from wlm._store.fit import StoredFit
 
@@ -93,20 +93,16 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
     return dict(zip(names, chosen, strict=False))
 
 
-def read_obs_labels(adata: Any, column: str) -> NDArray[Any]:
-    """Labels of the cells (n_obs,) as text; numbers, and missing ones, are refused."""
-    values = read_column(adata, column)
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        raise ValueError(
-            f"obs[{column!r}] holds numbers; a column of labels is wanted, such as cell types. "
-            f"If they are clusters, run adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')"
-        )
-    if values.isna().any():
-        raise ValueError(
-            f"obs[{column!r}] has {int(values.isna().sum())} missing labels; name them, for example 'unknown', "
-            "or leave these cells out"
-        )
-    return values.astype(str).to_numpy()
+def name_colors(target: Any, fit: StoredFit, names: Sequence[str]) -> dict[str, Any]:
+    """The colour of each fate: that of its label, where terminal states are labels of a column of ``obs``."""
+    column = target.uns.get(f"{fit.key}_terminal", {}).get("label_key")
+    known = {} if column is None or str(column) not in target.obs else label_colors(target, str(column), target)
+    rest = [name for name in names if name not in known]
+    return (
+        known
+        | {name: COLORS[k % len(COLORS)] for k, name in enumerate(rest) if name != "undecided"}
+        | {name: OBSERVED for name in rest if name == "undecided"}
+    )
 
 
 @dataclass(frozen=True)

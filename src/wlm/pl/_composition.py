@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
 from wlm._store.fit import open_fit
-from wlm.pl._basis import LABEL_ROWS, finish, label_colors, read_obs_labels, time_label
+from wlm.pl._basis import LABEL_ROWS, finish, label_colors, time_label
 from wlm.pl._trend import Floats, Population, trend
 from wlm.tl import predict
 

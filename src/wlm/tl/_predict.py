@@ -155,7 +155,7 @@ def predict(
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
-    _warn_beyond_horizon(fit, wanted)
+    warn_beyond_horizon(fit, wanted)
     parts = simulate(
         fit.ensemble,
         x,
@@ -192,7 +192,7 @@ def predict(
     return predicted
 
 
-def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
+def warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
     """Say if forecasts go farther than those that were found to hold at held-out times."""
     last = float(fit.training[-1])
     horizon = float(fit.uns["coverage"]["horizon"]) if "coverage" in fit.uns else np.nan
