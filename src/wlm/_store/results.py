@@ -33,7 +33,7 @@ def read_result(target: Any, fit: StoredFit, name: str, verb: str) -> Mapping[st
     if key not in target.uns:
         raise KeyError(f"uns[{key!r}] is missing; {again} first")
     found = target.uns[key]
-    if not isinstance(found, Mapping) or str(found.get("fit")) != str(fit.uns["checksum"]):
+    if not isinstance(found, Mapping) or str(found.get("fit")) != fit.checksum:
         raise ValueError(f"uns[{key!r}] was computed from another fit than uns[{fit.key!r}] is now; {again} again")
     return found
 

@@ -18,7 +18,6 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from wlm._adata.columns import dense, read_column, read_obs_labels
-from wlm._adata.times import with_unit
 from wlm._store.fit import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
@@ -180,7 +179,7 @@ def legend_beside(ax: Axes, *, alone: bool) -> None:
 
 def time_label(fit: StoredFit) -> str:
     """The key of the times with their unit, for an axis."""
-    return with_unit(fit.time_key, fit.unit)
+    return fit.time_label
 
 
 def bare(ax: Axes, labels: Sequence[str]) -> None:

@@ -1,11 +1,25 @@
-"""Tools: fit, predict, evaluate, diagnose; terminal states, fates and ancestors."""
+"""Tools: fit, predict, evaluate, diagnose; composition, terminal states, fates, ancestors; transitions, CellRank."""
 
 from wlm.tl._ancestors import ancestors
+from wlm.tl._composition import composition
 from wlm.tl._diagnose import diagnose
 from wlm.tl._evaluate import evaluate
 from wlm.tl._fates import fates
 from wlm.tl._fit import fit
 from wlm.tl._predict import predict
 from wlm.tl._terminal_states import terminal_states
+from wlm.tl._to_cellrank import to_cellrank
+from wlm.tl._transitions import transitions
 
-__all__ = ["ancestors", "diagnose", "evaluate", "fates", "fit", "predict", "terminal_states"]
+__all__ = [
+    "ancestors",
+    "composition",
+    "diagnose",
+    "evaluate",
+    "fates",
+    "fit",
+    "predict",
+    "terminal_states",
+    "to_cellrank",
+    "transitions",
+]

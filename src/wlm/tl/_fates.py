@@ -122,7 +122,7 @@ def fates(
     runs = _runs(observed, links, chances)
     p = np.mean(runs, axis=0)
     note = _note(observed, names, members, p, links)
-    note |= {"at": end, "seed": seed, "n_draws": int(n_draws), "fit": str(fit.uns["checksum"])}
+    note |= {"at": end, "seed": seed, "n_draws": int(n_draws), "fit": fit.checksum}
     obs = {"fate_entropy": _or_missing(entropy(p), p)}
     if fit.others:
         n_models = 1 + len(fit.others)

@@ -146,7 +146,7 @@ def terminal_states(
         raise ValueError(f"{UNDECIDED!r} names what is in no terminal state; rename this label of obs[{label_key!r}]")
     columns = {kind: _members(observed, own, tables[kind], ways[kind][0]) for kind, own in members.items()}
     uns = {kind: _plain(table[table["taken"]], ways[kind][0]) for kind, table in tables.items()}
-    note = {**uns["terminal"], "initial": uns["initial"], "fit": str(observed.fit.uns["checksum"])}
+    note = {**uns["terminal"], "initial": uns["initial"], "fit": observed.fit.checksum}
     if label_key is not None:
         note["label_key"] = label_key
     forget(target, key, {slot: tuple(n for n in names_ if "fate" in n) for slot, names_ in RESULTS.items()})
