@@ -69,6 +69,8 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
             ["adata", "times"],
             ["adata", "genes"],
             ["adata", "groupby"],
+            ["adata", "label_key", "times"],
+            ["adata", "fate"],
         )
 
 

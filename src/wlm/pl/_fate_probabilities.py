@@ -71,6 +71,7 @@ def fate_probabilities(
     """
     cells, fit = open_fit(adata, key, mod)
     target = get_target(adata, mod)
+    times = fit.times(cells)
     note = read_result(target, fit, "fates", "fates")
     names = [str(name) for name in np.ravel(note["names"])]
     if kind not in ("embedding", "simplex"):
@@ -87,7 +88,7 @@ def fate_probabilities(
     # Drawn in random order, so that no time or fate lies on top of the others.
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
     if kind == "simplex":
-        figure, axes = _simplex(ax, p[order], fit.times(cells)[order], names, fit, name_colors(target, fit, names))
+        figure, axes = _simplex(ax, p[order], times[order], names, fit, name_colors(target, fit, names))
     else:
         x, _, labels = embedding(cells, fit, basis, components)
         columns = [p[order, names.index(name)] for name in shown]

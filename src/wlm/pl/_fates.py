@@ -83,6 +83,7 @@ def fates(
     """
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
     target = get_target(adata, mod)
+    times = fit.times(cells)
     note = read_result(target, fit, "fates", "fates")
     if not 0 <= min_share < 1:
         raise ValueError(f"min_share must be at least 0 and below 1, found {min_share!r}")
@@ -93,7 +94,7 @@ def fates(
         if len(asked) != 1:
             raise ValueError(f"time must be one observed time, found {time!r}")
         start = find_observed(float(asked[0]), fit.observed, "time")
-    here = np.flatnonzero(fit.times(cells) == start)
+    here = np.flatnonzero(times == start)
     if len(here) == 0:
         raise ValueError(f"adata has no cells of time {start:g}")
     p = np.asarray(target.obsm[f"{key}_fates"])[target.obs_names.get_indexer(cells.obs_names[here])]
