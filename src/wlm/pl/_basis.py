@@ -93,15 +93,14 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
 
 
 def name_colors(target: Any, fit: StoredFit, names: Sequence[str]) -> dict[str, Any]:
-    """The colour of each fate: that of its label, where terminal states are labels of a column of ``obs``."""
+    """The colour of each fate: that of its label, where terminal states are labels of a column of ``obs``.
+
+    Others have colours that the first labels of a column have not, so that the two are told apart.
+    """
     column = target.uns.get(f"{fit.key}_terminal", {}).get("label_key")
     known = {} if column is None or str(column) not in target.obs else label_colors(target, str(column), target)
-    rest = [name for name in names if name not in known]
-    return (
-        known
-        | {name: COLORS[k % len(COLORS)] for k, name in enumerate(rest) if name != "undecided"}
-        | {name: OBSERVED for name in rest if name == "undecided"}
-    )
+    rest = [name for name in names if name not in known and name != "undecided"]
+    return {"undecided": OBSERVED} | known | {name: COLORS[(k + 3) % len(COLORS)] for k, name in enumerate(rest)}
 
 
 @dataclass(frozen=True)

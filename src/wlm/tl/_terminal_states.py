@@ -59,7 +59,8 @@ def terminal_states(
     states
         Labels to take as terminal, whatever their cells do.
     n_states
-        Without labels, how many groups there are: k-means finds so many, with a gap between them or not.
+        Without labels, how many groups there are: k-means finds so many, with a gap between them or not, and all are
+        taken.
     min_share
         Types with a smaller share of the last time's cells are no candidates.
     n_draws
@@ -132,6 +133,8 @@ def terminal_states(
         if own is None:  # there is one start, and its cells need no name of their own
             own = _groups(observed, time, n_states, seed) if kind == "terminal" else _one(observed, "start")
         chosen = states if kind == "terminal" else None
+        if kind == "terminal" and n_states is not None:
+            chosen = sorted(set(own))  # so many are wanted, whether cells stay in them or not
         table = _candidates(observed, own, time, min_share if labels is not None else 0.0, chosen)
         step = link(observed, min(time, other), n_draws=n_draws, seed=seed)
         table = _judge(observed, own, table, step, forward=kind == "terminal", chosen=chosen)
