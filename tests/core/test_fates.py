@@ -42,6 +42,8 @@ def test_what_is_decided_is_mutual_information():
     assert decided(p) == pytest.approx((total - 0.5) / total)
     # The same population with one cell for each side, and weights.
     assert decided(p[[0, 10]], np.array([3.0, 3.0])) == pytest.approx((total - 0.5) / total)
+    total = scipy_entropy([0.625, 0.375], base=2)  # three of four cells on the side where both ends are open
+    assert decided(p[[0, 10]], np.array([1.0, 3.0])) == pytest.approx((total - 0.75) / total)
     assert decided(np.full((5, 2), 0.5)) == 0 and decided(np.eye(2)) == 1
     assert np.isnan(decided(np.tile([1.0, 0.0], (4, 1))))
 

@@ -111,7 +111,8 @@ def residual(x: Array, y: Array, *, a: Array | None = None, b: Array | None = No
     """
     rng = np.random.default_rng(seed)
     i, j = (rng.permutation(len(z))[:N_RESIDUAL] for z in (x, y))
-    rows, columns, mass = coupling(x[i], y[j], None if a is None else a[i], None if b is None else b[j])
+    a, b = (w if w is None else w[k] for w, k in ((a, i), (b, j)))
+    rows, columns, mass = coupling(x[i], y[j], a, b)
     square = ((x[i][rows] - y[j][columns]) ** 2).sum(1, dtype=np.float64)  # (nnz,)
     return float(np.sqrt(mass @ square / x.shape[1]))
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.checks import check_writable
+from wlm._adata.columns import read_column
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
@@ -154,7 +155,7 @@ def _terminal(target: Any, observed: Observed) -> tuple[list[str], NDArray[Any]]
     if column not in target.obs:
         raise KeyError(f"obs[{column!r}] is missing; run wlm.tl.terminal_states again")
     last = observed.at(fit.training[-1])
-    values = pd.Series(np.asarray(target.obs[column], dtype=object)[observed.rows[last]])
+    values = read_column(target, column).astype(object).iloc[observed.rows[last]]
     members = values.fillna(UNDECIDED).astype(str).to_numpy(dtype=object)
     absent = [name for name in names if name not in members]
     if absent:
