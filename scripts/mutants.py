@@ -177,6 +177,13 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     "populations.py": [
         ("order[rng.integers(ends[:-1], ends[1:])]", "order[ends[:-1] // 2]", "test_populations.py -k sample"),
     ],
+    "fates.py": [
+        ("p * np.log2(p)", "p * np.log(p)", "test_fates.py"),
+        ("np.clip(1 - w @ entropy(p) / total", "np.clip(w @ entropy(p) / total", "test_fates.py"),
+        ("total = float(entropy(w @ p))", "total = float(entropy(p.mean(0)))", "test_fates.py"),
+        ("times[k - 1] + part", "times[k] + part", "test_fates.py"),
+        ("reversed(steps)", "steps", "test_fates.py"),
+    ],
     "transport.py": [
         ("return w / w.sum()", "return np.ones(n) / n", "test_transport.py"),
         ("rng.exponential(size=len(mass)) / mass", "rng.exponential(size=len(mass)) * mass", "test_transport.py"),
@@ -184,6 +191,11 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("x + share * (partners", "x + (1 - share) * (partners", "test_transport.py"),
         ("return columns, cost[rows, columns]", "return columns, cost[rows, rows]", "test_transport.py"),
         ("y - y.mean(0), metric)", "y.mean(0) - y, metric)", "test_transport.py"),
+        ("/ (2 * max(sigma, 1e-12) ** 2)", "/ max(sigma, 1e-12) ** 2", "test_transport.py"),
+        ("mass @ square / x.shape[1]", "mass @ square", "test_transport.py"),
+        ("g = log_b - columns", "g = log_b + columns", "test_transport.py"),
+        ("[i * n + j, j * n + i]", "[i * n + j, i * n + j]", "test_transport.py"),
+        ("np.asarray(b, dtype=np.float64)[index]", "np.ones(index.shape)", "test_transport.py"),
     ],
     "energies/force.py": [
         ("a = -gradient if log_w is None", "a = gradient if log_w is None", "energies -k not compil"),

@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(config, items):
         absent.add("gpu")
     if not scvelo_works():
         absent.add("scvelo")
+    if find_spec("cellrank") is None:
+        absent.add("cellrank")
     dropped = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)

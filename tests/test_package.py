@@ -70,6 +70,8 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
             ["adata", "genes"],
             ["adata", "fate"],
             ["adata", "groupby"],
+            ["adata", "label_key", "times"],
+            ["adata", "fate"],
         )
 
 

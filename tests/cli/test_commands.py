@@ -111,6 +111,24 @@ def test_an_existing_out_is_replaced_only_by_force(source, fitted_file, tmp_path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fitted.h5ad", "in.h5ad", "p.h5ad", "p.zarr"]
 
 
+def test_fates_are_those_of_python(fitted, fitted_file, out):
+    result = run("fates", fitted_file, "-o", out, "--n-states", 2, "--seed", 1, "--json")
+    assert result.exit_code == 0, result.output
+    table = wlm.tl.terminal_states(fitted, n_states=2, rng=1)
+    wlm.tl.fates(fitted, rng=1)
+    theirs = ad.read_h5ad(out)
+    assert np.array_equal(theirs.obsm["wlm_fates"], fitted.obsm["wlm_fates"])
+    printed = json.loads(result.stdout)
+    assert [row["state"] for row in printed["states"]] == table["state"].tolist()
+    note = fitted.uns["wlm_fates"]
+    assert [row["observed"] for row in printed["fates"]] == note["observed"].tolist()
+    assert printed["states"][0]["stay_sd"] is None and printed["missed"] == note["missed"]
+    result = run("fates", fitted_file, "--n-states", 2, "--at", 4)
+    assert result.exit_code == 0 and "state 1: observed" in result.stdout and "balanced transport" in result.stdout
+    assert failed(run("fates", fitted_file, "--label-key", "type"), 2, "obs['type'] is missing")
+    assert failed(run("fates", fitted_file, "--n-states", 1), 2, "one terminal state")
+
+
 # Errors
 
 FAULTS = {
@@ -185,10 +203,8 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    for arguments in (
-        ["--help"],
-        *([name, "-h"] for name in ("fit", "predict", "evaluate", "evaluate-clones", "drivers", "doctor")),
-    ):
+    commands = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "doctor")
+    for arguments in (["--help"], *([name, "-h"] for name in commands)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
     assert "Exit codes" in run("--help").stdout

@@ -1,10 +1,24 @@
 """Couplings of two clouds of cells, against those of known maps."""
 
 import numpy as np
+import ot
 import pytest
 from oracles import standardised
+from scipy.spatial import cKDTree
+from scipy.stats import norm
 
-from wlm.core.transport import assignment, coupling, interpolate, partners
+from wlm.core.transport import (
+    among_neighbours,
+    assignment,
+    coupling,
+    interpolate,
+    nearest,
+    neighbourhoods,
+    noisy_coupling,
+    partners,
+    residual,
+    shares,
+)
 
 
 def test_populations_are_coupled_in_parts_when_large():
@@ -56,3 +70,71 @@ def test_interpolation_goes_the_share_of_the_way():
     np.testing.assert_allclose(interpolate(x, 2 * x + [1.0, 0.0], 0.25), 1.25 * x + [0.25, 0.0], atol=1e-12)
     heavy = np.where(np.arange(40) < 20, 9.0, 1.0)
     np.testing.assert_allclose(interpolate(x, 2 * x, 0.5, a=heavy, b=heavy), 1.5 * x, atol=1e-12)
+
+
+def test_a_coupling_with_noise_is_the_entropic_one_of_pot():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), 1.5 * rng.normal(size=(50, 3)) + 0.3
+    a, b = rng.uniform(0.5, 2, 60), rng.uniform(0.5, 2, 50)
+    for weights in ({}, {"a": a, "b": b}):
+        p, q = (shares(weights.get(k), n) for k, n in (("a", 60), ("b", 50)))
+        expected = ot.sinkhorn(p, q, ot.dist(x, y), 2 * 0.5**2, stopThr=1e-12, numItermax=100_000)
+        found = noisy_coupling(x, y, 0.5, 60, **weights).toarray()
+        assert np.abs(found - expected / expected.sum(1, keepdims=True)).max() < 5e-3
+        assert found.sum(1) == pytest.approx(np.ones(60))
+        assert np.abs(p @ found - q).sum() < 2e-3
+
+
+def test_a_coupling_with_noise_is_the_schroedinger_bridge_of_gaussians():
+    """Between N(0, s) and N(0, r) on a line the covariance is sqrt(s r + e^2 / 4) - e / 2, with e the variance."""
+    n, sigma = 500, 0.7
+    quantiles = norm.ppf((np.arange(n) + 0.5) / n)
+    x, y = quantiles[:, None], 1.5 * quantiles[:, None]
+    found = noisy_coupling(x, y, sigma, n)
+    covariance = np.mean(x[:, 0] * (found @ y[:, 0]))
+    expected = np.sqrt(x.var() * y.var() + sigma**4 / 4) - sigma**2 / 2
+    assert covariance == pytest.approx(expected, rel=0.01)
+
+
+def test_without_noise_a_coupling_finds_each_cell_again():
+    rng = np.random.default_rng(1)
+    x, order = rng.normal(size=(40, 5)), rng.permutation(40)
+    found = noisy_coupling(x, x[order], 1e-3, 5)
+    assert found.toarray()[np.arange(40), np.argsort(order)] == pytest.approx(np.ones(40))
+    assert found.nnz < 40 * 40 / 2
+
+
+def test_the_residual_of_a_shift_is_the_shift():
+    x = np.random.default_rng(2).normal(size=(80, 4)).astype(np.float32)
+    assert residual(x, x + np.float32(0.5)) == pytest.approx(0.5, rel=1e-5)
+    assert residual(x, x, a=np.ones(80), b=np.ones(80)) == pytest.approx(0, abs=1e-6)
+    # One heavy cell: the others hardly count.
+    y = x.copy()
+    y[1:] += 3
+    w = np.where(np.arange(80) == 0, 1e6, 1.0)
+    assert residual(x, y, a=w, b=w) < 0.05
+
+
+def test_nearest_cells_are_those_of_a_tree():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(300, 4)).astype(np.float32), rng.normal(size=(200, 4)).astype(np.float32)
+    distance, index = cKDTree(y).query(x, k=7)
+    found = nearest(x, y, 7)
+    assert np.array_equal(found[1], index) and np.allclose(found[0], distance, atol=1e-3)
+    assert nearest(x, y, 500)[1].shape == (300, 200)
+    means = among_neighbours(x, y, 7) @ y
+    assert np.allclose(means, y[index].mean(1), atol=1e-5)
+    w = rng.uniform(1, 2, 200)
+    expected = (w[index][..., None] * y[index]).sum(1) / w[index].sum(1, keepdims=True)
+    assert np.allclose(among_neighbours(x, y, 7, b=w) @ y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_neighbourhoods_keep_the_population(weighted):
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.normal(size=(150, 3)), rng.normal(size=(20, 3)) + 8])  # a type of few cells
+    w = shares(rng.uniform(0.2, 2, 170) if weighted else None, 170)
+    found = neighbourhoods(x, 10, w=w)
+    assert found.sum(axis=1) == pytest.approx(np.ones(170))
+    assert np.abs(w @ found - w).sum() < 2e-3
+    assert found.diagonal().min() > 0 and found[150:, :150].nnz == 0

@@ -36,7 +36,9 @@ PLOTS = {
     "energy": lambda a: wlm.pl.energy(a, return_fig=True),
     "training": lambda a: wlm.pl.training(a, return_fig=True),
     "composition": lambda a: wlm.pl.composition(a, "type", times=[5], return_fig=True),
-    "fates": lambda a: wlm.pl.fates(a, "type", times=[0, 3, 4], return_fig=True),
+    "fates": lambda a: wlm.pl.fates(a, "type", return_fig=True),
+    "fate-probabilities": lambda a: wlm.pl.fate_probabilities(a, return_fig=True),
+    "fate-probabilities_simplex": lambda a: wlm.pl.fate_probabilities(a, key="three", kind="simplex", return_fig=True),
     "genes": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), times=[5], return_fig=True),
     "genes_by_type": lambda a: wlm.pl.genes(a, list(a.var_names[:3]), groupby="type", times=[5], return_fig=True),
     "drivers": lambda a: wlm.pl.drivers(_drivers(a), n_genes=12, return_fig=True),
@@ -51,6 +53,11 @@ def drawn(_fitted):
         np.array(["early", "middle", "late"])[np.digitize(x, np.quantile(x, [0.3, 0.6]))]
     )
     wlm.tl.diagnose(adata)
+    # The same fit once more, with three ends.
+    adata.uns["three"], adata.obsm["three_velocity"] = adata.uns["wlm"], adata.obsm["wlm_velocity"]
+    for key, n in (("wlm", 2), ("three", 3)):
+        wlm.tl.terminal_states(adata, key=key, n_states=n)
+        wlm.tl.fates(adata, key=key)
     return adata
 
 
@@ -61,14 +68,14 @@ def pictures(test):
         def one(drawn, draw=draw):
             return draw(drawn)
 
-        one.__name__ = f"test_picture_of_{name}"
-        globals()[one.__name__] = picture(filename=f"{name}.png")(one)
+        one.__name__ = f"test_picture_of_{name.replace('-', '_')}"
+        globals()[one.__name__] = picture(filename=f"{name.replace('-', '_')}.png")(one)
     return test
 
 
 @pictures
 def test_every_plot_has_a_picture():
-    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "animate", "growth"}
+    drawn_here = {name.split("_")[0].replace("-", "_") for name in PLOTS} | {"evaluation", "animate", "growth"}
     assert set(wlm.pl.__all__) == drawn_here
 
 

@@ -9,13 +9,22 @@ from matplotlib.colors import to_hex, to_rgba
 import wlm
 
 
+@pytest.fixture(scope="module")
+def _typed(_fitted):
+    """Cells with three types by their place, so that neighbours of a cell have its type, colours, and fates."""
+    adata = _fitted.copy()
+    x = adata.obsm["X_pca"][:, 0]
+    adata.obs["type"] = pd.Categorical(np.array(["a", "b", "c"])[np.digitize(x, np.quantile(x, [0.3, 0.6]))])
+    adata.uns["type_colors"] = np.array(["#111111", "#222222", "#333333"], dtype=object)
+    last = adata.obs["type"][adata.obs["day"] == 4]
+    wlm.tl.terminal_states(adata, label_key="type", states=sorted(last.unique()))
+    wlm.tl.fates(adata)
+    return adata
+
+
 @pytest.fixture
-def typed(fitted):
-    """Cells with three types by their place, so that neighbours of a cell have its type, and colours."""
-    x = fitted.obsm["X_pca"][:, 0]
-    fitted.obs["type"] = pd.Categorical(np.array(["a", "b", "c"])[np.digitize(x, np.quantile(x, [0.3, 0.6]))])
-    fitted.uns["type_colors"] = np.array(["#111111", "#222222", "#333333"], dtype=object)
-    return fitted
+def typed(_typed):
+    return _typed.copy()
 
 
 def heights(ax):
@@ -68,45 +77,118 @@ def test_weights_count_in_compositions(cells, quick):
     assert np.allclose(bars[1], expected.sort_index())
 
 
-def test_fates_conserve_cells(typed):
-    ax = wlm.pl.fates(typed, "type")
-    texts = [t.get_text() for t in ax.texts]
-    assert "day 0\nobserved" in texts and "day 4\npredicted" in texts
-    start = typed.obs["type"][typed.obs["day"] == 0].value_counts(normalize=True)
-    for name, share in start.items():
-        if share > 0.02:
-            assert f"{name} {share:.0%}" in texts
+def test_a_table_is_drawn_as_the_object_is(typed):
+    table = wlm.tl.composition(typed, "type", [1, 1.5, 2, 4, 5])
+    ax = wlm.pl.composition(table)
+    whole = heights(wlm.pl.composition(typed, "type", times=[5]))
+    for t, found in heights(ax).items():
+        assert found == pytest.approx(whole[t])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["c", "b", "a"] and ax.get_xlabel() == "day"
+    middle = table[table["time"] == 1.5].set_index("label")["predicted"]
+    vertices = ax.collections[0].get_paths()[0].vertices
+    assert vertices[np.isclose(vertices[:, 0], 1.5), 1].max() == pytest.approx(middle["a"], abs=1e-6)
+    with pytest.raises(ValueError, match="no table of wlm.tl.composition"):
+        wlm.pl.composition(table.drop(columns="observed"))
+    with pytest.raises(ValueError, match="groupby must name a column"):
+        wlm.pl.composition(typed)
+
+
+def sankey(ax):
+    """Bars at the left, those of paths, of observed cells and of the free rollout, and the widths of the bands."""
     bars = [p for p in ax.patches if hasattr(p, "get_width")]
     bands = [p for p in ax.patches if not hasattr(p, "get_width")]
-    left, right = ([p.get_height() for p in bars if round(p.get_x() + p.get_width() / 2) == k] for k in (0, 1))
-    thick = [abs(p.get_path().vertices[0, 1] - p.get_path().vertices[7, 1]) for p in bands]
-    assert sum(left) == pytest.approx(sum(right)) == pytest.approx(sum(thick))
-    assert all(p.get_y() >= -1e-9 for p in bars)
+    at = sorted({round(p.get_x(), 4) for p in bars})
+    columns = [[p.get_height() for p in bars if round(p.get_x(), 4) == x] for x in at]
+    return columns, [abs(p.get_path().vertices[0, 1] - p.get_path().vertices[7, 1]) for p in bands]
 
 
-def test_fates_are_those_of_the_predicted_cells(typed):
-    ax = wlm.pl.fates(typed, "type", times=[1, 3, 5.5])
-    assert len([t for t in ax.texts if t.get_text().startswith("day")]) == 3
-    later = wlm.tl.predict(typed, 5.5, from_time=1)
-    seen = typed[typed.obs["day"] != 2]
-    from sklearn.neighbors import KNeighborsClassifier
+def test_bands_are_the_fates_and_conserve_cells(typed):
+    ax = wlm.pl.fates(typed, "type", min_share=0)
+    columns, bands = sankey(ax)
+    assert sum(columns[0]) == pytest.approx(sum(columns[1])) == pytest.approx(sum(bands))
+    scale = sum(bands)
+    start = (typed.obs["day"] == 0).to_numpy()
+    names = typed.uns["wlm_fates"]["names"].tolist()
+    p, labels = typed.obsm["wlm_fates"][start], typed.obs["type"][start].to_numpy()
+    expected = [p[labels == name, k].sum() / 60 for k in range(len(names)) for name in "abc" if (labels == name).any()]
+    assert bands == pytest.approx([scale * share for share in expected if share > 0], abs=1e-6)
+    for column, shares in zip(columns[2:], ("observed", "predicted"), strict=True):
+        assert column == pytest.approx(scale * typed.uns["wlm_fates"][shares], abs=1e-6)
+    texts = [t.get_text() for t in ax.texts]
+    share = (labels == "c").mean()
+    assert f"c {share:.0%}" in texts and "day 0\nobserved" in texts
+    observed, free = (typed.uns["wlm_fates"][k][0] for k in ("observed", "predicted"))
+    assert f"observed {observed:.0%}, free {free:.0%}" in texts
+    assert to_hex(ax.patches[0].get_facecolor()) in ("#111111", "#222222", "#333333")
 
-    labels = KNeighborsClassifier(15, weights="distance").fit(seen.obsm["X_pca"], seen.obs["type"].astype(str))
-    shares = pd.Series(labels.predict(later.obsm["X_pca"])).value_counts(normalize=True)
-    texts = [t.get_text() for t in ax.texts if t.get_position()[0] > 2]
-    assert sorted(texts) == sorted(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.015)
+
+def test_small_shares_are_other_and_a_miss_is_said(typed):
+    typed.obs["many"] = [f"type {k % 60:02d}" for k in range(typed.n_obs)]
+    typed.uns["wlm_fates"]["tolerated"] = -1.0
+    ax = wlm.pl.fates(typed, "many", min_share=0.02)
+    texts = [t.get_text() for t in ax.texts]
+    assert "other 100%" in texts, "every type has one cell of sixty"
+    assert any("into another state than observed" in text for text in texts)
+    typed.uns["wlm_fates"]["tolerated"] = 1.0
+    ax = wlm.pl.fates(typed, "type", time=3)
+    assert not any("into another state" in t.get_text() for t in ax.texts)
+    assert "day 3\nobserved" in [t.get_text() for t in ax.texts]
 
 
-def test_of_many_cells_a_sample_is_drawn(typed, monkeypatch):
-    whole = [t.get_text() for t in wlm.pl.fates(typed, "type").texts]
-    monkeypatch.setattr("wlm.pl._fates.CHUNK", 40)
-    ax = wlm.pl.fates(typed, "type")
-    some = [t.get_text() for t in ax.texts]
-    assert len(some) >= len(whole) - 1 and some != whole
-    bars = [p for p in ax.patches if hasattr(p, "get_width") and round(p.get_x() + p.get_width() / 2) == 0]
-    start = typed.obs["type"][typed.obs["day"] == 0].value_counts(normalize=True)
-    found = sorted(p.get_height() for p in bars)
-    assert np.allclose(np.array(found) / sum(found), np.sort(start[start > 0]), atol=0.1)
+def test_texts_of_a_sankey_do_not_lie_on_each_other(typed):
+    typed.obs["many"] = [f"a longer name {k % 12:02d}" for k in range(typed.n_obs)]
+    figure = wlm.pl.fates(typed, "many", return_fig=True)
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts]
+    for k, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "it is within the figure"
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for other in boxes[k + 1 :])
+
+
+def test_probabilities_in_an_embedding(typed):
+    axes = wlm.pl.fate_probabilities(typed)
+    names = typed.uns["wlm_fates"]["names"].tolist()
+    assert [ax.get_title() for ax in axes] == names
+    one = wlm.pl.fate_probabilities(typed, fate=names[1], components=(1, 2))
+    points = one.collections[0]
+    order = np.random.default_rng(0).permutation(typed.n_obs)
+    assert np.allclose(points.get_array(), typed.obsm["wlm_fates"][order, 1])
+    assert np.allclose(points.get_offsets(), typed.obsm["X_pca"][order][:, 1:3], atol=1e-5)
+    assert (one.get_xlabel(), one.get_ylabel()) == ("PC2", "PC3")
+    typed.obsm["X_umap"] = typed.obsm["X_pca"][:, :2] * 3
+    assert wlm.pl.fate_probabilities(typed, fate=names[0], basis="umap").get_xlabel() == "UMAP1"
+
+
+def test_probabilities_in_a_simplex(typed):
+    rng = np.random.default_rng(0)
+    typed.obsm["wlm_fates"] = rng.dirichlet(np.ones(3), size=typed.n_obs).astype(np.float32)
+    typed.obsm["wlm_fates"][0] = [1, 0, 0]
+    typed.uns["wlm_fates"]["names"] = np.array(["a", "b", "c"], dtype=object)
+    ax = wlm.pl.fate_probabilities(typed, kind="simplex")
+    corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
+    order = np.random.default_rng(0).permutation(typed.n_obs)
+    assert np.abs(ax.collections[0].get_offsets() - typed.obsm["wlm_fates"][order] @ corners).max() < 0.05
+    assert [t.get_text() for t in ax.texts] == ["a", "b", "c"]
+    assert np.array_equal(ax.collections[0].get_array(), typed.obs["day"].to_numpy()[order])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "circle"}, "kind must be"),
+        ({"fate": "z"}, "fate 'z' is none of"),
+        ({"kind": "simplex"}, "a simplex is drawn of three fates, found 2"),
+        ({"ax": True}, "ax is for one panel"),
+        ({"basis": "umap"}, "is neither in obsm"),
+    ],
+)
+def test_probabilities_that_cannot_be_drawn(typed, arguments, message):
+    if len(typed.uns["wlm_fates"]["names"]) == 3:  # whichever types there are at the last day
+        typed.uns["wlm_fates"]["names"] = typed.uns["wlm_fates"]["names"][:2]
+    if "ax" in arguments:
+        arguments = {"ax": plt.subplots()[1]}
+    with pytest.raises((ValueError, KeyError), match=message):
+        wlm.pl.fate_probabilities(typed, **arguments)
 
 
 @pytest.mark.parametrize("plot", [wlm.pl.composition, wlm.pl.fates])
@@ -126,12 +208,16 @@ def test_columns_without_labels_are_refused(typed, plot, column, error, message)
     assert not plt.get_fignums()
 
 
-@pytest.mark.parametrize(
-    ("times", "message"), [(2, "at least one later"), ([0.5, 3], "was not observed"), ([9, 1, 0, -1], "not observed")]
-)
-def test_fates_need_an_observed_start_and_a_later_time(typed, times, message):
-    with pytest.raises(ValueError, match=message):
-        wlm.pl.fates(typed, "type", times=times)
+def test_fates_are_drawn_after_they_are_computed_and_from_an_observed_time(typed):
+    for time, message in ((0.5, "was not observed"), ([0, 1], "one observed time")):
+        with pytest.raises(ValueError, match=message):
+            wlm.pl.fates(typed, "type", time=time)
+    with pytest.raises(ValueError, match="min_share must be"):
+        wlm.pl.fates(typed, "type", min_share=1)
+    del typed.uns["wlm_fates"]
+    for plot in (lambda a: wlm.pl.fates(a, "type"), wlm.pl.fate_probabilities):
+        with pytest.raises(KeyError, match=r"run wlm.tl.fates\(adata\) first"):
+            plot(typed)
 
 
 def test_many_labels_get_colours_of_their_own_and_a_legend_in_columns(fitted):
@@ -201,6 +287,7 @@ def test_plots_of_populations_write_nothing(typed):
     before = typed.copy()
     wlm.pl.composition(typed, "type")
     wlm.pl.fates(typed, "type")
+    wlm.pl.fate_probabilities(typed)
     wlm.pl.animate(typed, n_frames=2)._repr_html_()
     wlm.pl.rollout(typed, color="type")
     pd.testing.assert_frame_equal(typed.obs, before.obs)
@@ -219,16 +306,6 @@ def test_conditions_have_the_same_colours(cells, quick):
         legend = wlm.pl.composition(cells, "type", key=f"wlm_{condition}").get_legend()
         colors = [to_hex(h.get_facecolor()) for h in legend.legend_handles]
         assert dict(zip([t.get_text() for t in legend.get_texts()], colors, strict=True)) == kept
-
-
-def test_every_label_of_a_sankey_has_a_name_or_a_place_in_the_legend(fitted):
-    x = fitted.obsm["X_pca"][:, 0]
-    fitted.obs["many"] = [f"type {k:02d}" for k in np.argsort(np.argsort(x)) * 25 // len(x)]
-    ax = wlm.pl.fates(fitted, "many", times=[0, 1, 3, 4])
-    beside = {t.get_text().rsplit(" ", 1)[0] for t in ax.texts if "%" in t.get_text()}
-    listed = set() if ax.get_legend() is None else {t.get_text() for t in ax.get_legend().get_texts()}
-    colors = {to_hex(p.get_facecolor()) for p in ax.patches if hasattr(p, "get_width")}
-    assert len(beside | listed) == len(colors) and not beside & listed
 
 
 def test_velocity_potential_and_film_are_coloured_by_labels(typed):

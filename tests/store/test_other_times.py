@@ -16,6 +16,9 @@ READERS = {
     "rollout": wlm.pl.rollout,
     "composition": lambda a: wlm.pl.composition(a, "type"),
     "fates": lambda a: wlm.pl.fates(a, "type"),
+    "terminal states": lambda a: wlm.tl.terminal_states(a, label_key="type"),
+    "transitions": wlm.tl.transitions,
+    "table of shares": lambda a: wlm.tl.composition(a, "type"),
     "genes": lambda a: wlm.pl.genes(a, ["0"]),
 }
 

@@ -195,6 +195,9 @@ OTHERS = {"evaluation", "drivers", "genes", "energy", "friction", "growth"}
 @pytest.mark.parametrize("name", [n for n in wlm.pl.__all__ if n not in OTHERS])
 def test_every_plot_draws_it(own, name):
     plot = getattr(wlm.pl, name)
+    if "fate" in name:
+        wlm.tl.terminal_states(own, label_key="type", states=["a", "b"])
+        wlm.tl.fates(own)
     takes = inspect.signature(plot).parameters
     more = {"groupby": "type"} if "groupby" in takes else {}
     plot(own, **more, **({"show": False} if "show" in takes else {}))

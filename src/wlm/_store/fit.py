@@ -18,7 +18,7 @@ from wlm._adata.conditions import select_condition
 from wlm._adata.labels import Style
 from wlm._adata.mudata import get_source, get_target, having
 from wlm._adata.reading import Reading
-from wlm._adata.times import read_times, rounding_of, snap
+from wlm._adata.times import read_times, rounding_of, snap, with_unit
 from wlm._logging import logger
 from wlm._store.group import conditions
 from wlm._store.integrity import checksum, fingerprint, times_fingerprint
@@ -131,6 +131,16 @@ class StoredFit:
     def seed(self) -> int:
         """The seed of the first model."""
         return int(self.uns["params"]["seed"])
+
+    @property
+    def time_label(self) -> str:
+        """The key of the times with their unit, for an axis."""
+        return with_unit(self.time_key, self.unit)
+
+    @property
+    def checksum(self) -> str:
+        """What tells it from other fits; empty of one of format 1."""
+        return str(self.uns.get("checksum", ""))
 
     @property
     def group(self) -> str:

@@ -19,6 +19,7 @@ from wlm._adata.genes import make_receipt
 from wlm._store.fit import FORMAT
 from wlm._store.group import conditions, group_of
 from wlm._store.integrity import fingerprint, seal, times_fingerprint
+from wlm._store.results import RESULTS, forget
 from wlm._version import __version__
 from wlm.core.dynamics import Dynamics
 from wlm.core.prediction import Rollout
@@ -155,8 +156,10 @@ def write_fit(target: Any, key: str, uns: dict[str, Any], fields: Mapping[str, A
         if group_of(target.uns.get(old)) == key:
             target.uns.pop(old)
             target.uns.pop(f"{old}_diagnosis", None)
+            forget(target, old)
             _write_r2(target, old, {})
     target.uns.pop(f"{key}_diagnosis", None)  # of the fit that is replaced
+    forget(target, key)
     columns = [name for name in COLUMNS if name in fields]
     for name in COLUMNS:
         if name not in fields:
@@ -216,6 +219,7 @@ def write_conditions(
     for value, (_, uns, _) in fits.items():
         condition = {"key": condition_key, "value": value, "group": key}
         target.uns.pop(f"{keys[value]}_diagnosis", None)
+        forget(target, keys[value])
         target.uns[keys[value]] = seal(uns | {"params": uns["params"] | {"condition": condition}})
         written += [f"uns[{keys[value]!r}]", *_write_r2(target, keys[value], uns)]
     return written
@@ -238,10 +242,11 @@ def check_keys(
             raise ValueError(f"uns[{name!r}] holds something that is not a fit; choose another key_added")
         if name != key and there is not None and group_of(there) != key:
             raise ValueError(f"uns[{name!r}] holds another fit, which would be lost; choose another key_added")
-    taken = {f"{name}_diagnosis" for name in (key, *(f"{key}_{value}" for value in values))}
+    found = ("diagnosis", *RESULTS["uns"])
+    taken = {f"{name}_{what}" for name in (key, *(f"{key}_{value}" for value in values)) for what in found}
     lost = [value for value in values if f"{key}_{value}" in taken]
     if lost:
-        raise ValueError(f"conditions {lost} have names that diagnoses are stored under; rename these categories")
+        raise ValueError(f"conditions {lost} have names that results are stored under; rename these categories")
     for argument, column in columns.items():
         if column in PREDICTED and argument != "strata_key":
             raise ValueError(f"{argument} {column!r} is a column that predictions write; choose another name")

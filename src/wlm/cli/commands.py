@@ -262,6 +262,67 @@ def predict(
 
 @app.command()
 @_guarded
+def fates(
+    source: In,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the fates: .h5ad or .zarr.")
+    ] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    label_key: Annotated[
+        str | None, typer.Option(help="Column of obs with cell types; without it, groups of cells are found.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="A label to take as terminal; repeatable. [default: those that stay]")
+    ] = None,
+    n_states: Annotated[int | None, typer.Option(help="Without labels, how many groups there are.")] = None,
+    at: Annotated[str | None, typer.Option(help="Time of the fates: the last training time, or a later one.")] = None,
+    n_draws: Annotated[int, typer.Option(help="Repetitions of stochastic dynamics.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find terminal states and how likely each cell ends in each; OUT is IN with both.
+
+    Example: wlm fates fitted.h5ad --label-key cell_type -o fates.h5ad
+    """
+    with writing(output, force=force) as write:
+        adata = read(source)
+        common: dict[str, Any] = {"key": key, "n_draws": n_draws, "rng": seed}
+        table = wlm.tl.terminal_states(adata, label_key=label_key, states=state or None, n_states=n_states, **common)
+        wlm.tl.fates(adata, at=at, **common)
+        write(adata)
+    note = adata.uns[f"{key}_fates"]
+    columns = ("names", "observed", "predicted", "decided_at")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*(note[k].tolist() for k in columns), strict=True)]
+    if as_json:
+        found = {"states": table.to_dict("records"), "fates": rows}
+        found |= {k: float(note[k]) for k in ("at", "missed", "tolerated")}
+        typer.echo(json.dumps(_without_nan(found)))
+        return
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    typer.echo(f"\nfates at {note['at']:g}, by balanced transport:")
+    for row in rows:
+        when = (
+            "never half decided"
+            if row["decided_at"] != row["decided_at"]
+            else f"half decided by {row['decided_at']:.3g}"
+        )
+        typer.echo(f"  {row['names']}: observed {row['observed']:.0%}, free rollout {row['predicted']:.0%}; {when}")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None, which JSON has, for numbers that are none."""
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+@app.command()
+@_guarded
 def evaluate(
     source: In,
     time_key: TimeKey,

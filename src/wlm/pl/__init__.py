@@ -5,6 +5,7 @@ from wlm.pl._composition import composition
 from wlm.pl._drivers import drivers
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
+from wlm.pl._fate_probabilities import fate_probabilities
 from wlm.pl._fates import fates
 from wlm.pl._genes import genes
 from wlm.pl._growth import growth
@@ -19,6 +20,7 @@ __all__ = [
     "drivers",
     "energy",
     "evaluation",
+    "fate_probabilities",
     "fates",
     "friction",
     "genes",

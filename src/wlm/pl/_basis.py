@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from wlm._adata.columns import dense, read_column, read_obs_labels
 from wlm._adata.neighbours import projection
-from wlm._adata.times import with_unit
 from wlm._store.fit import StoredFit
 
 #: Okabe and Ito's colours, distinguishable with every kind of colour vision.
@@ -81,6 +80,17 @@ def label_colors(cells: Any, column: str, whole: Any) -> dict[str, Any]:
 
     chosen = next((p for p in (default_20, default_28, default_102) if len(names) <= len(p)), ["grey"] * len(names))
     return dict(zip(names, chosen, strict=False))
+
+
+def name_colors(target: Any, fit: StoredFit, names: Sequence[str]) -> dict[str, Any]:
+    """The colour of each fate: that of its label, where terminal states are labels of a column of ``obs``.
+
+    Others have colours that the first labels of a column have not, so that the two are told apart.
+    """
+    column = target.uns.get(f"{fit.key}_terminal", {}).get("label_key")
+    known = {} if column is None or str(column) not in target.obs else label_colors(target, str(column), target)
+    rest = [name for name in names if name not in known and name != "undecided"]
+    return {"undecided": OBSERVED} | known | {name: COLORS[(k + 3) % len(COLORS)] for k, name in enumerate(rest)}
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ def legend_beside(ax: Axes, *, alone: bool) -> None:
 
 def time_label(fit: StoredFit) -> str:
     """The key of the times with their unit, for an axis."""
-    return with_unit(fit.time_key, fit.unit)
+    return fit.time_label
 
 
 def bare(ax: Axes, labels: Sequence[str]) -> None:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
-from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
-from wlm._random import RNG, as_seed
+from wlm._random import RNG
 from wlm._store.fit import open_fit
-from wlm.pl._basis import LABEL_ROWS, finish, label_colors, time_label
-from wlm.tl import predict
-from wlm.tl._trend import Floats, Population, trend
+from wlm.pl._basis import COLORS, LABEL_ROWS, finish, label_colors
+from wlm.tl import composition as compute
+from wlm.tl._trend import between
 
 
 def composition(
     adata: Any,
-    groupby: str,
+    groupby: str | None = None,
     *,
     key: str = "wlm",
     times: Any = None,
@@ -36,23 +35,25 @@ def composition(
 ) -> Any:
     """Draw the shares of cell types over time, observed as bars and predicted as areas between them.
 
-    The areas are the cells of :func:`wlm.tl.predict`, each with the label that weighs most among its 15 nearest cells
-    of the training times; after the last training time they are pale. Bars are observed cells with their own labels:
-    wide ones at training times, where the areas are made of the same cells, and narrow ones at held-out times, where
-    bar and area can be compared. Shares are by weight where the fit has weights.
+    What is drawn is the table of :func:`wlm.tl.composition`: give it that table, or an object with a fit, of which it
+    is made for all observed times and a grid between them. Areas are predicted cells, after the last training time
+    pale. Bars are observed cells: wide ones at training times, where the areas are made of the same cells, and narrow
+    ones at held-out times, where bar and area can be compared.
 
     Parameters
     ----------
     adata
-        An AnnData or MuData with a fit.
+        The table of :func:`wlm.tl.composition`, or an AnnData or MuData with a fit.
     groupby
-        Column of ``obs`` with labels, such as cell types; ``uns["<groupby>_colors"]`` are used if they are there.
+        Of an object: column of ``obs`` with labels, such as cell types; ``uns["<groupby>_colors"]`` are used if they
+        are there.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Of an object: name of the fit; of fits by condition, the key of one.
     times
-        Times to include besides the observed ones and a grid between them, as numbers or labels; forecasts for example.
+        Of an object: times to include besides the observed ones and a grid between them, as numbers or labels;
+        forecasts for example.
     n_cells
-        Predicted cells for each time, see :func:`wlm.tl.predict`; None for all.
+        Of an object: predicted cells for each time; None for all.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
     rng
@@ -73,49 +74,28 @@ def composition(
     KeyError
         If there is no fit or no such column.
     ValueError
-        If the column holds numbers or missing labels, or a time cannot be predicted.
+        If the column holds numbers or missing labels, a time cannot be predicted, or a table is not one of
+        :func:`wlm.tl.composition`.
     """
-    cells, fit = open_fit(adata, key, mod, columns=[groupby])
-    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
-    wanted = np.empty(0) if times is None else read_labels(times, fit.style)
-    ask = partial(predict, adata, key=key, n_cells=n_cells, rng=as_seed(rng), mod=mod)
-    populations = trend(cells, fit, wanted, ask)
-    names = [name for name in colors if name in set(labels)]
-    known = np.concatenate([p.rows for p in populations if p.rows is not None])
-    x = np.concatenate([p.x for p in populations if p.rows is not None])
-
-    def shares(p: Population) -> Floats:
-        there = labels[p.rows] if p.rows is not None else from_neighbours(x, labels[known], p.x)
-        return np.array([np.average(there == name, weights=p.w) for name in names])
-
-    at = np.array([p.time for p in populations])
-    share = np.stack([shares(p) for p in populations])
-    trained = at[[p.observed for p in populations]]
-
+    if isinstance(adata, pd.DataFrame):
+        table, colors = adata, _table_colors(adata)
+    elif groupby is None:
+        raise ValueError("groupby must name a column of obs with labels, such as cell types")
+    else:
+        cells, fit = open_fit(adata, key, mod, columns=[groupby])
+        read_obs_labels(cells, groupby)
+        colors = label_colors(cells, groupby, get_target(adata, mod))
+        wanted = between(cells, fit, np.empty(0) if times is None else read_labels(times, fit.style))
+        table = compute(adata, groupby, wanted, key=key, n_cells=n_cells, rng=rng, mod=mod)
+    names = [name for name in colors if name in set(table["label"])]
     if ax is None:
         rows = -(-len(names) // LABEL_ROWS)
         ax = plt.subplots(figsize=(5 + 1.4 * rows, 3.4), layout="constrained")[1]
-    fill = [colors[name] for name in names]
-    for inside, alpha in ((at <= trained[-1], 0.55), (at >= trained[-1], 0.25)):
-        if inside.sum() > 1:
-            ax.stackplot(at[inside], share[inside].T, colors=fill, alpha=alpha, linewidth=0)
-    if at[-1] > trained[-1]:
-        ax.axvline(trained[-1], color="black", linewidth=0.8, linestyle=":")
-    cell_times, weights = fit.times(cells), fit.weights_of(cells)
-    span = np.ptp(at)
-    for t in fit.observed[(fit.observed >= at[0]) & np.isin(fit.observed, cell_times)]:
-        there = np.flatnonzero(cell_times == t)
-        own = shares(Population(t, True, x[:0], None if weights is None else weights[there], there))
-        width = (0.03 if t in trained else 0.012) * span
-        bottoms = np.concatenate([[0], own.cumsum()[:-1]])
-        ax.bar(t, own, width=width, bottom=bottoms, color=fill, edgecolor="black", linewidth=0.6, zorder=3)
-    margin = 0.03 * span
-    ax.set(xlim=(at[0] - margin, at[-1] + margin), ylim=(0, 1), xlabel=time_label(fit), ylabel="share of cells")
-    ax.spines[["top", "right"]].set_visible(False)
+    _draw(ax, table, names, colors)
     handles = [Patch(color=colors[name], label=name) for name in reversed(names)]
     ax.legend(
         handles=handles,
-        title=groupby,
+        title=table.attrs.get("label_key"),
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
@@ -123,3 +103,44 @@ def composition(
         ncols=-(-len(names) // LABEL_ROWS),
     )
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+
+
+def _draw(ax: Axes, table: pd.DataFrame, names: list[str], colors: dict[str, Any]) -> None:
+    """Areas and bars of a table."""
+    observed, predicted = (
+        table.pivot(index="time", columns="label", values=k)[names] for k in ("observed", "predicted")
+    )
+    kind = table.groupby("time")["kind"].first()
+    at = observed.index.to_numpy()
+    trained = (kind == "training").to_numpy()
+    # At training times, from which predictions start, areas are the observed cells.
+    share = np.where(trained[:, None], observed.to_numpy(), predicted.to_numpy())  # (T, labels)
+    fill, last = [colors[name] for name in names], at[trained].max() if trained.any() else at[0]
+    for inside, alpha in ((at <= last, 0.55), (at >= last, 0.25)):
+        if inside.sum() > 1:
+            ax.stackplot(at[inside], share[inside].T, colors=fill, alpha=alpha, linewidth=0)
+    if at[-1] > last:
+        ax.axvline(last, color="black", linewidth=0.8, linestyle=":")
+    span = float(np.ptp(at)) or 1.0
+    for t, own in zip(at, observed.to_numpy(), strict=True):
+        if np.isfinite(own).all():
+            width = (0.03 if kind[t] == "training" else 0.012) * span
+            bottoms = np.concatenate([[0], own.cumsum()[:-1]])
+            ax.bar(t, own, width=width, bottom=bottoms, color=fill, edgecolor="black", linewidth=0.6, zorder=3)
+    margin = 0.03 * span
+    xlabel = table.attrs.get("time_label", "time")
+    ax.set(xlim=(at[0] - margin, at[-1] + margin), ylim=(0, 1), xlabel=xlabel, ylabel="share of cells")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _table_colors(table: pd.DataFrame) -> dict[str, Any]:
+    """Colours of the labels of a table, which has none of its own."""
+    wanted = {"time", "label", "kind", "predicted", "observed"}
+    if not wanted <= set(table.columns):
+        raise ValueError(f"this is no table of wlm.tl.composition: the columns {sorted(wanted)} are wanted")
+    labels = pd.DataFrame({"label": pd.Categorical(table["label"])})
+    if labels["label"].nunique() <= len(COLORS):
+        return dict(zip(labels["label"].cat.categories, COLORS, strict=False))
+    from scanpy.plotting.palettes import default_102
+
+    return dict(zip(labels["label"].cat.categories, default_102, strict=False))

@@ -1,33 +1,29 @@
-"""Where the cells of each type are predicted to go."""
+"""Where the cells of each type end, as a Sankey diagram."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from wlm._adata.cells import read_rep
 from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
-from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import find_observed, read_labels
-from wlm._random import RNG, as_seed
-from wlm._store.fit import check_representation, open_fit
-from wlm.core.dynamics import CHUNK
-from wlm.pl._basis import finish, label_colors, time_label
-from wlm.tl import predict
+from wlm._store.fit import StoredFit, open_fit
+from wlm._store.results import read_result
+from wlm.pl._basis import OBSERVED, finish, label_colors, name_colors, new_axes, time_label
 
-#: Width of a bar, and space between two of them over and above each other, as shares of the axes.
-_BAR, _GAP = 0.035, 0.02
-#: Smallest share of a bar that gets its name beside it.
-_NAMED = 0.015
+#: Width of a bar, space between two of them above each other, and beside each other.
+_BAR, _GAP, _ASIDE = 0.05, 0.025, 0.02
+#: Inches that the two lines of text beside a bar take.
+_TEXT = 0.27
+#: What small shares are put together as.
+OTHER = "other"
 
 
 def fates(
@@ -35,18 +31,20 @@ def fates(
     groupby: str,
     *,
     key: str = "wlm",
-    times: Any = None,
+    time: Any = None,
+    min_share: float = 0.02,
     mod: str | None = None,
-    rng: RNG = 0,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Any:
-    """Draw where the cells of each type at a first time are predicted to go, as a Sankey diagram.
+    """Draw in which terminal states the cells of each type end, as a Sankey diagram.
 
-    Cells start from an observed time and move to the later ones (:func:`wlm.tl.predict` with ``from_time``). There each
-    has the label that weighs most among its 15 nearest cells of the training times. A band is as wide as the share of
-    cells that go from one label to another, and has the colour of where it comes from.
+    The bars on the left are the cells of a time, by their labels. A band is as wide as the share of the cells that are
+    to end in a state, the sum of their probabilities (:func:`wlm.tl.fates`), and has the colour of where it comes from.
+    On the right there are three bars: the ends of these paths, the observed cells of the last training time, and where
+    the free rollout of the fit leads from the first time. Paths are led through the observed cells, so that the first
+    two agree; if the third one does not, the fit does not explain what is observed, and the figure says so.
 
     These are the paths of the model, not lineages that were observed: populations at each time can be right where paths
     between them are not.
@@ -54,18 +52,17 @@ def fates(
     Parameters
     ----------
     adata
-        An AnnData or MuData with a fit.
+        An AnnData or MuData with a fit, after :func:`wlm.tl.fates`.
     groupby
         Column of ``obs`` with labels, such as cell types; ``uns["<groupby>_colors"]`` are used if they are there.
     key
         Name of the fit; of fits by condition, the key of one.
-    times
-        An observed time to start from, and one or more later ones, as numbers or labels; by default the first training
-        time and the last observed one.
+    time
+        The observed time on the left, as a number or label; by default the first training time.
+    min_share
+        Types and fates with a smaller share are drawn together as "other".
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
-    rng
-        Seed of the prediction.
     ax
         Axes to draw on.
     show
@@ -80,93 +77,149 @@ def fates(
     Raises
     ------
     KeyError
-        If there is no fit or no such column.
+        If there is no fit, no fates or no such column.
     ValueError
-        If the column holds numbers or missing labels, or ``times`` are not an observed one and later ones.
+        If the column holds numbers or missing labels, ``time`` was not observed, or fates are those of another fit.
     """
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
-    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, get_target(adata, mod))
-    x = read_rep(cells, fit.use_rep, fit.n_dims)
-    check_representation(cells, fit, x)
-    wanted = np.array([fit.training[0], fit.observed[-1]]) if times is None else np.sort(read_labels(times, fit.style))
-    if len(wanted) < 2:
-        raise ValueError(f"times must hold a start and at least one later time, found {times!r}")
-    start = find_observed(float(wanted[0]), fit.observed, "the first of times")
-    cell_times = fit.times(cells)
-    known = np.isin(cell_times, fit.training)
-    n_cells = None if (cell_times == start).sum() <= CHUNK else CHUNK  # of many cells a sample is drawn
-    predicted = predict(adata, wanted[1:], key=key, from_time=start, n_cells=n_cells, rng=as_seed(rng), mod=mod)
-    at = predicted.obs[fit.time_key].to_numpy()
-    origin = cells.obs_names.astype(str).get_indexer(predicted.obs["origin"][at == wanted[1]])
-    stages = [labels[origin]]
-    for t in wanted[1:]:
-        positions = np.asarray(predicted.obsm[fit.use_rep])[at == t]
-        stages.append(from_neighbours(x[known], labels[known], positions))
+    target = get_target(adata, mod)
+    times = fit.times(cells)
+    note = read_result(target, fit, "fates", "fates")
+    if not 0 <= min_share < 1:
+        raise ValueError(f"min_share must be at least 0 and below 1, found {min_share!r}")
+    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, target)
+    start = float(fit.training[0])
+    if time is not None:
+        asked = read_labels(time, fit.style, "time")
+        if len(asked) != 1:
+            raise ValueError(f"time must be one observed time, found {time!r}")
+        start = find_observed(float(asked[0]), fit.observed, "time")
+    here = np.flatnonzero(times == start)
+    if len(here) == 0:
+        raise ValueError(f"adata has no cells of time {start:g}")
+    p = np.asarray(target.obsm[f"{key}_fates"])[target.obs_names.get_indexer(cells.obs_names[here])]
     weights = fit.weights_of(cells)
-    # Cells of a sample were drawn in proportion to their weights, and count the same.
-    mass = np.ones(len(origin)) if weights is None or n_cells is not None else weights[origin]
-    present = {name for stage in stages for name in stage}
-    names = [name for name in colors if name in present]
-    if ax is None:
-        height = max(3.2, 0.28 * len(names) + 1)
-        ax = plt.subplots(figsize=(2.4 + 2.2 * len(wanted), height), layout="constrained")[1]
-    named = _sankey(ax, stages, mass / mass.sum(), names, colors)
-    handles = [Patch(color=colors[name], label=name) for name in names if name not in named]
-    if handles:  # of labels that have no name beside a bar
-        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
-    unit = time_label(fit)
-    for k, t in enumerate(wanted):
-        state = "observed" if k == 0 else "predicted"
-        ax.text(k, 1.03, f"{unit} {t:.4g}\n{state}", ha="center", va="bottom", fontsize="small")
-    ax.set(xlim=(-0.55, len(wanted) - 0.45), ylim=(-0.01, 1.0))
+    mass = np.ones(len(here)) if weights is None else weights[here]
+    names = [str(name) for name in np.ravel(note["names"])]
+    flows = _flows(labels[here], p, mass / mass.sum(), [name for name in colors if name in set(labels[here])])
+    ends = {name: np.array([note[k][i] for k in ("observed", "predicted")]) for i, name in enumerate(names)}
+    flows, ends = _pooled(flows, dict(zip(names, ends.values(), strict=True)), min_share)
+
+    rows = max(len(flows), len(ends))
+    ax = new_axes(ax, (7.2, max(3.4, 0.45 * rows + 1.4)))
+    own = name_colors(target, fit, names) | {OTHER: OBSERVED}
+    _draw(ax, flows, ends, colors | {OTHER: OBSERVED}, own)
+    _explain(ax, fit, note, start)
+    ax.set(xlim=(-0.5, 1.75), ylim=(-0.02, 1.0))
     ax.axis("off")
     return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
 
 
-def _sankey(
-    ax: Axes, stages: Sequence[NDArray[Any]], mass: NDArray[np.float64], names: Sequence[str], colors: dict[str, Any]
-) -> set[str]:
-    """Bars of labels at each stage, from the top down, and the bands of cells between them; the labels with a name."""
-    named = set()
-    scale = 1 - _GAP * (len(names) - 1)
-    tops: list[dict[str, float]] = []
-    for k, stage in enumerate(stages):
-        top, tops_here = 1.0, {}
-        for name in names:
-            share = float(mass[stage == name].sum())
-            tops_here[name] = top
-            height = share * scale
-            if share > 0:
-                ax.add_patch(Rectangle((k - _BAR / 2, top - height), _BAR, height, color=colors[name], lw=0, zorder=3))
-                if share >= _NAMED and k in (0, len(stages) - 1):
-                    side = -1 if k == 0 else 1
-                    named.add(name)
-                    ax.text(
-                        k + side * _BAR,
-                        top - height / 2,
-                        f"{name} {share:.0%}",
-                        ha="right" if k == 0 else "left",
-                        va="center",
-                        fontsize="small",
-                    )
-                top -= height + _GAP
-        tops.append(tops_here)
-    for k, (left, right) in enumerate(zip(stages[:-1], stages[1:], strict=True)):
-        flows = pd.Series(mass).groupby([left, right]).sum()
-        begin, end = dict(tops[k]), dict(tops[k + 1])
-        for a in names:
-            for b in names:
-                height = float(flows.get((a, b), 0.0)) * scale
-                if height > 0:
-                    _band(ax, k, begin[a], end[b], height, colors[a])
-                    begin[a] -= height
-                    end[b] -= height
-    return named
+def _flows(
+    labels: NDArray[Any], p: NDArray[np.float32], mass: NDArray[np.float64], names: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Shares (f,) of all cells that go from each label to each fate."""
+    return {name: (mass[labels == name] @ p[labels == name]).astype(np.float64) for name in names}
 
 
-def _band(ax: Axes, k: int, left: float, right: float, height: float, color: Any) -> None:
-    """A band from the ``k``-th stage to the next, whose upper edge goes from ``left`` to ``right``."""
-    x0, x1 = k + _BAR / 2, k + 1 - _BAR / 2
+def _pooled(
+    flows: Mapping[str, NDArray[np.float64]], ends: Mapping[str, NDArray[np.float64]], least: float
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Types and fates with less than ``least`` put together: shares (f,) by type, and (3,) by fate.
+
+    Of a fate these are the share of the paths, of the observed cells and of the free rollout.
+    """
+    paths = np.sum(list(flows.values()), axis=0)
+    shares = {name: np.array([paths[i], *end]) for i, (name, end) in enumerate(ends.items())}
+    large = [i for i, s in enumerate(shares.values()) if s.max() >= least]
+    small = [i for i in range(len(shares)) if i not in large]
+    kept = {name: s for i, (name, s) in enumerate(shares.items()) if i in large}
+    if small:
+        kept[OTHER] = np.sum([s for i, s in enumerate(shares.values()) if i in small], axis=0)
+    pooled = {
+        name: np.append(flow[large], flow[small].sum()) if small else flow
+        for name, flow in flows.items()
+        if flow.sum() >= least
+    }
+    rest = [flow for name, flow in flows.items() if name not in pooled]
+    if rest:
+        total = np.sum(rest, axis=0)
+        pooled[OTHER] = np.append(total[large], total[small].sum()) if small else total
+    return pooled, kept
+
+
+def _scale(columns: Sequence[Sequence[float]], least: float) -> float:
+    """Height of a share of one: as large as the columns allow, whose bars have room for ``least`` each."""
+
+    def height(scale: float) -> float:
+        return max(sum(max(share * scale, least) + _GAP for share in column) - _GAP for column in columns)
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if height(middle) <= 1 else (low, middle)
+    return low
+
+
+def _draw(
+    ax: Axes,
+    flows: Mapping[str, NDArray[np.float64]],
+    ends: Mapping[str, NDArray[np.float64]],
+    colors: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> None:
+    """Bars from the top down, and the bands between them."""
+    figure: Any = ax.get_figure(root=True)
+    inches = figure.get_figheight() * ax.get_position().height
+    least = min(_TEXT / inches, 0.9 / max(len(flows), len(ends)) - _GAP)
+    scale = _scale([[flow.sum() for flow in flows.values()], [share.max() for share in ends.values()]], least)
+    top, begin = 1.0, {}
+    for name, flow in flows.items():
+        height = float(flow.sum()) * scale
+        begin[name] = top
+        ax.add_patch(Rectangle((-_BAR / 2, top - height), _BAR, height, color=colors[name], lw=0, zorder=3))
+        text = f"{name} {flow.sum():.0%}"
+        ax.text(-_BAR, top - height / 2, text, ha="right", va="center", fontsize="small")
+        top -= max(height, least) + _GAP
+    top = 1.0
+    for k, (name, share) in enumerate(ends.items()):
+        for j, s in enumerate(share):
+            x = 1 - _BAR / 2 + j * (_BAR + _ASIDE)
+            style: dict[str, Any] = {"hatch": "////" if j == 1 else None, "alpha": 0.45 if j == 2 else 1.0}
+            bar = Rectangle((x, top - s * scale), _BAR, s * scale, fc=own[name], ec="white", lw=0, zorder=3, **style)
+            ax.add_patch(bar)
+        end = top
+        for label, flow in flows.items():
+            height = float(flow[k]) * scale
+            if height > 0:
+                _band(ax, begin[label], end, height, colors[label])
+                begin[label] -= height
+                end -= height
+        height = float(share.max()) * scale
+        x, y = 1 + 2.5 * _BAR + 3 * _ASIDE, top - max(height, least * 0.8) / 2
+        ax.text(x, y, f"{name} {share[0]:.0%}", ha="left", va="bottom", fontsize="small")
+        second = f"observed {share[1]:.0%}, free {share[2]:.0%}"
+        ax.text(x, y, second, ha="left", va="top", fontsize="x-small", color="0.35")
+        top -= max(height, least) + _GAP
+
+
+def _explain(ax: Axes, fit: StoredFit, note: Mapping[str, Any], start: float) -> None:
+    """What the bars are, above them, and below whether the fit misses what is observed."""
+    unit, last, at = time_label(fit), float(fit.training[-1]), float(note["at"])
+    ax.text(0, 1.03, f"{unit} {start:.4g}\nobserved", ha="center", va="bottom", fontsize="small")
+    ends = f"{unit} {at:.4g}" if at == last else f"{unit} {at:.4g}, observed {last:.4g}"
+    x = 1 - _BAR / 2
+    ax.text(
+        x, 1.03, f"{ends}\npaths, observed (hatched), free rollout (pale)", ha="left", va="bottom", fontsize="small"
+    )
+    if float(note["missed"]) > float(note["tolerated"]):
+        text = f"the free rollout puts {float(note['missed']):.0%} of the cells into another state than observed"
+        ax.text(0.6, -0.06, text, ha="center", va="top", fontsize="small", color="#B22222")
+
+
+def _band(ax: Axes, left: float, right: float, height: float, color: Any) -> None:
+    """A band from the left to the right, whose upper edge goes from ``left`` to ``right``."""
+    x0, x1 = _BAR / 2, 1 - _BAR / 2
     middle = (x0 + x1) / 2
     upper = [(x0, left), (middle, left), (middle, right), (x1, right)]
     lower = [(x1, right - height), (middle, right - height), (middle, left - height), (x0, left - height)]

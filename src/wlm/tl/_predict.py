@@ -195,7 +195,7 @@ def predict(
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 
     seed = as_seed(rng)
-    _warn_beyond_horizon(fit, wanted)
+    warn_beyond_horizon(fit, wanted)
     parts = simulate(
         fit.ensemble,
         x,
@@ -281,7 +281,7 @@ def _means(part: Predicted) -> NDArray[np.float64]:
     return np.einsum("mn,mnd->md", shares, part.positions)
 
 
-def _warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
+def warn_beyond_horizon(fit: StoredFit, wanted: NDArray[np.float64]) -> None:
     """Say if forecasts go farther than those that were found to hold at held-out times."""
     last = float(fit.training[-1])
     horizon = float(fit.uns["coverage"]["horizon"]) if "coverage" in fit.uns else np.nan

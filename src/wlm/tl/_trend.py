@@ -34,6 +34,20 @@ class Population:
     origin: NDArray[np.intp] | None = None
 
 
+def between(adata: ad.AnnData, fit: StoredFit, wanted: Floats) -> Floats:
+    """All observed times from the first training time on and ``wanted`` ones, and a grid between them, sorted."""
+    starts = fit.training[np.isin(fit.training, fit.times(adata))]
+    if len(starts) == 0:
+        raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")
+    if (wanted < starts[0]).any():
+        raise ValueError(f"times must not be before {starts[0]:g}, the first training time, found {wanted.min():g}")
+    wanted = np.concatenate([wanted, fit.observed[fit.observed > starts[0]]])
+    ends = np.unique([*starts, wanted.max(initial=starts[-1])])
+    inside = max(1, min(_INSIDE, _IN_ALL // len(starts)))
+    grid = [np.linspace(a, b, inside + 2)[1:-1] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return np.unique(np.concatenate([starts, wanted, *grid]))
+
+
 def trend(
     adata: ad.AnnData, fit: StoredFit, wanted: Floats, predict: Callable[[Floats], ad.AnnData]
 ) -> list[Population]:
@@ -46,16 +60,9 @@ def trend(
     check_representation(adata, fit, x)
     cell_times = fit.times(adata)
     weight_key, weights = fit.uns["params"].get("weight_key"), fit.weights_of(adata)
+    shown = between(adata, fit, wanted)
     starts = fit.training[np.isin(fit.training, cell_times)]
-    if len(starts) == 0:
-        raise ValueError(f"adata has no cells of the training times {fit.training.tolist()} to start from")
-    if (wanted < starts[0]).any():
-        raise ValueError(f"times must not be before {starts[0]:g}, the first training time, found {wanted.min():g}")
-    wanted = np.concatenate([wanted, fit.observed[fit.observed > starts[0]]])
-    ends = np.unique([*starts, wanted.max(initial=starts[-1])])
-    inside = max(1, min(_INSIDE, _IN_ALL // len(starts)))
-    grid = [np.linspace(a, b, inside + 2)[1:-1] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    later = np.setdiff1d(np.concatenate([wanted, *grid]), starts)
+    later = np.setdiff1d(shown, starts)
     populations = []
     for t in starts:
         here = np.flatnonzero(cell_times == t)
