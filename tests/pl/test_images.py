@@ -60,7 +60,7 @@ def pictures(test):
 
 @pictures
 def test_every_plot_has_a_picture():
-    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "animate"}
+    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "comparison", "animate"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -87,6 +87,20 @@ def test_picture_of_an_evaluation():
         for b, d in (("previous", -0.5), ("next", -0.4), ("ot_midpoint", -0.1))
     ]
     return wlm.pl.evaluation(table, return_fig=True)
+
+
+@picture(filename="comparison.png")
+def test_picture_of_a_comparison():
+    rows = [
+        {"condition": c, "reference": "control", "statistic": s, "name": "", "time": t}
+        | {"effect": e, "low": e - 0.2, "high": e + 0.2, "p_adj": 0.03 if e > 0.3 else 0.6}
+        for c, more in (("drug", 0.5), ("sham", 0.0))
+        for s in ("distance", "mean", "composition")
+        for t, e in ((0.0, 0.0), (1.0, 0.1), (3.0, 0.1 + more))
+    ]
+    table = pd.DataFrame(rows)
+    table.attrs |= {"time": "day", "alpha": 0.05}
+    return wlm.pl.comparison(table, return_fig=True)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -1,6 +1,7 @@
 """Plots. None of them writes to the object it draws."""
 
 from wlm.pl._animate import animate
+from wlm.pl._comparison import comparison
 from wlm.pl._composition import composition
 from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
@@ -13,6 +14,7 @@ from wlm.pl._velocity import velocity
 
 __all__ = [
     "animate",
+    "comparison",
     "composition",
     "energy",
     "evaluation",
