@@ -7,6 +7,7 @@ from wlm.pl._energy import energy, friction
 from wlm.pl._evaluation import evaluation
 from wlm.pl._fates import fates
 from wlm.pl._genes import genes
+from wlm.pl._perturbation import perturbation
 from wlm.pl._potential import potential
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
@@ -21,6 +22,7 @@ __all__ = [
     "fates",
     "friction",
     "genes",
+    "perturbation",
     "potential",
     "rollout",
     "training",
