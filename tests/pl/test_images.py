@@ -6,6 +6,7 @@ look at every picture that git says has changed, and commit it.
 
 from functools import partial
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def pictures(test):
 
 @pictures
 def test_every_plot_has_a_picture():
-    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "comparison", "animate"}
+    drawn_here = {name.split("_")[0] for name in PLOTS} | {"evaluation", "comparison", "perturbation", "animate"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -101,6 +102,21 @@ def test_picture_of_a_comparison():
     table = pd.DataFrame(rows)
     table.attrs |= {"time": "day", "alpha": 0.05}
     return wlm.pl.comparison(table, return_fig=True)
+
+
+@picture(filename="perturbation.png")
+def test_picture_of_a_perturbation():
+    rows = []
+    for statistic, names in (("composition", "AB"), ("genes", [f"gene{i}" for i in range(6)])):
+        rows += [
+            {"statistic": statistic, "name": n, "time": 4.0, "effect": e, "low": e - 0.1, "high": e + 0.1}
+            | {"null_low": -0.3, "null_high": 0.3, "p": 0.05 if abs(e) > 0.3 else 0.5}
+            for n, e in zip(names, np.linspace(0.5, -0.4, len(names)), strict=True)
+        ]
+    table = pd.DataFrame(rows)
+    note = {"genes": ["gene5"], "before": [1.0], "levels": [0.2], "at": 1.0, "effects": dict(table.items())}
+    perturbed = ad.AnnData(np.zeros((1, 0)), uns={"wlm_perturbation": note})
+    return wlm.pl.perturbation(perturbed, return_fig=True)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -78,15 +78,19 @@ def perturbation(
             raise ValueError("name chooses the label of a screen; a perturbation is drawn with all of them")
         own = table[table["statistic"] == ("composition" if "composition" in set(table["statistic"]) else "distance")]
         genes = table[table["statistic"] == "genes"].sort_values("effect", key=np.abs, ascending=False)
-        panels = [own.assign(row=own["name"].replace("", "population"))]
-        panels += [genes.head(n_genes).assign(row=genes["name"])] if ax is None and n_genes > 0 and len(genes) else []
+        panels = [own.assign(row=lambda part: part["name"].replace("", "population"))]
+        panels += (
+            [genes.head(n_genes).assign(row=lambda part: part["name"])]
+            if ax is None and n_genes > 0 and len(genes)
+            else []
+        )
     if ax is None:
         rows = max(len(panel) for panel in panels)
         figure, axes = plt.subplots(
             1, len(panels), figsize=(4.2 * len(panels), 1.7 + 0.24 * rows), layout="constrained", squeeze=False
         )
         drawn: Sequence[Any] = axes[0]
-        figure.suptitle(f"{title}at {at:g}", fontsize="medium")
+        figure.suptitle(f"{title or 'seen '}at {at:g}", fontsize="medium")
     else:
         figure, drawn = ax.get_figure(root=True), [ax]  # type: ignore[assignment]
     for panel, part in zip(drawn, panels, strict=True):
@@ -119,21 +123,29 @@ def _screened(table: pd.DataFrame, name: str | None) -> pd.DataFrame:
     rows = table[table["name"] == name]
     if rows.empty:
         raise KeyError(f"{name!r} is no label of the screen, which has {sorted(set(shares['name']))}")
-    return rows.sort_values("effect").assign(row=rows["perturbation"], label=name)
+    return rows.sort_values("effect").assign(row=lambda part: part["perturbation"], label=name)
 
 
 def _draw(ax: Axes, rows: pd.DataFrame) -> None:
     y = np.arange(len(rows))[::-1]
     ax.axvline(0, color="0.5", lw=0.8)
+    ax.use_sticky_edges = False  # points at the end of a bar need room
     if rows["null_low"].notna().any():
         width = rows["null_high"] - rows["null_low"]
         ax.barh(y, width, left=rows["null_low"], height=0.7, color="0.88", label="95 % of random genes of equal size")
     if rows["low"].notna().any():
         ax.hlines(y, rows["low"], rows["high"], color=PREDICTED, lw=1.4, label="models of the ensemble")
-    beyond = (rows["effect"] < rows["null_low"]) | (rows["effect"] > rows["null_high"])
+    beyond = rows["effect"].abs() > rows["null_high"]
     face = np.where(beyond, PREDICTED, "white")
     ax.scatter(
-        rows["effect"], y, s=32, facecolor=face, edgecolor=PREDICTED, lw=1.4, zorder=3, label="effect (filled: beyond)"
+        rows["effect"],
+        y,
+        s=32,
+        facecolor=face,
+        edgecolor=PREDICTED,
+        lw=1.4,
+        zorder=3,
+        label="effect (filled: beyond the bar)",
     )
     ax.set_yticks(y, rows["row"], fontsize="small")
     ax.set_ylim(-0.7, len(rows) - 0.3)

@@ -203,6 +203,8 @@ def _append(
     n = len(names)
     several, known = len(own) > 1, len(others) > 0
     missing = [np.nan] * n
+    # Random genes are turned up or down, so that either sign is as likely.
+    usual = np.quantile(np.abs(others), 0.95, axis=0, method="higher") if known else np.empty(0)
     beyond = (np.abs(others) >= np.abs(own[0]) - 1e-12).sum(axis=0)
     rows: dict[str, Any] = {
         "statistic": [statistic] * n,
@@ -211,8 +213,8 @@ def _append(
         "effect": own[0],
         "low": own.min(axis=0) if several else missing,
         "high": own.max(axis=0) if several else missing,
-        "null_low": np.quantile(others, 0.025, axis=0) if known else missing,
-        "null_high": np.quantile(others, 0.975, axis=0) if known else missing,
+        "null_low": (0 if statistic == "distance" else -1) * usual if known else missing,
+        "null_high": usual if known else missing,
         "p": (1 + beyond) / (1 + len(others)) if known else missing,
     }
     for name, values in rows.items():

@@ -125,8 +125,8 @@ def perturb(
         between population and twin in ``use_rep`` units; ``"composition"``, change in the share of a label;
         ``"genes"``, change in the decoded mean), ``name``, ``time``, ``effect`` by the first model, ``low`` and
         ``high`` over all models of an ensemble (NaN of one), ``null_low`` and ``null_high``, which hold 95 % of the
-        effects of random genes of equal size, and ``p``, the share of these, with the perturbation counted among them,
-        that are as large.
+        effects of random genes of equal size, up or down, and ``p``, the share of these, with the perturbation counted
+        among them, that are as large.
 
     Of a screen a DataFrame with these columns but of genes, after ``perturbation``, ``move``, ``inside`` and ``reach``;
     ``attrs["refused"]`` says for which perturbations, and why not. ``attrs["meaning"]`` as above.
@@ -400,6 +400,11 @@ def _assemble(
     )
 
 
+def _points(share: float) -> str:
+    """A change of a share of cells."""
+    return f"{100 * share:+.1f} points"
+
+
 def _verdict(note: dict[str, Any]) -> str:
     """What was done and what it changed at the last time, and what that means."""
     done = ", ".join(
@@ -414,12 +419,8 @@ def _verdict(note: dict[str, Any]) -> str:
     ]
     for _, row in last.iterrows():
         what = "W1 to the cells left alone" if row["statistic"] == "distance" else f"share of {row['name']}"
-        number = f"{row['effect']:.3g}" if row["statistic"] == "distance" else f"{row['effect']:+.1%}"
-        models = "" if np.isnan(row["low"]) else f", models from {row['low']:.3g} to {row['high']:.3g}"
-        null = (
-            ""
-            if np.isnan(row["p"])
-            else (f"; random genes of equal size {row['null_low']:.3g} to {row['null_high']:.3g}, p {row['p']:.2g}")
-        )
-        lines.append(f"  at {row['time']:g}: {what} {number}{models}{null}")
+        show = "{:.3g}".format if row["statistic"] == "distance" else _points
+        models = "" if np.isnan(row["low"]) else f", models from {show(row['low'])} to {show(row['high'])}"
+        null = f"; random genes of equal size {show(row['null_low'])} to {show(row['null_high'])}, p {row['p']:.2g}"
+        lines.append(f"  at {row['time']:g}: {what} {show(row['effect'])}{models}{'' if np.isnan(row['p']) else null}")
     return "\n".join([*lines, f"  {note['meaning']}"])
