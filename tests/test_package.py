@@ -66,6 +66,7 @@ def test_public_functions_are_documented_and_take_keywords(module, name):
         assert positional in (
             ["adata"],
             ["adata", "time_key"],
+            ["adata", "time_key", "condition_key"],
             ["adata", "times"],
             ["adata", "genes"],
             ["adata", "fate"],

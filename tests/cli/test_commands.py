@@ -203,7 +203,7 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    commands = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "doctor")
+    commands = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "compare", "doctor")
     for arguments in (["--help"], *([name, "-h"] for name in commands)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
@@ -430,6 +430,7 @@ def test_velocities_need_counts(source, out):
         ("predict", {"adata", "mod", "rng"}),
         ("drivers", {"adata", "mod", "rng"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
+        ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
     ],
 )
 def test_every_argument_of_python_has_an_option_with_the_same_default(name, elsewhere):
@@ -440,8 +441,26 @@ def test_every_argument_of_python_has_an_option_with_the_same_default(name, else
     for argument in set(python) - elsewhere:
         assert argument in command, argument
         default = command[argument].default
-        if argument not in ("time_key", "times"):
+        if argument not in ("time_key", "times", "condition_key"):
             assert default in (python[argument].default, None), argument
+
+
+def test_compare_is_that_of_python(cells, tmp_path):
+    rng = np.random.default_rng(0)
+    cells.obs["mouse"] = rng.choice([f"m{i}" for i in range(6)], cells.n_obs)
+    cells.obs["arm"] = np.where(cells.obs["mouse"] < "m3", "control", "drug")
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    table = tmp_path / "table.csv"
+    keys = ["--time-key", "day", "--condition-key", "arm", "--sample-key", "mouse", "--min-cells", 5]
+    result = run("compare", tmp_path / "in.h5ad", *keys, "-o", table, "--gene", cells.var_names[0])
+    assert result.exit_code == 0, result.stderr
+    ours = wlm.tl.compare(cells, "day", "arm", sample_key="mouse", min_cells=5, genes=[cells.var_names[0]])
+    pd.testing.assert_frame_equal(pd.read_csv(table, keep_default_na=True).fillna({"name": ""}), ours)
+    assert ours.attrs["verdict"] in result.stdout
+    printed = json.loads(run("compare", tmp_path / "in.h5ad", *keys, "--json").stdout)
+    assert (
+        len(printed["rows"]) == len(ours) - (ours["statistic"] == "genes").sum() and "CANNOT TELL" in printed["verdict"]
+    )
 
 
 @pytest.mark.slow

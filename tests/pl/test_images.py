@@ -6,6 +6,7 @@ look at every picture that git says has changed, and commit it.
 
 from functools import partial
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -75,7 +76,8 @@ def pictures(test):
 
 @pictures
 def test_every_plot_has_a_picture():
-    drawn_here = {name.split("_")[0].replace("-", "_") for name in PLOTS} | {"evaluation", "animate", "growth"}
+    drawn_here = {name.split("_")[0].replace("-", "_") for name in PLOTS}
+    drawn_here |= {"evaluation", "animate", "comparison", "growth", "perturbation"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -120,6 +122,35 @@ def test_picture_of_an_evaluation():
         for b, d in (("previous", -0.5), ("next", -0.4), ("ot_midpoint", -0.1))
     ]
     return wlm.pl.evaluation(table, return_fig=True)
+
+
+@picture(filename="comparison.png")
+def test_picture_of_a_comparison():
+    rows = [
+        {"condition": c, "reference": "control", "statistic": s, "name": "", "time": t}
+        | {"effect": e, "low": e - 0.2, "high": e + 0.2, "p_adj": 0.03 if e > 0.3 else 0.6}
+        for c, more in (("drug", 0.5), ("sham", 0.0))
+        for s in ("distance", "mean", "composition")
+        for t, e in ((0.0, 0.0), (1.0, 0.1), (3.0, 0.1 + more))
+    ]
+    table = pd.DataFrame(rows)
+    table.attrs |= {"time": "day", "alpha": 0.05}
+    return wlm.pl.comparison(table, return_fig=True)
+
+
+@picture(filename="perturbation.png")
+def test_picture_of_a_perturbation():
+    rows = []
+    for statistic, names in (("composition", "AB"), ("genes", [f"gene{i}" for i in range(6)])):
+        rows += [
+            {"statistic": statistic, "name": n, "time": 4.0, "effect": e, "low": e - 0.1, "high": e + 0.1}
+            | {"null_low": -0.3, "null_high": 0.3, "p": 0.05 if abs(e) > 0.3 else 0.5}
+            for n, e in zip(names, np.linspace(0.5, -0.4, len(names)), strict=True)
+        ]
+    table = pd.DataFrame(rows)
+    note = {"genes": ["gene5"], "before": [1.0], "levels": [0.2], "at": 1.0, "effects": dict(table.items())}
+    perturbed = ad.AnnData(np.zeros((1, 0)), uns={"wlm_perturbation": note})
+    return wlm.pl.perturbation(perturbed, return_fig=True)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -75,7 +75,10 @@ class Cells:
 
     def without(self, held: Any) -> Cells:
         """The cells that have a time, but not one of ``held``; all their times are trained on."""
-        keep = np.isfinite(self.times) & ~np.isin(self.times, held)
+        return self.only(np.isfinite(self.times) & ~np.isin(self.times, held))
+
+    def only(self, keep: NDArray[Any]) -> Cells:
+        """Some of the cells, a mask (n,) or their places; all their times are trained on."""
         times = self.times[keep]
         observed = np.unique(times)
         rows: dict[str, Any] = {name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth")}

@@ -559,6 +559,85 @@ def velocity(
 
 @app.command()
 @_guarded
+def compare(
+    source: In,
+    time_key: TimeKey,
+    condition_key: Annotated[str, typer.Option(help="Column of obs with the conditions.")],
+    sample_key: Annotated[
+        str | None, typer.Option(help="Column of obs with animals, donors or cultures; no p-values without it.")
+    ] = None,
+    batch_key: Annotated[
+        str | None, typer.Option(help="Column of obs with batches, within which samples are exchanged.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Condition to compare with. [default: the first]")] = None,
+    label_key: Annotated[str | None, typer.Option(help="Column of obs with labels whose shares are compared.")] = None,
+    gene: Annotated[list[str] | None, typer.Option(help="Gene whose mean is compared; repeatable.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with the values of the genes. [default: X]")] = None,
+    method: Annotated[str | None, typer.Option(help="Also fit each sample by this method.")] = None,
+    time: Annotated[list[str] | None, typer.Option(help="Time to predict by these fits; repeatable.")] = None,
+    use_rep: UseRep = None,
+    n_dims: NDims = None,
+    weight_key: WeightKey = None,
+    nan: Nan = "raise",
+    alpha: Annotated[float, typer.Option(help="Level of the verdict.")] = 0.05,
+    n_perm: Annotated[int, typer.Option(help="Most relabelings.")] = 9999,
+    max_cells: Annotated[int, typer.Option(help="Cells of a sample in a distance, at most.")] = 500,
+    min_cells: Annotated[int, typer.Option(help="Cells of a sample at a time, at least.")] = 10,
+    n_jobs: Annotated[int, typer.Option(help="Distances and fits at the same time; -1 is one for each core.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    option: Options = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what differs between conditions, when, and how sure that is, over samples.
+
+    Example: wlm compare in.h5ad --time-key day --condition-key arm --sample-key mouse -o differences.csv
+    """
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.compare(
+                adata,
+                time_key,
+                condition_key,
+                sample_key=sample_key,
+                batch_key=batch_key,
+                reference=reference,
+                label_key=label_key,
+                genes=gene or (),
+                layer=layer,
+                method=method,
+                times=time or None,
+                use_rep=use_rep,
+                n_dims=n_dims,
+                weight_key=weight_key,
+                nan=nan,
+                alpha=alpha,
+                n_perm=n_perm,
+                max_cells=max_cells,
+                min_cells=min_cells,
+                n_jobs=n_jobs,
+                rng=seed,
+                device=device,
+                **_options(option),
+            )
+        write(table)
+    if as_json:
+        typer.echo(json.dumps({"rows": json.loads(table.to_json(orient="records")), "verdict": table.attrs["verdict"]}))
+        return
+    whole = table[table["name"] == ""].drop(columns="name")
+    typer.echo(whole.to_string(index=False, float_format=lambda x: f"{x:.3g}", na_rep="-"))
+    typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
 def doctor(
     source: In,
     time_key: Annotated[

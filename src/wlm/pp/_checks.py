@@ -203,13 +203,20 @@ def check_counts(observed: Float64, counts: NDArray[np.intp]) -> Finding:
 
 def check_batches(obs: pd.DataFrame, times: Float64) -> Finding:
     """Whether columns named like a batch can be told from time."""
-    findings = []
-    single = [c for c in obs.columns if list(obs.columns).count(c) == 1]
-    for column in (c for c in single if _is_batch(str(c))):
-        levels = obs[column].nunique()
-        if 2 <= levels < max(len(obs) / 10, 3) and not _is_measure(obs[column]):
-            findings.append(_check_batch(str(column), obs[column], times))
+    findings = [_check_batch(column, obs[column], times) for column in batch_columns(obs)]
     return worst(findings) if findings else Finding("ok", "no column of obs is named like a batch")
+
+
+def batch_columns(obs: pd.DataFrame) -> list[str]:
+    """Columns named like a batch, with few levels."""
+    single = [c for c in obs.columns if list(obs.columns).count(c) == 1]
+    return [
+        str(column)
+        for column in single
+        if _is_batch(str(column))
+        and 2 <= obs[column].nunique() < max(len(obs) / 10, 3)
+        and not _is_measure(obs[column])
+    ]
 
 
 def _is_measure(values: pd.Series) -> bool:

@@ -208,7 +208,7 @@ def _last(
         return [_one_hot(members, names)]
     x = observed.x[observed.at(last)]
     n_models, rng = 1 + len(observed.fit.others), np.random.default_rng(seed)
-    moved = rollouts(observed, last, end, n_draws=n_draws, seed=seed)
+    moved = [z for z, _ in rollouts(observed, last, end, n_draws=n_draws, seed=seed)]
     found = []
     for run in range(n_models * n_draws):
         z = moved[run % len(moved)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
 from wlm.core.diagnosis import Agreement, agreement
-from wlm.core.dynamics import CHUNK
+from wlm.core.dynamics import CHUNK, Dynamics
 from wlm.core.growth import resampled
 from wlm.core.prediction import Ensemble, Rollout, velocity_at
 from wlm.core.prediction import predict as predict_cells
@@ -66,7 +66,7 @@ def simulate(
     most = None if n_cells is None else max(n_cells, chunk_size)
     parts = []
     for start in np.unique(starts):
-        cells = _some(np.flatnonzero(cell_times == start), most, seed)
+        cells = some_of(np.flatnonzero(cell_times == start), most, seed)
         unknown = ~np.isfinite(v[cells]).all(axis=1)
         if unknown.any():
             raise ValueError(f"{velocities_in} has no velocity for the cells at {start:g}; start from a training time")
@@ -75,18 +75,12 @@ def simulate(
         later = present[present > start]
         bridge: dict[str, Any] = {}
         if len(later):
-            next_cells = _some(np.flatnonzero(cell_times == later[0]), most, seed)
+            next_cells = some_of(np.flatnonzero(cell_times == later[0]), most, seed)
             bridge = {"target": x[next_cells], "target_time": float(later[0])}
             if ensemble.curved and later[0] in ensemble.measured:
                 bridge["target_v"] = v[next_cells]
             bridge["target_w"] = None if weights is None else weights[next_cells]
-        measured = v[cells] if start in ensemble.measured else None
-        moving = [(ensemble.members[0].dynamics, v[cells])]
-        for other in ensemble.members[1:]:
-            own = velocity_at(other.dynamics, x[cells], measured, start, other.path, w=w, seed=ensemble.seed)
-            moving.append(
-                (other.dynamics, cast("NDArray[np.float32]", own))
-            )  # the first model has velocities, so this one has
+        moving = starting(ensemble, x[cells], v[cells], float(start), w)
         models = []
         for dynamics, own in moving:
             if start != ensemble.training[0] and start not in ensemble.measured:  # cells with carried momentum
@@ -118,7 +112,20 @@ def _weights(grown: list[NDArray[np.float32] | None], w: NDArray[np.float64] | N
     return np.stack([own.astype(np.float64) for own in each if own is not None]) if each[0] is not None else None
 
 
-def _some(cells: NDArray[np.intp], most: int | None, seed: int) -> NDArray[np.intp]:
+def starting(
+    ensemble: Ensemble, x: NDArray[np.float32], v: NDArray[np.float32], start: float, w: NDArray[np.float64] | None
+) -> list[tuple[Dynamics, NDArray[np.float32]]]:
+    """Each model, and the velocities (n, d) that it gives cells ``x`` (n, d) of time ``start``: ``v`` by the first."""
+    measured = v if start in ensemble.measured else None
+    moving = [(ensemble.members[0].dynamics, v)]
+    for other in ensemble.members[1:]:
+        own = velocity_at(other.dynamics, x, measured, start, other.path, w=w, seed=ensemble.seed)
+        # The first model has velocities, so this one has.
+        moving.append((other.dynamics, cast("NDArray[np.float32]", own)))
+    return moving
+
+
+def some_of(cells: NDArray[np.intp], most: int | None, seed: int) -> NDArray[np.intp]:
     """At most so many of the cells, at random, in their order."""
     if most is None or len(cells) <= most:
         return cells

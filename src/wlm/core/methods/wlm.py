@@ -225,6 +225,12 @@ class WLM(Method[Mechanics, MechanicsState]):
                 "multiple of the number of processes, or 1 to train in each of them by itself"
             )
 
+    def settled(self, populations: Populations) -> WLM:
+        if populations.velocities is not None or self.initial_velocity != "auto":
+            return self
+        found = str(self.prepare(populations)[1]["choice"]["path"])
+        return replace(self, initial_velocity={"straight": "learned", "spline": "spline"}.get(found, "paths"))
+
     def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
         return agreed(choices) if self.initial_velocity == "auto" else None
 

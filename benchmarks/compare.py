@@ -1,0 +1,141 @@
+"""Is the p-value of ``tl.compare`` one, how often is a difference found, and how long does it take?
+
+Samples are drawn from one law, or with a shift at one of five days; cells of a sample share its deviation from the law.
+``null``: share of p-values (W1 at one day, and all days together) below 0.05, and of simulations in which any adjusted
+one is, for three against three and four against four samples, followed or other ones every day; beside them the same
+W1 with cells exchanged instead of samples. ``fits``: the same for speeds of fits to each sample. ``power``: how often
+the day of the shift is found, and named first. ``time``: seconds for two conditions x four samples x 1,000 cells x five
+days.
+"""
+
+import time
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from _report import machine, parser, prepare
+from joblib import Parallel, delayed
+
+import wlm
+from wlm.core.metrics import w1
+
+#: Standard deviations of the cells of a sample, by dimension; the day that is shifted.
+SD, SHIFTED, DAYS = np.array([3, 2, 1.5, 1, 1]), 3, 5
+N_CELLS, N_EXCHANGED, N_BY_CELLS = 60, 39, 60
+
+
+def simulate(
+    seed: int, n: int, *, shift: float = 0.0, spread: float = 0.5, followed: bool = True, n_cells: int = N_CELLS
+) -> ad.AnnData:
+    """``2 n`` samples, Gaussian cells; ``shift`` and ``spread`` (of sample means) in standard deviations of cells."""
+    rng, x, rows = np.random.default_rng(seed), [], []
+    for i in range(2 * n):
+        arm = "control" if i < n else "drug"
+        for day in range(DAYS):
+            mean = 0.5 * day * (np.arange(len(SD)) == 0) + spread * rng.normal(size=len(SD))
+            mean[0] += shift * (arm == "drug" and day == SHIFTED)
+            x.append((mean + rng.normal(size=(n_cells, len(SD)))) * SD)
+            rows += [(day, arm, f"m{i}" if followed else f"m{i}d{day}")] * n_cells
+    obs = pd.DataFrame(rows, columns=["day", "arm", "mouse"])
+    return ad.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": np.concatenate(x).astype(np.float32)})
+
+
+def compared(seed: int, n: int, arguments: dict | None = None, **law: object) -> dict[str, float]:
+    """What one comparison finds: p-values of the statistic by day and together, and the first day."""
+    prepare()
+    adata = simulate(seed, n, **law)
+    table = wlm.tl.compare(adata, "day", "arm", sample_key="mouse", n_perm=999, rng=seed, **(arguments or {}))
+    statistic = "speed" if arguments else "distance"
+    whole = table[(table["name"] == "")]
+    own = whole[whole["statistic"] == statistic]
+    return {
+        "p": own.loc[own["time"] == SHIFTED, "p"].item(),
+        "together": own.loc[own["time"].isna(), "p"].item(),
+        "any": whole.loc[whole["time"].notna(), "p_adj"].min(),
+        "at the shift": whole.loc[whole["time"] == SHIFTED, "p_adj"].min(),
+        "first": table.attrs["first"]["drug"],
+        "cells": exchanged_cells(adata, seed) if seed < N_BY_CELLS and n == 4 and not arguments else np.nan,
+    }
+
+
+def exchanged_cells(adata: ad.AnnData, seed: int) -> float:
+    """P-value of W1 between the conditions at one day, with the conditions of cells exchanged."""
+    rng = np.random.default_rng(seed)
+    here = adata[adata.obs["day"] == SHIFTED]
+    some = rng.permutation(here.n_obs)[:400]
+    x, drug = here.obsm["X_pca"][some], (here.obs["arm"] == "drug").to_numpy()[some]
+    found = [w1(x[g], x[~g]) for g in (drug, *(rng.permutation(drug) for _ in range(N_EXCHANGED)))]
+    return float(np.mean(np.array(found) >= found[0]))
+
+
+def interval(hits: pd.Series) -> str:
+    """A share with its 95 % interval (Wilson)."""
+    n, p, z = len(hits), hits.mean(), 1.96
+    middle, reach = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((middle + s * reach) / (1 + z**2 / n) for s in (-1, 1))
+    return f"{p:.3f} ({low:.3f} to {high:.3f})"
+
+
+def rows_of(name: str, jobs: int, n_simulations: int, n: int, arguments: dict | None = None, **law: object) -> dict:
+    """A row of the table: many simulations of one law."""
+    began = time.perf_counter()
+    found = pd.DataFrame(
+        Parallel(n_jobs=jobs)(delayed(compared)(seed, n, arguments, **law) for seed in range(n_simulations))
+    )
+    row = {"law": name, "samples": f"{n} against {n}", "simulations": n_simulations}
+    if law.get("shift"):
+        row |= {"day found": interval(found["at the shift"] < 0.05), "named first": interval(found["first"] == SHIFTED)}
+        row["p < 0.05"] = interval(found["p"] < 0.05)
+    else:
+        row |= {"p < 0.05": interval(found["p"] < 0.05), "p <= 0.1": interval(found["p"] <= 0.1 + 1e-9)}
+        row |= {"together p < 0.05": interval(found["together"] < 0.05), "any adjusted": interval(found["any"] < 0.05)}
+        if found["cells"].notna().any():
+            row["cells exchanged, p < 0.05"] = interval(found["cells"].dropna() < 0.05)
+    return row | {"seconds": round(time.perf_counter() - began)}
+
+
+def seconds(jobs: int, arguments: dict, n_cells: int) -> str:
+    """Time of one comparison of eight samples, and that on the processor, which a busy machine does not stretch."""
+    adata = simulate(0, 4, n_cells=n_cells)
+    began, worked = time.perf_counter(), time.process_time()
+    wlm.tl.compare(adata, "day", "arm", sample_key="mouse", n_jobs=jobs, **arguments)
+    on_processor = f" ({time.process_time() - worked:.0f} s on the processor)" if jobs == 1 else ""
+    return f"{time.perf_counter() - began:.0f} s{on_processor}"
+
+
+def main() -> None:
+    p = parser(__doc__)
+    p.add_argument("part", nargs="?", default="all", choices=("all", "null", "fits", "power", "time"))
+    p.add_argument("--simulations", type=int, default=200)
+    arguments = p.parse_args()
+    prepare()
+    many, jobs = 4 if arguments.quick else arguments.simulations, arguments.jobs
+    wanted = ("null", "power", "fits", "time") if arguments.part == "all" else (arguments.part,)
+    print(machine(), flush=True)
+    flow = {"method": "flow", "path": "straight"}
+    laws = {
+        "null": [
+            ("one law, followed", 3, None, {}),
+            ("one law, followed", 4, None, {}),
+            ("one law, other samples every day", 3, None, {"followed": False}),
+        ],
+        "power": [
+            (f"shift 0.5 sd at one day, samples differ by {s:g} sd", 4, None, {"shift": 0.5, "spread": s})
+            for s in (0.0, 0.1, 0.2)
+        ],
+        "fits": [("one law, speed of fits", 4, flow, {})],
+    }
+    for part in (name for name in wanted if name in laws):
+        rows = [rows_of(name, jobs, many, n, options, **law) for name, n, options, law in laws[part]]
+        print(f"\n{part}\n{pd.DataFrame(rows).to_string(index=False)}", flush=True)
+    if "time" in wanted:
+        n_cells = 50 if arguments.quick else 1000
+        for name, more in (
+            ("nothing fitted", {}),
+            ("a fit by flow to each sample", {"method": "flow", "times": [2.5]}),
+        ):
+            print(f"time, {8 * 5 * n_cells:,} cells, {name}: {seconds(jobs, more, n_cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
