@@ -114,6 +114,14 @@ def test_fates_that_mean_nothing_have_no_drivers(branching):
     assert found <= 3  # at 0.1 of ten: more than three have a probability of 1 %
 
 
+def test_too_few_permutations_are_named(_branching, caplog):
+    wlm.tl.drivers(_branching, "p", n_perm=5, n_boot=0)
+    assert "no p-value can be smaller than 1 / 6" in caplog.text
+    caplog.clear()
+    wlm.tl.drivers(_branching, "p", n_perm=500, n_boot=0)
+    assert "no p-value" not in caplog.text
+
+
 def test_the_flow_is_the_mean_velocity_of_the_genes(_branching):
     table = wlm.tl.drivers(_branching)
     day, v = _branching.obs["day"].to_numpy(), _branching.obsm["wlm_velocity"].astype(float)
@@ -205,5 +213,5 @@ def test_bad_input_is_refused_with_what_to_do(branching, fate, more, error, word
 def test_representations_without_genes_are_refused(branching):
     branching.obsm["X_other"] = branching.obsm["X_pca"].copy()
     wlm.tl.fit(branching, "day", use_rep="X_other", method="flow", path="straight", show_progress=False)
-    with pytest.raises(ValueError, match="can only be decoded"):
+    with pytest.raises(ValueError, match="no loadings of genes.*use_rep='X_pca'"):
         wlm.tl.drivers(branching, "p")

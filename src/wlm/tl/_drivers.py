@@ -168,8 +168,8 @@ def drivers(
     KeyError
         If there is no fit, fate or column, or what the fit stored for cells is missing.
     ValueError
-        If genes cannot be decoded, no cells with different fates are left before the last time, ``times`` are not
-        observed ones before the last, or no transcription factor is a gene.
+        If the fit is not on principal components, genes cannot be decoded, no cells with different fates are left
+        before the last time, ``times`` are not observed ones before the last, or no transcription factor is a gene.
     TypeError
         If ``fate`` is none of the above.
 
@@ -191,6 +191,11 @@ def drivers(
             raise ValueError(f"{argument} must be an integer of at least {least}, found {value!r}")
     target = get_target(adata, mod)
     cells, fit = open_fit(adata, key, mod, columns=_column(adata, target, fate))
+    if fit.use_rep not in LOADINGS:
+        raise ValueError(
+            f"uns[{key!r}] was fitted on obsm[{fit.use_rep!r}], which has no loadings of genes; drivers need a fit on "
+            f"principal components: wlm.tl.fit(adata, {fit.time_key!r}, use_rep='X_pca')"
+        )
     receipt = read_receipt(cells, fit.uns["representation"])
     name, p = (None, None) if fate is None else read_fate(cells, target, [key, fit.group], fate)
     marked = _find_factors(cells, transcription_factors)
@@ -424,4 +429,10 @@ def _described(
         "verdict": verdict + (f": {lead}" + (", ..." if n > 5 else "") if n else ""),
     }
     logger.info("%s (linear decoder)", table.attrs["verdict"])
+    if name is not None and ((table["p"] <= 1 / (n_perm + 1) + 1e-12) & (table["q"] > Q)).any():
+        logger.warning(
+            "no p-value can be smaller than 1 / %d with n_perm=%d, which is too large for q among %d genes: some pass "
+            "every permutation and are not called; pass a larger n_perm",
+            *(n_perm + 1, n_perm, len(table)),
+        )
     return table
