@@ -92,6 +92,14 @@ def test_a_name_of_fates_a_column_of_probabilities_and_a_label_are_the_same(_bra
     assert opposite["low"].isna().all()
 
 
+def test_fates_of_another_fit_are_refused(branching):
+    branching.uns["wlm_fates"] = {"names": ["to A", "to B"], "fit": branching.uns["wlm"]["checksum"]}
+    assert wlm.tl.drivers(branching, "to A", n_perm=5, n_boot=0).attrs["fate"] == "to A"
+    branching.uns["wlm_fates"]["fit"] = "0123"
+    with pytest.raises(ValueError, match=r"computed from another fit.*run wlm.tl.fates\(adata\) again"):
+        wlm.tl.drivers(branching, "to A")
+
+
 def test_the_same_seed_gives_the_same_table_and_nothing_is_written(_branching):
     before = _branching.copy()
     tables = [wlm.tl.drivers(_branching, "p", n_perm=20, n_boot=20, rng=r) for r in (1, np.random.SeedSequence(1), 2)]

@@ -94,8 +94,8 @@ def drivers(
     direction of the fate than any of the same decoded variance. The first alone calls each gene that shares components
     with a driver; the second alone does not know how many cells there are. With two or three components little can be
     told apart from chance by the second. Cells that share a fate because they share a clone are not as many as they
-    seem: take one of each clone. The flow has no first test: genes that change because expression was normalised to a
-    total pass the second.
+    seem: take one of each clone. Where a fit predicts the fates, both tests are about what its fates go with. The flow
+    has no first test: genes that change because expression was normalised to a total pass the second.
 
     The genes are those of a linear decoder, the loadings of the PCA (``decode_r2`` says what it holds of each), and the
     dynamics are those of the first model of the fit. An effect is no intervention: genes that are switched on together
@@ -197,7 +197,7 @@ def drivers(
             f"principal components: wlm.tl.fit(adata, {fit.time_key!r}, use_rep='X_pca')"
         )
     receipt = read_receipt(cells, fit.uns["representation"])
-    name, p = (None, None) if fate is None else read_fate(cells, target, [key, fit.group], fate)
+    name, p = (None, None) if fate is None else _fate(cells, target, fit, fate)
     marked = _find_factors(cells, transcription_factors)
     data = _read(cells, fit, p, times, name)
     genes = np.flatnonzero(np.isfinite(receipt.r2))
@@ -213,6 +213,11 @@ def drivers(
     table.index = pd.Index(np.asarray(cells.var_names, dtype=object)[genes], name="gene")
     table = table.iloc[np.argsort(-table["effect"].abs().to_numpy(), kind="stable")]
     return _described(table, fit, data, name, n_perm, seed)
+
+
+def _fate(cells: ad.AnnData, target: Any, fit: StoredFit, fate: Any) -> tuple[str, Floats]:
+    """The name of the fate, and its probability (n_obs,)."""
+    return read_fate(cells, target, [fit.key], fate, fit.uns.get("checksum", ""))
 
 
 def _column(adata: Any, target: Any, fate: Any) -> list[str]:
