@@ -154,6 +154,7 @@ FAULTS = {
     "metric": (["evaluate", "IN", "--time-key", "day", "--metric", "w3"], "metrics must be among"),
     "fate": (["drivers", "FITTED", "--fate", "end"], "neither a stored fate"),
     "clones": (["evaluate-clones", "FITTED"], "clone_key 'X_clone' is neither"),
+    "gene": (["gene-trends", "FITTED", "gene999"], "not in var_names"),
     "label alone": (["drivers", "FITTED", "--label", "A"], "pass the column too"),
     "seeds": (["evaluate", "IN", "--time-key", "day", "--seeds", "0"], "seeds must be an integer"),
 }
@@ -164,7 +165,7 @@ def test_unusable_input_is_one_line_and_code_2(arguments, words, source, fitted_
     (tmp_path / "broken.h5ad").write_bytes(b"no such thing")
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["a"] = [1, 2]
-    if arguments[0] in ("evaluate", "evaluate-clones", "drivers"):
+    if arguments[0] in ("evaluate", "evaluate-clones", "drivers", "gene-trends"):
         out = out.with_suffix(".csv")
     files = {"IN": source, "FITTED": fitted_file, "OUT": out}
     files |= {"BROKEN": tmp_path / "broken.h5ad", "OTHER": tmp_path / "other.h5ad"}
@@ -203,8 +204,8 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    commands = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "compare", "doctor")
-    for arguments in (["--help"], *([name, "-h"] for name in commands)):
+    names = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "doctor")
+    for arguments in (["--help"], *([name, "-h"] for name in names)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
     assert "Exit codes" in run("--help").stdout
@@ -221,6 +222,25 @@ def test_scores_on_clones_are_those_of_python(fitted, fitted_file, tmp_path):
     assert ours.attrs["verdict"] in result.stdout
     found = json.loads(run(*ask, "--label", "A", "--label", "B", "--json").stdout)
     assert found["labels"] == ["A", "B"] and found["rows"][0]["model"] == "wlm"
+
+
+def test_trends_of_genes_are_those_of_python(fitted, fitted_file, tmp_path):
+    ask = ["gene-trends", fitted_file, "gene002", "gene005", "--groupby", "fate", "--time", 5]
+    result = run(*ask, "-o", tmp_path / "trends.csv")
+    assert result.exit_code == 0, result.stderr
+    ours = wlm.tl.gene_trends(fitted, ["gene002", "gene005"], groupby="fate", times=[5])
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "trends.csv"), ours)
+    assert len(json.loads(run(*ask, "--json").stdout)["rows"]) == len(ours) and "forecast" in result.stdout
+
+
+def test_predictions_get_labels_and_a_place_and_observed_cells(fitted_file, tmp_path):
+    out = tmp_path / "both.h5ad"
+    ask = ["predict", fitted_file, 2.5, "--label-key", "fate", "--basis", "latent", "--gene", "gene003", "--append"]
+    result = run(*ask, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    both = ad.read_h5ad(out)
+    assert both.obs["fate"].notna().all() and both.obsm["latent"].shape == (both.n_obs, 2)
+    assert both.obs["wlm_predicted"].sum() == 60 and list(both.var_names) == ["gene003"]
 
 
 def test_drivers_are_those_of_python(fitted, fitted_file, tmp_path):
@@ -429,6 +449,7 @@ def test_velocities_need_counts(source, out):
         ("evaluate", {"adata", "mod", "rng", "metrics", "method_options"}),
         ("predict", {"adata", "mod", "rng"}),
         ("drivers", {"adata", "mod", "rng"}),
+        ("gene_trends", {"adata", "mod", "rng"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
         ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
     ],
@@ -441,7 +462,7 @@ def test_every_argument_of_python_has_an_option_with_the_same_default(name, else
     for argument in set(python) - elsewhere:
         assert argument in command, argument
         default = command[argument].default
-        if argument not in ("time_key", "times", "condition_key"):
+        if argument not in ("time_key", "times", "condition_key") and (name, argument) != ("gene_trends", "genes"):
             assert default in (python[argument].default, None), argument
 
 

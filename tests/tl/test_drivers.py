@@ -92,6 +92,14 @@ def test_a_name_of_fates_a_column_of_probabilities_and_a_label_are_the_same(_bra
     assert opposite["low"].isna().all()
 
 
+def test_fates_of_another_fit_are_refused(branching):
+    branching.uns["wlm_fates"] = {"names": ["to A", "to B"], "fit": branching.uns["wlm"]["checksum"]}
+    assert wlm.tl.drivers(branching, "to A", n_perm=5, n_boot=0).attrs["fate"] == "to A"
+    branching.uns["wlm_fates"]["fit"] = "0123"
+    with pytest.raises(ValueError, match=r"computed from another fit.*run wlm.tl.fates\(adata\) again"):
+        wlm.tl.drivers(branching, "to A")
+
+
 def test_the_same_seed_gives_the_same_table_and_nothing_is_written(_branching):
     before = _branching.copy()
     tables = [wlm.tl.drivers(_branching, "p", n_perm=20, n_boot=20, rng=r) for r in (1, np.random.SeedSequence(1), 2)]
@@ -112,6 +120,14 @@ def test_fates_that_mean_nothing_have_no_drivers(branching):
         table = wlm.tl.drivers(branching, "shuffled", n_perm=200, n_boot=0)
         found += (table["role"] == "driver").any()
     assert found <= 3  # at 0.1 of ten: more than three have a probability of 1 %
+
+
+def test_too_few_permutations_are_named(_branching, caplog):
+    wlm.tl.drivers(_branching, "p", n_perm=5, n_boot=0)
+    assert "no p-value can be smaller than 1 / 6" in caplog.text
+    caplog.clear()
+    wlm.tl.drivers(_branching, "p", n_perm=500, n_boot=0)
+    assert "no p-value" not in caplog.text
 
 
 def test_the_flow_is_the_mean_velocity_of_the_genes(_branching):
@@ -205,5 +221,5 @@ def test_bad_input_is_refused_with_what_to_do(branching, fate, more, error, word
 def test_representations_without_genes_are_refused(branching):
     branching.obsm["X_other"] = branching.obsm["X_pca"].copy()
     wlm.tl.fit(branching, "day", use_rep="X_other", method="flow", path="straight", show_progress=False)
-    with pytest.raises(ValueError, match="can only be decoded"):
+    with pytest.raises(ValueError, match="no loadings of genes.*use_rep='X_pca'"):
         wlm.tl.drivers(branching, "p")

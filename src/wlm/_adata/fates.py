@@ -13,14 +13,24 @@ from numpy.typing import NDArray
 from wlm._adata.columns import dense, read_column
 
 
-def fate_names(target: Any, key: str) -> list[str]:
-    """Names of the fates that are stored for a fit, none if there are no fates."""
+def fate_names(target: Any, key: str, checksum: Any) -> list[str]:
+    """Names of the fates that are stored for a fit, none if there are no fates.
+
+    ``checksum`` is that of the fit; fates that note another one were computed from another fit, and are refused.
+    """
     if f"{key}_fates" not in target.obsm or f"{key}_fates" not in target.uns:
         return []
-    return [str(name) for name in target.uns[f"{key}_fates"]["names"]]
+    note = target.uns[f"{key}_fates"]
+    if str(note.get("fit", checksum)) != str(checksum):
+        raise ValueError(
+            f"uns['{key}_fates'] was computed from another fit than uns[{key!r}] is now; run wlm.tl.fates(adata) again"
+        )
+    return [str(name) for name in note["names"]]
 
 
-def read_fate(cells: ad.AnnData, target: Any, keys: Sequence[str], fate: Any) -> tuple[str, NDArray[np.float64]]:
+def read_fate(
+    cells: ad.AnnData, target: Any, keys: Sequence[str], fate: Any, checksum: Any
+) -> tuple[str, NDArray[np.float64]]:
     """The name of a fate, and its probability (n_obs,) for each of the ``cells``, NaN where it is unknown.
 
     Parameters
@@ -34,6 +44,8 @@ def read_fate(cells: ad.AnnData, target: Any, keys: Sequence[str], fate: Any) ->
     fate
         One of the names in ``uns["K_fates"]``, a column of ``obs`` with probabilities, or a pair of a column of
         labels and one of its labels.
+    checksum
+        Of the fit, see :func:`fate_names`.
 
     Raises
     ------
@@ -42,12 +54,12 @@ def read_fate(cells: ad.AnnData, target: Any, keys: Sequence[str], fate: Any) ->
     """
     if isinstance(fate, str):
         for key in keys:
-            names = fate_names(target, key)
+            names = fate_names(target, key, checksum)
             if fate in names:
                 rows = target.obs_names.astype(str).get_indexer(cells.obs_names.astype(str))
                 table = dense(target.obsm[f"{key}_fates"], f"obsm['{key}_fates']")
                 return fate, _probabilities(table[rows, names.index(fate)], f"obsm['{key}_fates']")
-        known = [name for key in keys for name in fate_names(target, key)]
+        known = [name for key in keys for name in fate_names(target, key, checksum)]
         if fate not in cells.obs:
             there = f"uns['{keys[0]}_fates'] has {known}" if known else "wlm.tl.fates has not been run"
             raise KeyError(

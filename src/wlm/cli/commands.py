@@ -410,6 +410,42 @@ def evaluate(
 
 @app.command()
 @_guarded
+def gene_trends(
+    source: In,
+    genes: Annotated[list[str], typer.Argument(metavar="GENES...", help="Names of genes.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    groupby: Annotated[str | None, typer.Option(help="Column of obs with labels, or fates.")] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    times: Annotated[list[str] | None, typer.Option("--time", help="A time to include; repeatable.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Where observed expression is. [default: as the PCA]")] = None,
+    n_cells: Annotated[int | None, typer.Option(help="Predicted cells for each time; all by default.")] = None,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Follow the expression of genes over time, observed and predicted, of all cells or by group.
+
+    Example: wlm gene-trends fitted.h5ad GATA1 SPI1 --groupby cell_type -o trends.csv
+    """
+    with writing(output, kinds=TABLES, force=force) as write:
+        adata = read(source)
+        table = wlm.tl.gene_trends(
+            adata, genes, groupby=groupby, key=key, times=times or None, layer=layer, n_cells=n_cells, rng=seed
+        )
+        table.attrs["verdict"] = ""
+        write(table)
+    if as_json:
+        typer.echo(json.dumps({"rows": json.loads(table.to_json(orient="records"))}))
+        return
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+
+
+@app.command()
+@_guarded
 def evaluate_clones(
     source: In,
     output: Annotated[

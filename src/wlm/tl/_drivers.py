@@ -94,8 +94,8 @@ def drivers(
     direction of the fate than any of the same decoded variance. The first alone calls each gene that shares components
     with a driver; the second alone does not know how many cells there are. With two or three components little can be
     told apart from chance by the second. Cells that share a fate because they share a clone are not as many as they
-    seem: take one of each clone. The flow has no first test: genes that change because expression was normalised to a
-    total pass the second.
+    seem: take one of each clone. Where a fit predicts the fates, both tests are about what its fates go with. The flow
+    has no first test: genes that change because expression was normalised to a total pass the second.
 
     The genes are those of a linear decoder, the loadings of the PCA (``decode_r2`` says what it holds of each), and the
     dynamics are those of the first model of the fit. An effect is no intervention: genes that are switched on together
@@ -168,8 +168,8 @@ def drivers(
     KeyError
         If there is no fit, fate or column, or what the fit stored for cells is missing.
     ValueError
-        If genes cannot be decoded, no cells with different fates are left before the last time, ``times`` are not
-        observed ones before the last, or no transcription factor is a gene.
+        If the fit is not on principal components, genes cannot be decoded, no cells with different fates are left
+        before the last time, ``times`` are not observed ones before the last, or no transcription factor is a gene.
     TypeError
         If ``fate`` is none of the above.
 
@@ -191,8 +191,13 @@ def drivers(
             raise ValueError(f"{argument} must be an integer of at least {least}, found {value!r}")
     target = get_target(adata, mod)
     cells, fit = open_fit(adata, key, mod, columns=_column(adata, target, fate))
+    if fit.use_rep not in LOADINGS:
+        raise ValueError(
+            f"uns[{key!r}] was fitted on obsm[{fit.use_rep!r}], which has no loadings of genes; drivers need a fit on "
+            f"principal components: wlm.tl.fit(adata, {fit.time_key!r}, use_rep='X_pca')"
+        )
     receipt = read_receipt(cells, fit.uns["representation"])
-    name, p = (None, None) if fate is None else read_fate(cells, target, [key, fit.group], fate)
+    name, p = (None, None) if fate is None else _fate(cells, target, fit, fate)
     marked = _find_factors(cells, transcription_factors)
     data = _read(cells, fit, p, times, name)
     genes = np.flatnonzero(np.isfinite(receipt.r2))
@@ -208,6 +213,11 @@ def drivers(
     table.index = pd.Index(np.asarray(cells.var_names, dtype=object)[genes], name="gene")
     table = table.iloc[np.argsort(-table["effect"].abs().to_numpy(), kind="stable")]
     return _described(table, fit, data, name, n_perm, seed)
+
+
+def _fate(cells: ad.AnnData, target: Any, fit: StoredFit, fate: Any) -> tuple[str, Floats]:
+    """The name of the fate, and its probability (n_obs,)."""
+    return read_fate(cells, target, [fit.key], fate, fit.uns.get("checksum", ""))
 
 
 def _column(adata: Any, target: Any, fate: Any) -> list[str]:
@@ -424,4 +434,10 @@ def _described(
         "verdict": verdict + (f": {lead}" + (", ..." if n > 5 else "") if n else ""),
     }
     logger.info("%s (linear decoder)", table.attrs["verdict"])
+    if name is not None and ((table["p"] <= 1 / (n_perm + 1) + 1e-12) & (table["q"] > Q)).any():
+        logger.warning(
+            "no p-value can be smaller than 1 / %d with n_perm=%d, which is too large for q among %d genes: some pass "
+            "every permutation and are not called; pass a larger n_perm",
+            *(n_perm + 1, n_perm, len(table)),
+        )
     return table

@@ -158,7 +158,7 @@ def evaluate_clones(
     seed = as_seed(rng)
     # Answers are positions (n, d) or None, and probabilities (n, k).
     answers: dict[str, Any] = {str(fit.uns["method"]): _predicted(adata, cells, fit, data, span, key, seed, mod)}
-    names = fate_names(target, key)
+    names = fate_names(target, key, fit.uns.get("checksum", ""))
     if data.labels and set(data.labels) <= set(names):
         rows = target.obs_names.astype(str).get_indexer(cells.obs_names[data.rows].astype(str))
         stored = dense(target.obsm[f"{key}_fates"])[rows][:, [names.index(name) for name in data.labels]]

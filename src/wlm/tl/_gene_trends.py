@@ -114,11 +114,11 @@ def gene_trends(
     ['A', 'B']
     """
     target = get_target(adata, mod)
-    stored = fate_names(target, key) if groupby == FATES else []
-    columns = [groupby] if groupby is not None and not stored else []
-    if groupby == FATES and not stored and FATES not in target.obs:
+    there = groupby == FATES and f"{key}_fates" in target.uns
+    if groupby == FATES and not there and FATES not in target.obs:
         raise KeyError(f"uns['{key}_fates'] is missing; run wlm.tl.fates(adata) first, or name a column of obs")
-    cells, fit = open_fit(adata, key, mod, columns=columns)
+    cells, fit = open_fit(adata, key, mod, columns=[] if groupby is None or there else [groupby])
+    stored = fate_names(target, key, fit.uns.get("checksum", "")) if there else []
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     wanted = np.empty(0) if times is None else read_labels(times, fit.style)
     receipt = read_receipt(cells, fit.uns["representation"])
