@@ -57,7 +57,7 @@ def test_all_of_the_transitions_are_the_steps_of_the_fates(split):
     """With room for every entry, nothing is left out."""
     wlm.tl.transitions(split, n_neighbors=N)
     observed = Observed.of(split, "wlm", None)
-    step = link(observed, 0.0, n_draws=1, seed=0, n_candidates=N).steps[0].toarray()
+    step = link(observed, 0.0, n_draws=1, seed=0, n_candidates=N).step(0) @ np.eye(N)
     assert np.allclose(split.obsp["wlm_transitions"][:N][:, N : 2 * N].toarray(), step, atol=1e-6)
     assert np.allclose(split.uns["wlm_transitions"]["kept"], 1)
 

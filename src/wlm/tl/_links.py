@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import anndata as ad
@@ -92,14 +91,21 @@ class Link:
     neighbours: Any
     noise: float
 
-    @cached_property
-    def steps(self) -> tuple[Any, ...]:
-        """Transitions (n, m) by each model and draw, rows of which sum to one."""
-        return tuple(self.neighbours @ arrival for arrival in self.arrivals)
-
-    def step(self, run: int) -> Any:
+    def step(self, run: int) -> Step:
         """The transitions of one run: draws of the same models follow each other, where there are several."""
-        return self.steps[run % len(self.steps)]
+        return Step(self.neighbours, self.arrivals[run % len(self.arrivals)])
+
+
+@dataclass(frozen=True)
+class Step:
+    """Transitions (n, m), rows of which sum to one, as two sparse factors: their product has many more entries."""
+
+    neighbours: Any
+    arrival: Any
+
+    def __matmul__(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of probabilities (m, f), the means (n, f) over where each cell goes."""
+        return self.neighbours @ (self.arrival @ p)
 
 
 def link(observed: Observed, time: float, *, n_draws: int, seed: int, n_candidates: int = N_CANDIDATES) -> Link:

@@ -141,9 +141,10 @@ def terminal_states(
         tables[kind], members[kind] = table, own
     names = tables["terminal"].loc[tables["terminal"]["taken"], "state"].tolist()
     if not names:
+        found = "no group" if label_key is None else f"no type of obs[{label_key!r}]"
         raise ValueError(
-            f"no terminal state was found: no type of obs[{label_key!r}] keeps half of its cells over the last "
-            "interval; name those you know to be terminal, states=[...]"
+            f"no terminal state was found: {found} keeps half of its cells over the last interval; name those you know "
+            "to be terminal, states=[...] of label_key, or set n_states"
         )
     if UNDECIDED in names:
         raise ValueError(f"{UNDECIDED!r} names what is in no terminal state; rename this label of obs[{label_key!r}]")
@@ -152,7 +153,7 @@ def terminal_states(
     note = {**uns["terminal"], "initial": uns["initial"], "fit": observed.fit.checksum}
     if label_key is not None:
         note["label_key"] = label_key
-    forget(target, key, {slot: tuple(n for n in names_ if "fate" in n) for slot, names_ in RESULTS.items()})
+    forget(target, key, {slot: tuple(n for n in entries if "fate" in n) for slot, entries in RESULTS.items()})
     written = write_result(target, key, {"uns": {"terminal": note}, "obs": columns})
     logger.info("terminal states at %g: %s; added %s", training[-1], ", ".join(names), ", ".join(written))
     if len(names) == 1:
