@@ -52,10 +52,11 @@ class Mutant(NamedTuple):
 TABLE: dict[str, list[tuple[str, str, str]]] = {
     "forecast.py": [
         ("lead = self.pace * (np", "lead = (2 - self.pace) * (np", "test_forecast.py"),
-        ("return positions, self.pace * velocities", "return positions, velocities", "test_forecast.py"),
+        ("velocities=self.pace * found.velocities", "velocities=found.velocities", "test_forecast.py"),
         ("broadcast_to(self.pace * v, moved", "broadcast_to(v, moved", "test_forecast.py"),
         ("dynamics if self.field is None else self.field", "dynamics", "test_forecast.py"),
         ("(scores[i], i[1], i[0])", "(scores[i], -i[1], i[0])", "test_forecast.py"),
+        ("(1 - MARGIN) * scores", "(1 + MARGIN) * scores", "test_forecast.py"),
     ],
     "drivers.py": [
         ("(1 + reached.sum(axis=0)) / (1 + len(null))", "reached.sum(axis=0) / len(null)", "test_drivers.py"),

@@ -57,7 +57,14 @@ def test_the_nearest_leads_and_of_equal_ones_the_slower():
     names = ["model", "straight", "field"]
     assert best(scores, names) == ("straight", 1.0)
     assert best(scores[[0, 2]], ["model", "field"]) == ("model", 0.5)
-    assert best(np.full((2, 5), 1.0), names[:2]) == ("model", 0.0)
+    assert best(np.full((2, 5), 1.0) - [0.1, 0.1, 0.1, 0.1, 0.0], names[:2]) == ("model", 0.0)
+
+
+def test_the_model_leads_unless_another_is_better_by_more_than_chance():
+    names = ["model", "straight"]
+    for least, leader in ((0.981, ("model", 1.0)), (0.979, ("straight", 0.5))):
+        scores = np.array([[1.0] * 5, [1.0, 1.0, least, 1.0, 1.0]])
+        assert best(scores, names) == leader
 
 
 def test_the_outcome_in_words():

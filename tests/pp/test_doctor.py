@@ -529,7 +529,7 @@ def test_run_time_is_measured_without_touching_the_global_generator(cells, monke
     state = torch.get_rng_state()
     x, times = cells.obsm["X_pca"], cells.obs["day"].to_numpy(float)
     found = RUN_TIME(x, times, np.unique(times), "cpu")
-    assert found.level == "ok" and "200 steps" in found.found and "on cpu" in found.found
+    assert found.level == "ok" and "80 steps" in found.found and "on cpu" in found.found
     assert torch.equal(torch.get_rng_state(), state)
     monkeypatch.setattr(_cost, "CELLS_PER_STEP", 1e-6)
     assert RUN_TIME(x, times, np.unique(times), "cpu").level == "note"

@@ -145,9 +145,9 @@ def test_ancestors_are_bayes_rule(split):
 def test_fates_of_a_later_time(split, caplog):
     before = split.obsm["wlm_fates"].copy()
     with caplog.at_level(logging.WARNING, "wlm"):
-        wlm.tl.fates(split, at=6, n_draws=3)
+        wlm.tl.fates(split, at=6.5, n_draws=3)
     assert "unchecked forecast" in caplog.text
-    assert split.uns["wlm_fates"]["at"] == 6
+    assert split.uns["wlm_fates"]["at"] == 6.5
     # Both sides go on where they are: nothing changes.
     assert np.abs(split.obsm["wlm_fates"] - before).max() < 0.1
     with pytest.raises(ValueError, match="before the last training time"):

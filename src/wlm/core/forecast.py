@@ -14,6 +14,8 @@ from wlm.core.prediction import predict
 
 #: Shares of the pace that are tried; with none of it cells stay where they are.
 PACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: Share of the W1 by which two samples of a few hundred cells differ by chance.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,13 @@ class Forecast:
 
 
 def best(scores: Array, names: Sequence[str]) -> tuple[str, float]:
-    """Who came nearest, and at what pace, by ``scores`` (len(names), len(PACES)); of equal ones the slower."""
+    """Who came nearest, and at what pace, by ``scores`` (len(names), len(PACES)); of equal ones the slower.
+
+    The model at its own pace is left only for what is better by more than ``MARGIN``.
+    """
     scores = np.asarray(scores)
+    if scores.min() >= (1 - MARGIN) * scores[list(names).index("model"), -1]:
+        return "model", PACES[-1]
     row, column = min(np.ndindex(scores.shape), key=lambda i: (scores[i], i[1], i[0]))
     return ("model" if PACES[column] == 0 else names[row]), PACES[column]
 

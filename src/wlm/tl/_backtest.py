@@ -37,7 +37,9 @@ def backtest(
     *,
     alone: bool,
 ) -> dict[str, Any] | None:
-    """How near the last training time is predicted from the others; None of two times, or if the last is too far.
+    """How near the last training time is predicted from the others; None if that cannot be tried.
+
+    It needs two other times at least, more if the method does, and a last one that is not far from them.
 
     Parameters
     ----------
@@ -58,7 +60,10 @@ def backtest(
     own = cells.without(np.setdiff1d(cells.observed, cells.training[:-1]))
     config = replace(config, n_steps=max(1, round(STEPS * config.n_steps)))
     with quiet():
-        own, _ = prepare(own, config, velocity_scale, seed)
+        try:
+            own, _ = prepare(own, config, velocity_scale, seed)
+        except ValueError:  # what the method was asked for takes more times
+            return None
         trained = train_model(own, config, seed, seed, where)
         field = companion(own, config, seed, where) if alone else None
     leaders: dict[str, Dynamics | None] = {"model": None, "straight": None}

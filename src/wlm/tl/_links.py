@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anndata as ad
@@ -134,16 +134,18 @@ def link(observed: Observed, time: float, *, n_draws: int, seed: int, n_candidat
 
 
 def rollouts(
-    observed: Observed, time: float, to: float, *, n_draws: int, seed: int
+    observed: Observed, time: float, to: float, *, n_draws: int, seed: int, forecast: bool = True
 ) -> list[tuple[NDArray[np.float32], NDArray[np.floating] | None]]:
     """Where the cells of ``time`` are at ``to``, (n, d) by each model and, if their dynamics are stochastic, draw.
 
-    With the weights (n,) that they have grown to by then; None if all are equal.
+    With the weights (n,) that they have grown to by then; None if all are equal. After the last training time cells
+    follow the ``forecast`` of the fit, or else the models.
     """
+    ensemble = observed.fit.ensemble if forecast else replace(observed.fit.ensemble, forecast=None)
     out: list[tuple[NDArray[np.float32], NDArray[np.floating] | None]] = []
     for draw in range(n_draws):
         part = simulate(
-            observed.fit.ensemble,
+            ensemble,
             observed.x,
             observed.v,
             observed.times,

@@ -143,7 +143,8 @@ def _within_last(observed: Observed, n: int, n_draws: int, seed: int) -> Any:
     width = float(np.median(nearest(x, x, n)[0][:, -1])) or 1.0
     speed = float(np.median(np.linalg.norm(v, axis=1)))
     duration = min(last - before, width / speed) if speed > 0 else last - before
-    runs = [z for z, _ in rollouts(observed, last, last + duration, n_draws=n_draws, seed=seed)]
+    moved = rollouts(observed, last, last + duration, n_draws=n_draws, seed=seed, forecast=False)
+    runs = [z for z, _ in moved]
     entries = []
     for z in runs:
         distance, index = nearest(z, x, n)

@@ -58,7 +58,7 @@ def test_straight_lines_are_the_interpolation_of_optimal_transport(populations):
     assert notes["choice"]["path"] == "straight" and np.isnan(prepared.velocities[1]).all()
     dynamics = train(populations, Flow(path="straight")).dynamics
     x, y = populations.positions[:2]
-    moved, v = predict(dynamics, x, prepared.velocities[0], 0.0, [TURN[1] / 4], target=y, target_time=TURN[1])
+    moved, v, _ = predict(dynamics, x, prepared.velocities[0], 0.0, [TURN[1] / 4], target=y, target_time=TURN[1])
     end = x + 4 * (moved[0] - x)
     np.testing.assert_allclose(np.sort(end, 0), np.sort(y, 0), atol=1e-4)
     np.testing.assert_allclose(v[0], (end - x) / TURN[1], atol=1e-4)
