@@ -25,7 +25,8 @@ def simulate(n=4, *, shift=0.0, at=2, days=4, followed=True, n_cells=40, spread=
     obs.index = obs.index.astype(str)
     cells = np.concatenate(x).astype(np.float32)
     obs["type"] = np.where(cells[:, 0] > 1, "A", "B")
-    return ad.AnnData(cells @ np.array([[1.0, 0], [0, 1], [0, 0]]), obs=obs, obsm={"X_pca": cells})
+    var = pd.DataFrame(index=["one", "two"])
+    return ad.AnnData(cells @ np.array([[1.0, 0], [0, 1], [0, 0]]), obs=obs, var=var, obsm={"X_pca": cells})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,6 @@ def shifted():
 
 @pytest.fixture(scope="module")
 def table(shifted):
-    shifted.var_names = ["one", "two"]
     return wlm.tl.compare(shifted, "day", "arm", sample_key="mouse", label_key="type", genes=["one", "two"])
 
 
@@ -217,6 +217,20 @@ def test_nothing_is_changed_and_seeds_give_the_same(shifted):
     one, two = (wlm.tl.compare(shifted, "day", "arm", sample_key="mouse", max_cells=20, rng=3) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
     assert shifted.obs.equals(before.obs) and list(shifted.uns) == list(before.uns)
+
+
+def test_a_modality_with_columns_of_either_level(shifted):
+    from mudata import MuData
+
+    rna = shifted.copy()
+    columns = rna.obs[["arm", "mouse"]].copy()
+    rna.obs = rna.obs.drop(columns=["arm", "mouse"])
+    mdata = MuData({"rna": rna})
+    mdata.obs[["arm", "mouse"]] = columns
+    arguments = {"sample_key": "mouse", "genes": ["one"]}
+    pd.testing.assert_frame_equal(
+        wlm.tl.compare(mdata, "day", "arm", mod="rna", **arguments), wlm.tl.compare(shifted, "day", "arm", **arguments)
+    )
 
 
 BAD = {

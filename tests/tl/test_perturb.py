@@ -146,6 +146,15 @@ def test_results_are_stored_as_they_are(parting, tmp_path):
     )
 
 
+def test_a_modality_is_perturbed_as_its_object(drifting):
+    from mudata import MuData
+
+    arguments = {"at": 0, "times": 2, "n_null": 2}
+    alone = wlm.tl.perturb(drifting, {"g0": "up"}, **arguments)
+    within = wlm.tl.perturb(MuData({"rna": drifting.copy()}), {"g0": "up"}, mod="rna", **arguments)
+    assert np.array_equal(within.obsm["X_pca"], alone.obsm["X_pca"])
+
+
 @pytest.mark.slow
 def test_an_ensemble_gives_a_range_that_holds_its_first_model(cells, quick):
     wlm.tl.fit(cells, "day", n_models=2, **quick)

@@ -122,7 +122,7 @@ def _labels(source: ad.AnnData, key: str, known: NDArray[np.bool_]) -> NDArray[n
     if absent.any():
         raise ValueError(
             f"obs[{key!r}] is missing for {absent.sum()} of {len(column)} cells "
-            f"({list(source.obs_names[absent][:3])}, ...); leave these cells out, or name their sample"
+            f"({list(source.obs_names[absent][:3])}, ...); leave these cells out, or give them a label"
         )
     return column.astype(str).to_numpy(dtype=object)
 

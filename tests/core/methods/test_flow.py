@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wlm.core.field import Basis
-from wlm.core.methods import Flow
+from wlm.core.methods import WLM, Flow
 from wlm.core.methods.flow import VelocityField, _velocities
 from wlm.core.particles import Particles
 from wlm.core.populations import Populations
@@ -31,6 +31,17 @@ def start():
 def populations(start):
     rng = np.random.default_rng(1)
     return Populations(TURN, tuple(turned(start, t)[rng.permutation(60)] for t in TURN))
+
+
+def test_one_choice_for_several_fits_is_that_of_all_cells(populations):
+    """Whatever a part of the cells would choose, it follows what all of them together did."""
+    assert Flow().settled(populations) == Flow(path="field")
+    assert Flow(path="spline").settled(populations) == Flow(path="spline")
+    three = Populations(TURN[:3], populations.positions[:3])
+    assert Flow().settled(three) == Flow(path="straight")
+    assert WLM().settled(populations).initial_velocity == "paths"
+    assert WLM().settled(three).initial_velocity == "learned"
+    assert WLM(initial_velocity="zero").settled(populations).initial_velocity == "zero"
 
 
 def test_a_rotation_is_interpolated_and_forecast(start, populations):
