@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from wlm.core.populations import Array
 
 Float64 = NDArray[np.float64]
+#: Bins of probabilities by which calibration is judged.
+N_BINS = 5
 
 
 def sister_shares(start: NDArray[np.intp], end: NDArray[np.intp]) -> Float64:
@@ -46,6 +48,19 @@ def brier(probability: Array, truth: Array) -> Float64:
     Summed over labels: 0 is certain and right, 2 certain and wrong.
     """
     return (truth * (1 - 2 * probability)).sum(axis=1) + np.square(probability).sum(axis=1)
+
+
+def calibration_error(probability: Array, truth: Array, w: Array, n_bins: int = N_BINS) -> float:
+    """How far probabilities are from the shares of sisters that have the label: 0 to 1.
+
+    All labels of all cells, ``probability`` and ``truth`` (n, k), are sorted into bins of equal width by their
+    probability; the error is the mean over bins, by the weights ``w`` (n,) of their cells, of the difference between
+    the mean probability and the mean share (Naeini et al. 2015, as the expected calibration error).
+    """
+    bins = np.minimum((probability * n_bins).astype(int), n_bins - 1).ravel()
+    weight = np.repeat(w, probability.shape[1])
+    gap = np.bincount(bins, weight * (probability - truth).ravel(), minlength=n_bins)
+    return float(np.abs(gap).sum() / weight.sum()) if weight.any() else float("nan")
 
 
 def bootstrap(
