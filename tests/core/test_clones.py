@@ -44,6 +44,9 @@ def test_calibration_is_the_difference_by_bins():
     hit = rng.random(len(p)) < p
     honest = np.stack([hit, ~hit], axis=1).astype(float)
     assert calibration_error(both, honest, weights) < 0.01
+    # Errors of two labels with nearly the same probability do not cancel.
+    unsure, first = np.tile([0.45, 0.55], (4, 1)), np.tile([1.0, 0.0], (4, 1))
+    assert calibration_error(unsure, first, np.ones(4)) == pytest.approx(0.55)
     # As sure as can be, and right as often as a probability of 0.3 says.
     sure, right = np.tile([1.0, 0.0], (len(p), 1)), (rng.random(len(p)) < 0.3).astype(float)
     truth = np.stack([right, 1 - right], axis=1)

@@ -53,14 +53,17 @@ def brier(probability: Array, truth: Array) -> Float64:
 def calibration_error(probability: Array, truth: Array, w: Array, n_bins: int = N_BINS) -> float:
     """How far probabilities are from the shares of sisters that have the label: 0 to 1.
 
-    All labels of all cells, ``probability`` and ``truth`` (n, k), are sorted into bins of equal width by their
-    probability; the error is the mean over bins, by the weights ``w`` (n,) of their cells, of the difference between
-    the mean probability and the mean share (Naeini et al. 2015, as the expected calibration error).
+    For each label, cells are sorted into bins of equal width by their ``probability`` (n, k); its error is the mean over
+    bins, by the weights ``w`` (n,) of their cells, of the difference between the mean probability and the mean share
+    ``truth`` (n, k) (Naeini et al. 2015, as the expected calibration error). The mean over labels is returned.
     """
-    bins = np.minimum((probability * n_bins).astype(int), n_bins - 1).ravel()
-    weight = np.repeat(w, probability.shape[1])
-    gap = np.bincount(bins, weight * (probability - truth).ravel(), minlength=n_bins)
-    return float(np.abs(gap).sum() / weight.sum()) if weight.any() else float("nan")
+    if not w.any():
+        return float("nan")
+    bins = np.minimum((probability * n_bins).astype(int), n_bins - 1)  # (n, k)
+    gaps = [
+        np.bincount(b, w * (p - q), minlength=n_bins) for b, p, q in zip(bins.T, probability.T, truth.T, strict=True)
+    ]
+    return float(np.abs(gaps).sum(axis=1).mean() / w.sum())
 
 
 def bootstrap(
