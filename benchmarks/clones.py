@@ -66,7 +66,7 @@ def main() -> None:
     shown = []
     for name, part in table.groupby("model", sort=False):
         line: dict[str, Any] = {"answer": name, "seeds": len(part)}
-        for metric in ("distance", "accuracy", "brier", "auroc"):
+        for metric in ("distance", "accuracy", "brier", "auroc", "calibration"):
             first = part[part["seed"] == 0].iloc[0]
             line[metric] = f"{part[metric].mean():.3f} [{first[f'{metric}_low']:.2f}, {first[f'{metric}_high']:.2f}]"
             line[f"sd {metric}"] = f"{part[metric].std():.3f}" if len(part) > 1 else "-"

@@ -71,6 +71,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("np.square(q)", "np.abs(q)", "test_drivers.py -k slopes"),
     ],
     "clones.py": [
+        ("w * (p - q)", "w * (p + q)", "test_clones.py"),
         ("(1 - 2 * probability)", "(1 + 2 * probability)", "test_clones.py"),
         ("(ours.sum(axis=1) * theirs.sum(axis=1))", "ours.sum(axis=1)", "test_clones.py"),
         ("counts[of].astype", "(0 * counts[of] + 1).astype", "test_clones.py"),

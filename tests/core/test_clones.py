@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from wlm.core.clones import bootstrap, brier, correct, distances, sister_shares
+from wlm.core.clones import bootstrap, brier, calibration_error, correct, distances, sister_shares
 
 
 def test_sisters_are_later_cells_of_the_same_clone():
@@ -35,6 +35,23 @@ def test_brier_is_that_of_every_sister():
     expected = [2 * brier_score_loss(s, np.full(4, a), labels=[0, 1]) for s, a in zip(sisters, p[:, 0], strict=True)]
     assert np.allclose(brier(p, np.stack([truth, 1 - truth], 1)), expected)
     assert brier(np.array([[1.0, 0], [1, 0]]), np.array([[1.0, 0], [0, 1]])).tolist() == [0, 2]
+
+
+def test_calibration_is_the_difference_by_bins():
+    rng = np.random.default_rng(3)
+    p = rng.random(40000)
+    both, weights = np.stack([p, 1 - p], axis=1), np.ones(len(p))
+    hit = rng.random(len(p)) < p
+    honest = np.stack([hit, ~hit], axis=1).astype(float)
+    assert calibration_error(both, honest, weights) < 0.01
+    # Errors of two labels with nearly the same probability do not cancel.
+    unsure, first = np.tile([0.45, 0.55], (4, 1)), np.tile([1.0, 0.0], (4, 1))
+    assert calibration_error(unsure, first, np.ones(4)) == pytest.approx(0.55)
+    # As sure as can be, and right as often as a probability of 0.3 says.
+    sure, right = np.tile([1.0, 0.0], (len(p), 1)), (rng.random(len(p)) < 0.3).astype(float)
+    truth = np.stack([right, 1 - right], axis=1)
+    assert calibration_error(sure, truth, weights) == pytest.approx(0.7, abs=0.01)
+    assert calibration_error(sure, truth, right + 1e-9) == pytest.approx(0, abs=1e-6)  # of those that are right
 
 
 def test_intervals_are_those_of_clones_and_not_of_cells():

@@ -53,7 +53,8 @@ def test_what_moves_as_cells_do_finds_their_sisters(_table):
     assert _table.loc["flow", "accuracy"] > 0.95 and _table.loc["regression", "accuracy"] > 0.95
     assert _table.loc["majority", "auroc"] == 0.5 and _table.loc["flow", "auroc"] > 0.95
     assert _table.loc["flow", "brier"] < 0.1 < _table.loc["majority", "brier"]
-    for name in ("distance", "accuracy", "brier", "auroc"):
+    assert _table.loc["majority", "calibration"] < 0.05 and _table.loc["regression", "calibration"] < 0.2
+    for name in ("distance", "accuracy", "brier", "auroc", "calibration"):
         assert (_table[f"{name}_low"] <= _table[name] + 1e-9).all() and (
             _table[name] <= _table[f"{name}_high"] + 1e-9
         ).all()

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from wlm.core.populations import Array
 
 Float64 = NDArray[np.float64]
+#: Bins of probabilities by which calibration is judged.
+N_BINS = 5
 
 
 def sister_shares(start: NDArray[np.intp], end: NDArray[np.intp]) -> Float64:
@@ -46,6 +48,22 @@ def brier(probability: Array, truth: Array) -> Float64:
     Summed over labels: 0 is certain and right, 2 certain and wrong.
     """
     return (truth * (1 - 2 * probability)).sum(axis=1) + np.square(probability).sum(axis=1)
+
+
+def calibration_error(probability: Array, truth: Array, w: Array, n_bins: int = N_BINS) -> float:
+    """How far probabilities are from the shares of sisters that have the label: 0 to 1.
+
+    For each label, cells are sorted into bins of equal width by their ``probability`` (n, k); its error is the mean over
+    bins, by the weights ``w`` (n,) of their cells, of the difference between the mean probability and the mean share
+    ``truth`` (n, k) (Naeini et al. 2015, as the expected calibration error). The mean over labels is returned.
+    """
+    if not w.any():
+        return float("nan")
+    bins = np.minimum((probability * n_bins).astype(int), n_bins - 1)  # (n, k)
+    gaps = [
+        np.bincount(b, w * (p - q), minlength=n_bins) for b, p, q in zip(bins.T, probability.T, truth.T, strict=True)
+    ]
+    return float(np.abs(gaps).sum(axis=1).mean() / w.sum())
 
 
 def bootstrap(

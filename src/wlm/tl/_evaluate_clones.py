@@ -21,15 +21,15 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
-from wlm.core.clones import bootstrap, brier, correct, distances, sister_shares
+from wlm.core.clones import bootstrap, brier, calibration_error, correct, distances, sister_shares
 from wlm.core.transport import coupling
 from wlm.tl._predict import predict
 
 Floats = NDArray[np.float64]
 #: Parts of the clones that a regression is tested on in turn.
 N_FOLDS = 5
-#: The scores, with what is better.
-METRICS = {"distance": "lower", "accuracy": "higher", "brier": "lower", "auroc": "higher"}
+#: The scores, in the order of their columns.
+METRICS = ("distance", "accuracy", "brier", "auroc", "calibration")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def evaluate_clones(
         A column of ``obs`` with the names of clones, missing or empty for cells without one; or a key of ``obsm`` with
         a matrix (n_obs, n_clones), dense or sparse.
     label_key
-        Column of ``obs`` with labels, such as cell types, for ``accuracy``, ``brier`` and ``auroc``.
+        Column of ``obs`` with labels, such as cell types, for all scores but the first.
     labels
         Labels to tell apart; sisters with others do not count. By default all that sisters have.
     start, end
@@ -119,7 +119,8 @@ def evaluate_clones(
 
     with the columns ``distance`` (mean distance to the sisters over that to all later cells, in the fitted dimensions:
     1 is chance, lower is better), ``accuracy`` (the most common label of the sisters is right), ``brier`` (squared
-    error summed over labels, mean over sisters: 0 to 2), ``auroc`` (a label against the others, mean over labels), each
+    error summed over labels, mean over sisters: 0 to 2), ``auroc`` (a label against the others, mean over labels),
+    ``calibration`` (mean difference between probability and share of the sisters, in five bins of probability), each
     with ``_low`` and ``_high``, the 95 % interval over clones; and ``n_cells``, ``n_clones`` (of distances),
     ``n_labelled`` (cells whose sisters have a label). ``attrs`` has the ``verdict``.
 
@@ -340,6 +341,7 @@ def _score(
         scores["accuracy"] = (lambda w: float(np.average(right, weights=w)) if w.any() else np.nan), clones
         scores["brier"] = (lambda w: float(np.average(square, weights=w)) if w.any() else np.nan), clones
         scores["auroc"] = (lambda w: _auroc(p, truth, w)), clones
+        scores["calibration"] = (lambda w: calibration_error(p, truth, w)), clones
     out: dict[str, float] = {}
     for name in METRICS:
         found = scores.get(name)
