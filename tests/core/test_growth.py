@@ -11,11 +11,10 @@ from torch import nn
 from wlm.core import growth
 from wlm.core.divergences import self_term, sinkhorn_loss
 from wlm.core.growth import (
-    Growth,
     Prior,
+    Rate,
     effective_share,
     grown,
-    kinetic,
     price,
     resampled,
     roughness,
