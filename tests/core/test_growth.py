@@ -11,11 +11,10 @@ from torch import nn
 from wlm.core import growth
 from wlm.core.divergences import self_term, sinkhorn_loss
 from wlm.core.growth import (
-    Growth,
     Prior,
+    Rate,
     effective_share,
     grown,
-    kinetic,
     price,
     resampled,
     roughness,
@@ -30,14 +29,8 @@ from wlm.core.prediction import predict
 from wlm.core.training import train
 
 SMALL = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, "batch_size": 64}
-#: What changes at rest is growth.
-AT_REST = {"friction": 3.0, "initial_velocity": "zero", **SMALL}
-
-
-class Still(WLM):
-    """Growth among cells whose motion is dear."""
-
-    GROWTH_KINETIC = 1.0
+#: Motion is dear: what changes is growth.
+AT_REST = {"acceleration_penalty": 10.0, "friction": 3.0, "initial_velocity": "zero", **SMALL}
 
 
 class Quadratic(nn.Module):
@@ -182,26 +175,22 @@ def test_rates_that_are_the_same_everywhere_change_no_share_and_leading_axes_do_
 
 
 def test_what_a_rate_costs():
-    """sd 0.5 of the residual at all times; its mean is free. Kinetic energy and sizes by hand."""
-    head = Growth(2, prior=False, residual=True, level=False)
-    head.residual = lambda x: 0.5 * x[..., 0] + 3.0
+    """sd 0.5 of the residual at all times; its mean is free. Sizes by hand."""
+    known = lambda x: 0.5 * x[..., 0] + 3.0  # noqa: E731
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [9.0, 9.0]])
     log_w = torch.tensor([0.0, 0.0, -60.0])
     path = together([Particles(x, torch.ones(3, 2), log_w + k) for k in range(3)])
     times = torch.tensor([0.0, 0.3, 1.0])
-    assert float(price(head, path, times, 2.0, math.inf)) == pytest.approx(1.0, rel=1e-3)
+    assert float(price(known, path, times, 2.0, math.inf)) == pytest.approx(1.0, rel=1e-3)
     bounded_price = 2.0 * 0.25 * (1 - math.exp(-0.5 / 0.25))
-    assert float(price(head, path, times, 2.0, 0.25)) == pytest.approx(bounded_price, rel=1e-3)
-    head.network = Growth(2, prior=False, residual=True, level=False).network
+    assert float(price(known, path, times, 2.0, 0.25)) == pytest.approx(bounded_price, rel=1e-3)
+    rate = Rate(2, 16)
     with torch.no_grad():
-        head.network.last.normal_(generator=torch.Generator().manual_seed(0))
+        rate.last.normal_(generator=torch.Generator().manual_seed(0))
     z = torch.randn(5, 2).requires_grad_()
-    (slope,) = torch.autograd.grad(head.network(z).sum(), z)
-    torch.testing.assert_close(head.network.slope(z.detach()), slope)
-    assert roughness(head, path, times).item() == pytest.approx(
-        head.network.slope(x)[:2].square().sum(-1).mean().item()
-    )
-    assert float(kinetic(path, times)) == pytest.approx(2.0)
+    (slope,) = torch.autograd.grad(rate(z).sum(), z)
+    torch.testing.assert_close(rate.slope(z.detach()), slope)
+    assert roughness(rate, path, times).item() == pytest.approx(rate.slope(x)[:2].square().sum(-1).mean().item())
     assert float(size_error(path, torch.tensor([5.0, 6.0, 7.0]))) == pytest.approx(0.0, abs=1e-9)
     assert float(size_error(path, torch.tensor([5.0, 6.0, 9.0]))) == pytest.approx(2.0)  # (0 + 2^2) / 2
     assert float(with_mass(Particles(x)).log_w.abs().max()) == 0
@@ -248,7 +237,7 @@ def still_clusters(rate, times=(0.0, 1.0, 2.0), n=200, sizes=None, seed=0):
 @pytest.fixture(scope="module")
 def clusters():
     """A fit to clusters at rest; no motion can explain their shares at this price."""
-    return train(still_clusters(0.7), Still(n_steps=120, growth=True, **AT_REST), seed=0)
+    return train(still_clusters(0.7), WLM(n_steps=120, growth=True, **AT_REST), seed=0)
 
 
 @pytest.mark.slow
@@ -291,11 +280,11 @@ def test_totals_give_the_mean_rate_and_nothing_else_does():
 def test_a_prior_of_the_wrong_sign_loses_its_weight_and_one_taken_as_it_is_stays():
     p = still_clusters(0.7)
     wrong = tuple(np.where(x[:, 0] > 0, -0.35, 0.35) for x in p.positions)
-    fit = train(Populations(p.times, p.positions, growth=wrong), Still(n_steps=60, lr=1e-2, growth=True, **AT_REST))
+    fit = train(Populations(p.times, p.positions, growth=wrong), WLM(n_steps=60, lr=1e-2, growth=True, **AT_REST))
     x = np.array([[3.0, 0.0], [-3.0, 0.0]])
     right, left = fit.dynamics.growth(x, 0.0)
     assert right - left > 0.4 and fit.dynamics.model.rates.scale.item() < 0.8
-    fit = train(Populations(p.times, p.positions, growth=wrong), Still(n_steps=2, growth="prior", **AT_REST))
+    fit = train(Populations(p.times, p.positions, growth=wrong), WLM(n_steps=2, growth="prior", **AT_REST))
     right, left = fit.dynamics.growth(x, 0.0)
     assert right - left == pytest.approx(-0.7, abs=0.02)
 

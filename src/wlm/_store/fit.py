@@ -159,7 +159,7 @@ def open_fit(adata: Any, key: str, mod: str | None, *, columns: Sequence[str] = 
         If there is no fit, it is damaged, or what it was made on is missing.
     """
     fit = get_fit(adata, key, mod)
-    wanted = [fit.time_key, *(fit.uns["params"].get(k) for k in ("weight_key", "strata_key")), *columns]
+    wanted = [*fit.reading.columns.values(), *columns]
     velocity_key = fit.uns["params"].get("velocity_key")
     if fit.condition is not None:
         wanted.append(str(fit.condition["key"]))

@@ -195,7 +195,7 @@ def grown(log_w: Tensor, before: Tensor, after: Tensor, h: Tensor) -> Tensor:
     return middle + (log_w - middle).clamp(-MAX_LOG_MASS, MAX_LOG_MASS)
 
 
-def price(growth: Growth, path: Particles, times: Tensor, slope: float, scale: float) -> Tensor:
+def price(rate: Rate, path: Particles, times: Tensor, slope: float, scale: float) -> Tensor:
     r"""What a learned rate r costs along ``path`` (T, ..., n, d) at ``times`` (T,).
 
     With :math:`s^2`, the variance of r over the cells of a time, averaged over times, it is
@@ -203,27 +203,17 @@ def price(growth: Growth, path: Particles, times: Tensor, slope: float, scale: f
     :math:`\lambda s` at first, which keeps a rate at zero that explains little, and is bounded, which leaves one that
     explains much as large as it is. The level of r, which populations do not tell, is free.
     """
-    r, share = growth.residual(path.x), path.shares.detach()
+    r, share = rate(path.x), path.shares.detach()
     mean = (share * r).sum(-1, keepdim=True)
     variance = (share * (r - mean).square()).sum(-1)
     sd = (_over_time(variance, times).mean() + 1e-6).sqrt()
     return slope * sd if math.isinf(scale) else slope * scale * -torch.expm1(-sd / scale)
 
 
-def roughness(growth: Growth, path: Particles, times: Tensor) -> Tensor:
+def roughness(rate: Rate, path: Particles, times: Tensor) -> Tensor:
     """Mean square of the slope of a learned rate over cells and time along ``path`` (T, ..., n, d), ``times`` (T,)."""
-    if growth.network is None:
-        return path.x.new_zeros(())
-    square = growth.network.slope(path.x).square().sum(-1)
+    square = rate.slope(path.x).square().sum(-1)
     return _over_time((path.shares.detach() * square).sum(-1), times).mean()
-
-
-def kinetic(path: Particles, times: Tensor) -> Tensor:
-    """Mean square of the velocity over cells and time along ``path`` (T, ..., n, d) at ``times`` (T,)."""
-    if path.v is None:
-        raise ValueError("cells without velocities have no kinetic energy")
-    square = (path.shares.detach() * path.v.square().sum(-1)).sum(-1)
-    return _over_time(square, times).mean()
 
 
 def _over_time(values: Tensor, times: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.field import N_LEAST, N_TIMES, agreed, learn_paths
-from wlm.core.growth import Growth, kinetic, price, roughness, size_error, with_mass
+from wlm.core.growth import Growth, price, roughness, size_error, with_mass
 from wlm.core.integrators import bounded, leapfrog, refine, substeps_for
 from wlm.core.methods._base import METHODS, Method
 from wlm.core.methods._mechanics import Mechanics
@@ -140,11 +140,9 @@ class WLM(Method[Mechanics, MechanicsState]):
     MOMENTUM: ClassVar[str] = "full"
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
-    #: With growth: the standard deviation of a rate at which its price levels off, and the prices of its mean squared
-    #: slope and of the mean squared velocity, without which steering cells is cheaper than letting them grow.
+    #: With growth: the standard deviation of a rate at which its price levels off, and the price of its squared slope.
     GROWTH_SCALE: ClassVar[float] = 0.3
     GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
-    GROWTH_KINETIC: ClassVar[float] = 0.01
 
     n_steps: int = 80
     lr: float = 4e-3
@@ -416,12 +414,11 @@ class WLM(Method[Mechanics, MechanicsState]):
         return loss, penalty, momentum
 
     def _price(self, rates: Growth, path: Particles, times: Tensor) -> Tensor:
-        """What growth costs along rollouts ``path`` (T, B, n, d); without growth, motion has no price."""
-        cost = self.GROWTH_KINETIC * kinetic(path, times)
+        """What learned rates cost along rollouts ``path`` (T, B, n, d)."""
         if rates.network is None:
-            return cost
-        cost = cost + self.GROWTH_SMOOTHNESS * roughness(rates, path, times)
-        return cost + price(rates, path, times, self.growth_penalty, self.GROWTH_SCALE)
+            return path.x.new_zeros(())
+        cost = self.GROWTH_SMOOTHNESS * roughness(rates.network, path, times)
+        return cost + price(rates.network, path, times, self.growth_penalty, self.GROWTH_SCALE)
 
     def _too_far(self, spec: Spec) -> float:
         """The divergence of populations ``TOO_FAR`` apart."""
