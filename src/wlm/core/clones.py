@@ -53,9 +53,9 @@ def brier(probability: Array, truth: Array) -> Float64:
 def calibration_error(probability: Array, truth: Array, w: Array, n_bins: int = N_BINS) -> float:
     """How far probabilities are from the shares of sisters that have the label: 0 to 1.
 
-    For each label, cells are sorted into bins of equal width by their ``probability`` (n, k); its error is the mean over
-    bins, by the weights ``w`` (n,) of their cells, of the difference between the mean probability and the mean share
-    ``truth`` (n, k) (Naeini et al. 2015, as the expected calibration error). The mean over labels is returned.
+    For each label, cells are sorted into bins of equal width by their ``probability`` (n, k); its error is the mean
+    over bins, by the weights ``w`` (n,) of their cells, of the difference between the mean probability and the mean
+    share ``truth`` (n, k) (Naeini et al. 2015, as the expected calibration error). Returned is the mean over labels.
     """
     if not w.any():
         return float("nan")
