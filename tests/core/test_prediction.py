@@ -135,7 +135,7 @@ def test_large_populations_move_in_parts_that_stand_for_the_whole():
         whole = together.simulate(x, [0.0, 1.0], w=weights, chunk_size=3000)[0][-1]
         moved = np.sqrt(np.square(whole - x).sum(1).mean())
         errors = []
-        for size in (100, 1000):
+        for size in (100, 1500):
             parts = together.simulate(x, [0.0, 1.0], w=weights, chunk_size=size)[0][-1]
             errors.append(np.sqrt(np.square(parts - whole).sum(1).mean()) / moved)
         assert 0 < errors[1] < errors[0] and errors[1] < 0.03

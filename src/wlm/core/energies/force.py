@@ -181,7 +181,11 @@ class Compiled:
         step: Tensor,
         product: Tensor | None,
     ) -> Tensor:
-        slope = _slope(_total(self._bound(parameters), both, t, log_w, dim=(-1,)), step)
+        # One leading axis: the compiler has failed with two.
+        lead = both.shape[:-2]
+        t = t.expand(lead).reshape(-1) if t.ndim else t
+        weights = None if log_w is None else log_w.expand(both.shape[:-1]).flatten(0, -2)
+        slope = _slope(_total(self._bound(parameters), both.flatten(0, -3), t, weights, dim=(-1,)).view(lead), step)
         return slope if product is None else slope - _division(product, log_w)
 
     def _bound(self, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
@@ -191,8 +195,8 @@ class Compiled:
 def _compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function, compiled; on a GPU its kernels start as one graph, whose results the next start overwrites."""
     if device.type != "cuda":
-        return torch.compile(function)
-    graphed = torch.compile(function, mode="reduce-overhead")
+        return torch.compile(function, dynamic=False)
+    graphed = torch.compile(function, mode="reduce-overhead", dynamic=False)
 
     def launched(*arguments: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
