@@ -84,7 +84,7 @@ def covariance(values: Array, times: Array, w: Array | None = None) -> Float64:
 def permutation_p(found: Array, null: Array) -> Float64:
     """Two-sided p-values (g,) of ``found`` (g,) among permuted values ``null`` (n_perm, g), never zero.
 
-    Phipson and Smyth 2010: :math:`(1 + #{|null| >= |found|}) / (1 + n)`.
+    Phipson and Smyth 2010: (1 + the number of null values at least as far from zero) / (1 + n).
     """
     # What equals up to rounding counts as equal, or a permutation that changes nothing would be an extreme one.
     reached = np.abs(null) >= np.abs(found) * (1 - 1e-9)
