@@ -547,7 +547,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "methods/test_wlm.py -k costs_nothing or branch",
         ),
         ("k, n = first + j, len", "k, n = first + j - 1, len", "methods/test_wlm.py -k costs_nothing or branch"),
-        ("% len(p.x)", "% 1", "methods/test_wlm.py -k costs_nothing"),
+        ("% len(p.x)", "% 1", "methods/test_wlm.py -k smaller"),
         ("(times[-1] - times[0])", "1.0", "methods/test_wlm.py -k penalty"),
         ("change / times[1:].diff(dim=0)", "change", "methods/test_wlm.py -k penalty"),
         ("states[0].mean(change)", "change.mean(-1)", "methods/test_wlm.py -k penalty"),
