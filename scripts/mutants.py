@@ -214,7 +214,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
             "(energy[0] - energy[1]) / step",
             "energies -k automatic",
         ),
-        ("return -(energy[0]", "return (energy[0]", "energies -k automatic"),
+        ("return -((energy[0]", "return ((energy[0]", "energies -k automatic"),
         ("STEP = 1e-2", "STEP = 1.0", "energies -k automatic"),
     ],
     "energies/population.py": [
