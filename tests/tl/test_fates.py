@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import wlm
+from wlm._adata.neighbours import from_neighbours
 from wlm.tl._terminal_states import _stay
 
 #: Cells of a time, and its times.
@@ -356,3 +357,22 @@ def test_terminal_states_refuse_what_contradicts_itself(split, arguments, error,
     with pytest.raises(error, match=message):
         wlm.tl.terminal_states(split, **arguments)
     assert (set(split.uns), list(split.obs), set(split.obsm)) == before
+
+
+def test_the_free_rollout_counts_cells_as_often_as_they_have_multiplied():
+    adata = wlm.datasets.branching_growth(40, days=(0, 2, 4), n_founders=300)
+    adata.obs["rate"] = np.where(adata.obsm["X_position"][:, 1] > 0, 0.5, -0.5)
+    small = {"n_steps": 3, "batch_size": 32, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    options = {"growth": "prior", "growth_key": "rate", "show_progress": False, **small}
+    wlm.tl.fit(adata, "day", use_rep="X_position", **options)
+    wlm.tl.terminal_states(adata, label_key="branch")
+    wlm.tl.fates(adata)
+    note, path = adata.uns["wlm_fates"], adata.uns["wlm"]["rollout"]
+    last = (adata.obs["day"] == 4).to_numpy()
+    ends = from_neighbours(
+        adata.obsm["X_position"][last], adata.obs["wlm_terminal"][last].astype(str).to_numpy(), path["positions"][-1]
+    )
+    w = path["weights"][-1]
+    expected = [w[ends == name].sum() / w.sum() for name in note["names"]]
+    np.testing.assert_allclose(note["predicted"], expected, atol=1e-6)
+    assert np.ptp(w) > 0.1 * w.mean()

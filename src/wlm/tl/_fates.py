@@ -48,7 +48,8 @@ def fates(
 
     Transport is balanced: every population turns into the whole of the next one, so that chances of early cells add
     up to the composition that is observed at the last time. Where cells of one fate divide more than others, this is
-    the share of descendants, not that of the cells that choose the fate. The free rollout of the fit is not led this
+    the share of descendants, not that of the cells that choose the fate. Of a fit with growth, cells are coupled by the
+    masses that they have grown to. The free rollout of the fit is not led this
     way; a warning is logged where its composition at the last time misses the observed one.
 
     Parameters
@@ -138,7 +139,8 @@ def fates(
     written = write_result(target, key, slots)
     _warn_if_missed(note, observed)
     said = "; ".join(f"{name} {share:.0%}" for name, share in zip(names, note["observed"], strict=True))
-    logger.info("fates at %g (%s, balanced transport); added %s", end, said, ", ".join(written))
+    assumed = "transport by the growth of the fit" if fit.dynamics.grows else "balanced transport"
+    logger.info("fates at %g (%s, %s); added %s", end, said, assumed, ", ".join(written))
 
 
 def _terminal(target: Any, observed: Observed) -> tuple[list[str], NDArray[Any]]:
@@ -282,7 +284,7 @@ def _free(observed: Observed, members: NDArray[Any], names: Sequence[str]) -> ND
     last = float(observed.fit.training[-1])
     x, found = observed.x[observed.at(last)], []
     for member in observed.fit.ensemble.members:
-        z, w = member.path.at(last)[0], member.path.weights
+        z, w = member.path.at(last)[0], member.path.mass(last)
         if w is None and observed.weights is not None:  # the stored path of the first model notes none
             origin = pd.Index(np.asarray(observed.fit.uns["rollout"]["origin"], dtype=object))
             index = observed.cells.obs_names.astype(str).get_indexer(origin)

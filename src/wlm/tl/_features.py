@@ -16,7 +16,7 @@ from wlm._logging import logger, quiet
 from wlm.core.devices import few_threads
 from wlm.core.methods import Method
 from wlm.core.metrics import w1
-from wlm.tl._models import ensemble_of, prepare, train_model
+from wlm.tl._models import ensemble_of, prepare_all, train_model
 from wlm.tl._simulation import simulate
 
 Floats = NDArray[np.float64]
@@ -151,12 +151,12 @@ class Fitted:
                 f"{len(single)} sample(s) were seen at one time only ({single[:3]}, ...), so that nothing can be "
                 "fitted to each; leave method out, or name with sample_key what was followed over time"
             )
+        parts = {str(name): samples.cells.only(samples.of(k)) for k, name in enumerate(samples.names)}
         with quiet():
-            config = self.config.settled(samples.cells.only(np.isfinite(samples.cells.times)).populations())
-            own = [prepare(samples.cells.only(samples.of(k)), config, None, self.seed) for k in range(n)]
+            own = list(prepare_all(parts, self.config, None, self.seed).values())
         _warn_of_paths(samples, [notes for _, notes in own])
         found = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed(self._sample)(cells, config) for cells, _ in own
+            delayed(self._sample)(cells) for cells, _ in own
         )
         out = []
         for t in samples.times:
@@ -169,10 +169,10 @@ class Fitted:
                 out.append(distances("predicted", t, populations, n, self.max_cells, self.seed, self.n_jobs))
         return out
 
-    def _sample(self, cells: Any, config: Method[Any, Any]) -> tuple[dict[float, float], dict[float, Population]]:
+    def _sample(self, cells: Any) -> tuple[dict[float, float], dict[float, Population]]:
         """Mean speed at each time, and the population at each wanted time, of one sample."""
         with quiet(), few_threads(self.where):
-            model = train_model(cells, config, self.seed, self.seed, self.where)
+            model = train_model(cells, self.config, self.seed, self.seed, self.where)
             velocity = np.asarray(model.fields["velocity"], dtype=np.float64)
             speed = np.linalg.norm(velocity, axis=1)
             speeds = {}
@@ -192,7 +192,7 @@ class Fitted:
                 weights=cells.w,
                 seed=self.seed,
             )
-        populations = {p.time: Population(p.positions[0], None if cells.w is None else cells.w[p.cells]) for p in moved}
+        populations = {p.time: Population(p.positions[0], p.w) for p in moved}
         return speeds, populations
 
 

@@ -33,15 +33,13 @@ def populations(start):
     return Populations(TURN, tuple(turned(start, t)[rng.permutation(60)] for t in TURN))
 
 
-def test_one_choice_for_several_fits_is_that_of_all_cells(populations):
-    """Whatever a part of the cells would choose, it follows what all of them together did."""
-    assert Flow().settled(populations) == Flow(path="field")
-    assert Flow(path="spline").settled(populations) == Flow(path="spline")
-    three = Populations(TURN[:3], populations.positions[:3])
-    assert Flow().settled(three) == Flow(path="straight")
-    assert WLM().settled(populations).initial_velocity == "paths"
-    assert WLM().settled(three).initial_velocity == "learned"
-    assert WLM(initial_velocity="zero").settled(populations).initial_velocity == "zero"
+def test_several_fits_agree_on_what_is_left_to_the_method(populations):
+    """What was asked for is not overruled."""
+    bent = Flow().prepare(populations)[1]["choice"]
+    straight = bent | {"path": "straight", "error": 9.0, "evidence": -9.0}
+    for method, asked in ((Flow(), Flow(path="spline")), (WLM(), WLM(initial_velocity="zero"))):
+        assert method.agree([bent, straight]) == "straight" and method.agree([bent, bent]) is None
+        assert asked.agree([bent, straight]) is None
 
 
 def test_a_rotation_is_interpolated_and_forecast(start, populations):

@@ -149,10 +149,6 @@ class Method(ABC, Generic[M, S]):
         """
         return None
 
-    def settled(self, populations: Populations) -> Self:
-        """The same method with what it would choose on these populations as an option: one choice for several fits."""
-        return self
-
     @abstractmethod
     def build(self, spec: Spec) -> M:
         """An untrained model. Needs no data, so that loading uses it too."""

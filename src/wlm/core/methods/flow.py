@@ -135,12 +135,6 @@ class Flow(Method[VelocityField, State]):
         self._require("batch_size", int, 1)
         object.__setattr__(self, "n_steps", 1)  # the regression is done before the first
 
-    def settled(self, populations: Populations) -> Flow:
-        if self.path != "auto":
-            return self
-        found = str(self.prepare(populations)[1]["choice"]["path"])
-        return replace(self, path=found if found in ("spline", "straight") else "field")
-
     def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
         return agreed(choices) if self.path == "auto" else None
 

@@ -108,10 +108,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     growth
         Whether cells divide and die: False, True (a net rate of each state is learned) or ``"prior"`` (rates are given
         and taken as they are), see :func:`wlm.tl.fit`.
-    growth_penalty
-        With ``growth=True``, what the learned rate costs by its standard deviation over the cells (per mean interval):
-        how fast the price rises from zero, see :func:`wlm.core.growth.price`. With less, more is explained by growth,
-        noise too.
     """
 
     name: ClassVar[str] = "wlm"
@@ -140,7 +136,9 @@ class WLM(Method[Mechanics, MechanicsState]):
     MOMENTUM: ClassVar[str] = "full"
     #: The integrator step varies by this factor either way, so that the dynamics do not depend on it.
     JITTER: ClassVar[float] = 2.0
-    #: With growth: the standard deviation of a rate at which its price levels off, and the price of its squared slope.
+    #: With growth: the price of a rate by its standard deviation over the cells, the deviation at which it levels off,
+    #: and the price of its squared slope, see :func:`wlm.core.growth.price`.
+    GROWTH_PRICE: ClassVar[float] = 0.1
     GROWTH_SCALE: ClassVar[float] = 0.3
     GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
 
@@ -165,7 +163,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     ema: float = 0.99
     weight_decay: float = 1e-3
     growth: bool | str = False
-    growth_penalty: float = 0.1
 
     def __post_init__(self) -> None:
         for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
@@ -186,7 +183,6 @@ class WLM(Method[Mechanics, MechanicsState]):
         self._require_one_of("time_features", (True, False))
         self._require_one_of("compile", (True, False))
         self._require_one_of("growth", (False, True, "prior"))
-        self._require("growth_penalty", float, 0)
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
 
@@ -222,12 +218,6 @@ class WLM(Method[Mechanics, MechanicsState]):
                 f"{processes.count()} processes cannot share {self.n_batches} batches evenly; choose n_batches as a "
                 "multiple of the number of processes, or 1 to train in each of them by itself"
             )
-
-    def settled(self, populations: Populations) -> WLM:
-        if populations.velocities is not None or self.initial_velocity != "auto":
-            return self
-        found = str(self.prepare(populations)[1]["choice"]["path"])
-        return replace(self, initial_velocity={"straight": "learned", "spline": "spline"}.get(found, "paths"))
 
     def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
         return agreed(choices) if self.initial_velocity == "auto" else None
@@ -418,7 +408,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         if rates.network is None:
             return path.x.new_zeros(())
         cost = self.GROWTH_SMOOTHNESS * roughness(rates.network, path, times)
-        return cost + price(rates.network, path, times, self.growth_penalty, self.GROWTH_SCALE)
+        return cost + price(rates.network, path, times, self.GROWTH_PRICE, self.GROWTH_SCALE)
 
     def _too_far(self, spec: Spec) -> float:
         """The divergence of populations ``TOO_FAR`` apart."""
