@@ -16,7 +16,7 @@ from wlm.core.transport import interpolate
 TEST = (1.0, 3.0, 5.0, 7.0)
 
 
-def run(seed: int, extra: dict, test: tuple[float, ...]) -> tuple[list[dict], float]:
+def run(seed: int, extra: dict, test: tuple[float, ...] = TEST) -> tuple[list[dict], float]:
     prepare()
     adata = wlm.datasets.vortex()
     begin = time.perf_counter()
