@@ -81,6 +81,21 @@ def test_compiled_derivatives_are_those_of_the_plain_ones():
             potential.energy.weight.mul_(1.5)
 
 
+@pytest.mark.slow
+def test_every_shape_is_compiled():
+    """The compiler's own limit counts all functions of a process, and runs what is beyond it without a word."""
+    from torch._dynamo import config
+    from torch._dynamo.utils import counters
+
+    potential = PopulationPotential(2, width=4, depth=1, heads=1, hidden=4, n_inducing=0)
+    compiled, t = Compiled(potential), torch.tensor(0.5)
+    before = counters["stats"]["unique_graphs"]
+    with config.patch(recompile_limit=1):
+        for n in (3, 4, 5):
+            compiled.gradient(torch.randn(n, 2), t, None)
+    assert counters["stats"]["unique_graphs"] - before == 3
+
+
 def test_compiling_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

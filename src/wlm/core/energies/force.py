@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from wlm.core.particles import Particles
 
+#: Most shapes of populations, in one process, that derivatives are compiled for.
+MOST_SHAPES = 128
+
 
 def force(energy: nn.Module, p: Particles, t: Tensor, *, compiled: Compiled | None = None) -> Tensor:
     r"""Force :math:`a_i = -\nabla_{x_i} U(\{x_j\}, t)` on each cell (paper, Prop. 3.1).
@@ -194,13 +197,19 @@ class Compiled:
 
 def _compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function, compiled; on a GPU its kernels start as one graph, whose results the next start overwrites."""
-    if device.type != "cuda":
-        return torch.compile(function, dynamic=False)
-    graphed = torch.compile(function, mode="reduce-overhead", dynamic=False)
+    import torch._dynamo.config as settings
+
+    graphed = device.type == "cuda"
+    compiled = torch.compile(function, mode="reduce-overhead" if graphed else None, dynamic=False)
+    # The compiler counts the shapes of all functions that torch.func has made together, and after 8 runs them plain.
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"  # torch < 2.6
 
     def launched(*arguments: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()
-        return _copied(graphed(*arguments))
+        with settings.patch({limit: MOST_SHAPES}):
+            if not graphed:
+                return compiled(*arguments)
+            torch.compiler.cudagraph_mark_step_begin()
+            return _copied(compiled(*arguments))
 
     return launched
 
