@@ -1,16 +1,21 @@
 """Simulated cells against their own truth, and the download path against a loopback server."""
 
+import gzip
 import hashlib
 import http.server
+import io
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
+from scipy.io import mmwrite
+from scipy.sparse import csr_matrix
 from scipy.stats import kstest, poisson
 
 import wlm
-from wlm.datasets import _bifurcation, _fetch, _particles, _real
+from wlm.datasets import _bifurcation, _fetch, _larry, _particles, _real
 from wlm.datasets._fetch import Source, fetch
 from wlm.datasets._potentials import JKO_POTENTIALS, slope
 
@@ -171,10 +176,87 @@ def test_full_embryoid_bodies_from_a_file_of_the_same_layout(server, cache, monk
     assert table.obs["time"].tolist() == labels.tolist()
 
 
+@pytest.fixture
+def larry_files(server, cache, monkeypatch):
+    """The authors' files in small: 6 cells, 4 genes, 3 clones."""
+    url, served, requests = server
+    table = pd.DataFrame(
+        {
+            "Library": ["d2", "d2", "LK", "LK", "LSK", "LSK"],
+            "Cell barcode": ["AA-C", "AT-C", "AA-C", "GG-C", "GG-C", "TT-C"],
+            "Time point": [2.0, 2.0, 4.0, 4.0, 6.0, 6.0],
+            "Starting population": ["Lin-Kit+Sca1+", "Lin-Kit+Sca1-"] * 3,
+            "Cell type annotation": ["undiff", "undiff", "Monocyte", "undiff", "Neutrophil", "Monocyte"],
+            "Well": [0, 0, 1, 2, 1, 2],
+            "SPRING-x": np.arange(6.0),
+            "SPRING-y": -np.arange(6.0),
+        }
+    )
+    counts, clones = (
+        np.arange(24.0).reshape(6, 4),
+        np.array([[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]]),
+    )
+    contents = {
+        "metadata.txt": table.to_csv(sep="\t", index=False).encode(),
+        "gene_names.txt": b"Gata1\nMpo\nSpi1\nMpo\n",
+    }
+    for name, matrix in {"normed_counts.mtx": counts, "clone_matrix.mtx": clones}.items():
+        buffer = io.BytesIO()
+        mmwrite(buffer, csr_matrix(matrix))
+        contents[name] = buffer.getvalue()
+    for name, data in contents.items():
+        (served / f"{name}.gz").write_bytes(gzip.compress(data))
+    for which, name in {
+        "_METADATA": "metadata.txt",
+        "_CLONES": "clone_matrix.mtx",
+        "_COUNTS": "normed_counts.mtx",
+        "_GENES": "gene_names.txt",
+    }.items():
+        monkeypatch.setattr(_larry, which, Source(f"{name}.gz", f"{url}/{name}.gz", gzipped=True))
+    return served, counts, clones, requests
+
+
+def test_larry_is_what_its_authors_files_say(larry_files, cache):
+    _, counts, clones, requests = larry_files
+    small = wlm.datasets.larry(genes=False)
+    assert len(requests) == 2 and small.n_vars == 0  # neither counts nor genes are fetched
+    adata = wlm.datasets.larry()
+    assert len(requests) == 4 and (adata.X.toarray() == counts).all() and adata.X.dtype == np.float32
+    assert adata.var_names.tolist() == ["Gata1", "Mpo", "Spi1", "Mpo-1"] and adata.obs_names[2] == "LK_AA-C"
+    for found in (small, adata):
+        assert found.obs["day"].tolist() == [2, 2, 4, 4, 6, 6] and found.obs_names.is_unique
+        assert found.obs["cell_type"].tolist()[2:5] == ["Monocyte", "undiff", "Neutrophil"]
+        assert found.obs["well"].tolist() == list("001212") and found.obs["library"].tolist()[-1] == "LSK"
+        assert (found.obsm["X_clone"].toarray() == clones).all()
+        assert (found.obsm["X_spring"] == np.stack([np.arange(6), -np.arange(6)], 1)).all()
+    for name in ("normed_counts.mtx.gz", "metadata.txt.gz"):  # what was read once is kept in one file
+        (cache / name).unlink()
+    assert (wlm.datasets.larry().X.toarray() == counts).all() and len(requests) == 4
+
+
+def test_larry_refuses_files_that_are_damaged_or_of_other_cells(larry_files, cache):
+    served, counts, _, _ = larry_files
+    whole = (served / "normed_counts.mtx.gz").read_bytes()
+    (served / "normed_counts.mtx.gz").write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="not the expected file"):
+        wlm.datasets.larry()
+    assert not (cache / "normed_counts.mtx.gz").exists() and not (cache / "larry.h5ad").exists()
+    buffer = io.BytesIO()
+    mmwrite(buffer, csr_matrix(counts[:5]))
+    (served / "normed_counts.mtx.gz").write_bytes(gzip.compress(buffer.getvalue()))
+    with pytest.raises(ValueError, match="5 rows, and there are 6 cells"):
+        wlm.datasets.larry()
+    (cache / "metadata.txt.gz").write_bytes(gzip.compress(b"Library\tTime point\nd2\t2\n"))
+    with pytest.raises(ValueError, match="no columns .*Cell type annotation"):
+        wlm.datasets.larry(genes=False)
+
+
 def test_sources_are_pinned():
     for source in (_real._EB_FULL, _real._EB_TABLE, _real._EMT, _real._VORTEX):
-        assert (source.sha256 is None) != (source.git_sha1 is None)
+        assert (source.sha256 is None) != (source.git_sha1 is None) and not source.gzipped
         assert source.url is None or source.url.startswith("https://")
+    for source in (_larry._METADATA, _larry._CLONES, _larry._COUNTS, _larry._GENES):
+        assert source.gzipped and source.url.startswith("https://") and source.url.endswith(source.name)
 
 
 @pytest.mark.shared

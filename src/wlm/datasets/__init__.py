@@ -2,6 +2,7 @@
 
 from wlm.datasets._bifurcation import bifurcation
 from wlm.datasets._growth import branching_growth
+from wlm.datasets._larry import larry
 from wlm.datasets._oscillator import repressilator
 from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._potentials import potential_flow
@@ -14,6 +15,7 @@ __all__ = [
     "embryoid_body",
     "emt",
     "gradient_flow_sde",
+    "larry",
     "potential_flow",
     "repressilator",
     "vortex",
