@@ -1,15 +1,18 @@
 """Small vortex, interpolation: times 0, 2, 4, 6, 8 are trained on, 1, 3, 5, 7 predicted from the previous one.
 
-Cells start with the data's velocities. With --forecast all times but the last are trained on, and 8 is predicted.
+Cells start with the data's velocities; beside them are cubic curves with the velocities at both ends, without training.
+With --forecast all times but the last are trained on, and 8 is predicted.
 """
 
 import time
 
+import numpy as np
 import pandas as pd
 from _report import options, parser, peak_memory, prepare, report
 from joblib import Parallel, delayed
 
 import wlm
+from wlm.core.arrival import cubic
 from wlm.core.metrics import w1
 from wlm.core.transport import interpolate
 
@@ -32,6 +35,7 @@ def run(seed: int, extra: dict, test: tuple[float, ...] = TEST) -> tuple[list[di
         **extra,
     )
     seconds = time.perf_counter() - begin
+    of = {t: adata.obsm["velocity"][adata.obs["time"] == t] for t in range(9)}
     at = {t: adata.obsm["X_position"][adata.obs["time"] == t] for t in range(9)}
     predicted = wlm.tl.predict(adata, test, rng=seed)
     rows = []
@@ -41,6 +45,8 @@ def run(seed: int, extra: dict, test: tuple[float, ...] = TEST) -> tuple[list[di
             models["previous"] = at[t - 1]
             if t + 1 in at:
                 models |= {"next": at[t + 1], "ot_midpoint": interpolate(at[t - 1], at[t + 1], 0.5)}
+                ends = [(at[s].astype(float), of[s].astype(float)) for s in (t - 1, t + 1)]
+                models["cubic"] = cubic(np.array([t - 1, t + 1]), *ends, t)
         rows += [{"time": t, "model": m, "seed": seed, "n": len(x), "w1": w1(x, at[t])} for m, x in models.items()]
     return rows, seconds
 

@@ -32,8 +32,8 @@ class Cells:
     ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights,
     and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
     times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own,
-    ``curved`` that they are those of paths through all populations; ``growth`` (n,), net rates of the cells, and
-    ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None.
+    ``curved`` that cells arrive at the next population with its velocities; ``growth`` (n,), net rates of the cells,
+    and ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None.
     """
 
     names: pd.Index

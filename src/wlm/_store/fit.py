@@ -27,7 +27,7 @@ from wlm.core.dynamics import Dynamics
 from wlm.core.forecast import Forecast
 from wlm.core.methods import METHODS, Method, Spec
 from wlm.core.model import drawing_from
-from wlm.core.prediction import Ensemble, Member, Rollout
+from wlm.core.prediction import Ensemble, Member, Rollout, curved
 from wlm.core.units import Units
 
 #: Version of the layout of ``uns[key]``: 2 added the checksum, the fingerprint of all cells, ensembles and coverage;
@@ -118,7 +118,7 @@ class StoredFit:
             self.training,
             self.measured,
             self.seed,
-            "choice" in self.uns,
+            curved(self.uns),
             self.forecast,
         )
 

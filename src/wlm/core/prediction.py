@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 N_ROLLOUT = 1000
 #: Stored points of a rollout per interval between observed times.
 POINTS_PER_INTERVAL = 5
+
+
+def curved(notes: Mapping[str, Any]) -> bool:
+    """Whether cells arrive at the next population with its velocities, by the notes of a fit."""
+    return "choice" in notes and notes["choice"].get("path") != "rollout"
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Ensemble:
     """All models of a fit, which were trained on the same cells.
 
     ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
-    first model; whether paths are ``curved``: velocities are those of paths through all populations, with which cells
-    arrive as well; and the ``forecast``, what cells follow after the last training time: by default the models.
+    first model; whether paths are ``curved``: cells arrive at the next population with its velocities, those of paths
+    through all populations or measured ones that are trusted; and the ``forecast``, what cells follow after the last
+    training time: by default the models.
     """
 
     members: tuple[Member, ...]
@@ -219,10 +225,11 @@ def predict(
     least about. A random share ``steady`` of the cells then goes to the same end on a straight line at
     constant speed: the prediction is a mixture of both paces.
 
-    Where cells have velocities ``target_v`` at the later time too, paths have to arrive with these: the correction is
-    the cubic curve with the errors in position and velocity that the rollout has at either end. Of all forces that
-    would lead the rollout there, its own has the least square. Partners are then those that meet half way, each at its
-    velocity, and steady cells are those that follow the cubic curve alone, without the rollout.
+    Where cells have velocities ``target_v`` at the later time too, of paths or measured, paths have to arrive
+    with these: the correction is the cubic curve with the errors in position and velocity that the rollout has at
+    either end. Of all forces that would lead the rollout there, its own has the least square. Partners are then those
+    that meet half way, each at its velocity, and steady cells are those that follow the cubic curve alone, without the
+    rollout.
 
     Parameters
     ----------

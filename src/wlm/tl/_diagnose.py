@@ -248,7 +248,7 @@ def _verdict(report: pd.DataFrame, counts: NDArray[np.intp], choice: Mapping[str
     """The report in words; ``counts`` (T,) are the cells at the training times, ``choice`` is of their paths."""
     inertia = report.loc["inertia", "value"]
     numbers = f"(inertia {inertia:.2f}, friction {report.loc['friction', 'value']:.3g})"
-    of_paths = choice is not None and choice["path"] != "straight"
+    of_paths = choice is not None and choice["path"] not in ("straight", "velocities", "rollout")
     if len(counts) < 3:
         text = f"two training times do not show whether the dynamics are inertial: many fits explain them {numbers}"
     elif of_paths:

@@ -197,13 +197,15 @@ def fit(
         sentence, ``words``; the ``time`` that was predicted, ``lead`` after the one before, and the ``w1`` (k, 5) of
         each of ``names`` (k,) at each ``pace`` (5,), of at most 500 cells a side; the first column is a copy. If the
         field leads, ``field`` holds its weights.
-    ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``, if ``velocity_key`` is not given
+    ``uns[K]["choice"]`` : dict, of ``method="wlm"`` and ``"flow"``
         What cells follow between the training times: ``path`` (``"straight"``, ``"spline"``, ``"field+straight"`` or
         ``"field+spline"``), a sentence, ``words``, and with four training times or more what the choice rests on, see
         :class:`wlm.core.field.Paths`. With ``condition_key`` the choice is one for all conditions, by their means;
         ``alone`` is what a condition would have chosen by itself. If it is not straight, WLM starts with the velocities
         of the paths, which ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
-        :class:`wlm.core.methods.WLM`; no choice is made if that names something else).
+        :class:`wlm.core.methods.WLM`; no choice is made if that names something else). With ``velocity_key`` and three
+        training times or more ``path`` is ``"velocities"`` if cells arrive at the next population with its velocities,
+        ``"rollout"`` if these say too little, see :func:`wlm.core.arrival.arrival`.
     ``uns[K]["growth"]`` : dict, with ``growth``
         ``mode`` (``"learned"``, ``"prior and residual"`` or ``"prior"``), a sentence on what the rates rest on,
         ``words``, whether rates are ``relative``, and at the observed ``times`` (T,) from the first training time on,

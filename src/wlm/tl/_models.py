@@ -24,7 +24,7 @@ from wlm._random import RNG, as_seeds
 from wlm.core import processes
 from wlm.core.devices import few_threads
 from wlm.core.methods import Method
-from wlm.core.prediction import Ensemble, Member, Rollout, fields, rollout
+from wlm.core.prediction import Ensemble, Member, Rollout, curved, fields, rollout
 from wlm.core.training import Fit, train
 
 
@@ -59,8 +59,8 @@ def prepare(
         cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
     populations, learned = config.prepare(cells.populations(), **({} if choice is None else {"choice": choice}))
     if cells.v is None and populations.velocities is not None:
-        cells = replace(cells.with_velocities(populations.velocities), curved="choice" in learned)
-    return cells, notes | learned
+        cells = cells.with_velocities(populations.velocities)
+    return replace(cells, curved=curved(learned)), notes | learned
 
 
 def prepare_all(

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from wlm.core import processes
+from wlm.core.arrival import agreed as arrivals_agreed
+from wlm.core.arrival import arrival
 from wlm.core.chains import spline_velocities, to_cells
 from wlm.core.checkpoint import Memory
 from wlm.core.divergences import DIVERGENCES, geomloss_divergence, plan, self_term, sinkhorn_loss
@@ -220,12 +222,17 @@ class WLM(Method[Mechanics, MechanicsState]):
             )
 
     def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
+        if any(choice["path"] in ("velocities", "rollout") for choice in choices):
+            return arrivals_agreed(choices)
         return agreed(choices) if self.initial_velocity == "auto" else None
 
     def prepare(
         self, populations: Populations, choice: str | None = None
     ) -> tuple[Populations, dict[str, dict[str, Any]]]:
         self.check(has_velocity=populations.velocities is not None)
+        if populations.velocities is not None and self.initial_velocity in ("auto", "data"):
+            arrives = arrival(populations, choice)
+            return populations, {} if arrives is None else {"choice": arrives}
         if populations.velocities is not None or self.initial_velocity not in ("auto", "paths", "spline"):
             return populations, {}
         if self.growth is not False and self.initial_velocity == "auto":

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from wlm.core.methods.wlm import WLM
 from wlm.core.model import Spec
+from wlm.core.populations import Populations
 
 #: The authors' settings by experiment (paper, section 5 and appendix), on top of the defaults of ``PaperWLM``. The
 #: small vortex has 111 cells a time and is drawn whole. Steps of the last two are not stated: 10,000, as for "eb".
@@ -90,6 +91,14 @@ class PaperWLM(WLM):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_one_of("growth", (False,))  # the paper's populations conserve cells
+
+    def prepare(
+        self, populations: Populations, choice: str | None = None
+    ) -> tuple[Populations, dict[str, dict[str, Any]]]:
+        if populations.velocities is not None:  # cells of the paper start with them, and arrive anyhow
+            self.check(has_velocity=True)
+            return populations, {}
+        return super().prepare(populations, choice)
 
     @classmethod
     def of(cls, experiment: str) -> PaperWLM:
