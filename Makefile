@@ -3,7 +3,7 @@ PYTHON ?= python3
 # What is imported is compiled then: all of what is installed would take pip longer than to install it.
 PIP = bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-next package package-demo fast coverage lint mutants unchanged docs site stress sbom clean
+.PHONY: demo test test-next cellrank package package-demo fast coverage lint mutants unchanged docs site stress sbom clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py
@@ -14,6 +14,10 @@ test: .venv-test/ready
 # The same with today's stack (constraints-next.txt), without scVelo: make test-next PYTHON=python3.12
 test-next: .venv-next/ready
 	.venv-next/bin/python -m pytest $(PYTEST_ARGS)
+
+# CellRank itself, with what wlm hands over: it wants other versions of what the site is built with.
+cellrank: .venv-cellrank/ready
+	.venv-cellrank/bin/python -m pytest -m cellrank tests/tl/test_transitions.py
 
 # The sdist and the wheel, in dist/: their metadata, and what is in the wheel.
 package: .venv-test/ready
@@ -51,7 +55,7 @@ lint: .venv-test/ready
 	.venv-test/bin/lint-imports
 
 # The documentation site, with the tutorials and the gallery executed.
-docs: .venv-test/ready
+docs: .venv-test/ready .venv-cellrank/ready
 	.venv-test/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 # The same in a browser (Chromium has to be there): broken links, pictures and formulas, at two widths.
@@ -88,5 +92,12 @@ sbom: .venv-test/ready
 	.venv-next/bin/pip install --quiet --disable-pip-version-check --constraint constraints-next.txt --editable '.[test]'
 	touch $@
 
+.venv-cellrank/ready: pyproject.toml constraints-cellrank.txt
+	$(PYTHON) -m venv .venv-cellrank
+	@echo "Installing wlm with CellRank into .venv-cellrank"
+	.venv-cellrank/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints-cellrank.txt \
+	  --editable '.[cellrank]' hypothesis ipykernel nbclient pytest pytest-mpl
+	touch $@
+
 clean:
-	rm -rf .venv-demo .venv-test .venv-next demo_output docs/_build docs/generated docs/tutorials build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-demo .venv-test .venv-next .venv-cellrank demo_output docs/_build docs/generated docs/tutorials build dist .pytest_cache .mypy_cache .ruff_cache

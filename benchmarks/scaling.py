@@ -7,10 +7,12 @@ training         twenty steps of WLM with its defaults on populations of 50 dime
                  disk (zarr): seconds of the first step with all that goes before it, seconds of a step, peak memory
 fit              a whole ``tl.fit`` of five steps on cells of 50 dimensions, with the results of every cell: seconds,
                  and peak memory in sizes of the representation
+journey          what a user runs, with the defaults, on cells of 50 dimensions that part in five days: a fit, a
+                 missing day, terminal states, fates, transitions: seconds of each, and peak memory
 dimensions       W1 on the held-out middle day of the simulated bifurcation in 5, 20, 50 and 100 PCs with the defaults,
                  beside the naive answers
 
-Every size of the first three runs in a process of its own, one after the other, on all threads.
+Every size of the first four runs in a process of its own, one after the other, on all threads.
 """
 
 from __future__ import annotations
@@ -123,6 +125,29 @@ def whole_fit(n: int, dim: int) -> dict[str, Any]:
     }
 
 
+def journey(n: int, dim: int) -> dict[str, Any]:
+    """One size, in this process: ``n`` cells in all."""
+    rng, times = np.random.default_rng(1), np.repeat(np.arange(5.0), n // 5)
+    x = rng.standard_normal((len(times), dim), dtype=np.float32)
+    x[:, 0] += 1.5 * (np.arange(len(times)) % 2 - 0.5) * times.astype(np.float32) ** 1.5
+    x[:, 1] += times.astype(np.float32)
+    adata = ad.AnnData(obs=pd.DataFrame({"day": times}, index=[f"c{i}" for i in range(len(times))]), obsm={"X_pca": x})
+    out: dict[str, Any] = {"cells": n}
+    steps: list[tuple[str, Any]] = [
+        ("fit", lambda: wlm.tl.fit(adata, "day", show_progress=False)),
+        ("predict", lambda: wlm.tl.predict(adata, 2.5)),
+        ("terminal states", lambda: wlm.tl.terminal_states(adata)),
+        ("fates", lambda: wlm.tl.fates(adata)),
+        ("transitions", lambda: wlm.tl.transitions(adata)),
+    ]
+    for name, call in steps:
+        begin = time.perf_counter()
+        call()
+        out[f"{name}, s"] = time.perf_counter() - begin
+        print(name, out[f"{name}, s"], peak_memory(), file=sys.stderr, flush=True)
+    return out | {"GB of the cells": x.nbytes / 1e9, "peak GB": peak_memory()}
+
+
 def dimensions(arguments: Any) -> None:
     """Held-out scores against the number of dimensions."""
     prepare()
@@ -174,7 +199,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
     p.add_argument("--seeds", type=int, help="fits of each number of dimensions (default: 1)")
-    p.add_argument("what", choices=["inference", "training", "fit", "dimensions"])
+    p.add_argument("what", choices=["inference", "training", "fit", "journey", "dimensions"])
     p.add_argument("--one", type=int, help="only this number of cells, in this process")
     p.add_argument("--disk", action="store_true", help="with --one: training cells on disk")
     arguments = p.parse_args()
@@ -189,11 +214,13 @@ def main() -> None:
     sizes, dim = ((1_000, 20_000), 10) if arguments.quick else (SIZES, DIM)
     if arguments.what == "fit":
         sizes = sizes[: len(sizes) - (not arguments.quick)]
+    if arguments.what == "journey":
+        sizes = (1_000, 2_000) if arguments.quick else (50_000, 1_000_000)
     if arguments.one:
         if arguments.what == "training":
             one = training(arguments.one, dim, 3 if arguments.quick else 20, disk=arguments.disk)
         else:
-            one = (whole_fit if arguments.what == "fit" else inference)(arguments.one, dim)
+            one = {"fit": whole_fit, "journey": journey, "inference": inference}[arguments.what](arguments.one, dim)
         print(json.dumps(one))
         return
     print(f"{machine()}, {torch.get_num_threads()} threads; {dim} dimensions, {STEPS} steps, parts of {CHUNK}")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import wlm
@@ -19,6 +20,11 @@ if beside.exists():
 nb_execution_excludepatterns = []
 if not beside.exists() and not os.environ.get("WLM_DOCS_ONLINE"):
     nb_execution_excludepatterns = ["tutorials/embryoid_bodies.ipynb"]  # its cells would have to be downloaded
+# CellRank has an environment of its own, in which its tutorial runs; without that it is shown as it is.
+nb_execution_excludepatterns.append("tutorials/cellrank.ipynb")
+execute = HERE.parent / ".venv-cellrank" / "bin" / "jupyter-execute"
+if execute.exists():
+    subprocess.run([execute, "--inplace", HERE / "tutorials" / "cellrank.ipynb"], check=True)
 os.environ.pop("MPLBACKEND", None)  # or notebooks would draw nothing
 # Notebooks run one thread each way round: numba, in scanpy, would change the number of threads of torch.
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")

@@ -24,6 +24,7 @@ WANTED = {
     "Makefile",
     "README.md",
     "constraints.txt",
+    "constraints-cellrank.txt",
     "constraints-next.txt",
     "docs/conf.py",
     "pyproject.toml",

@@ -170,3 +170,31 @@ def test_cellrank_is_refused_cells_that_go_nowhere(split):
     assert wlm.tl.to_cellrank(adata).transition_matrix.shape == (3 * N - 1, 3 * N - 1)
     with pytest.raises(ValueError, match="choose kind='transitions'"):
         wlm.tl.to_cellrank(adata, kind="couplings")
+
+
+@pytest.mark.cellrank
+@pytest.mark.shared
+def test_cellrank_takes_real_cells(real_data):
+    """Blood progenitors: CellRank gets from days 2 and 4 to the types of day 6, and ranks genes by it."""
+    import cellrank
+
+    adata = ad.read_h5ad(real_data / "larry_clones.h5ad")
+    adata.obs["day"] = adata.obs["time_info"].astype(float)
+    wlm.tl.fit(adata, "day", method="flow", show_progress=False)
+    wlm.tl.transitions(adata)
+    last = adata.obs["day"] == 6
+    types = adata.obs["state_info"].astype(str)
+    names = types[last].unique().tolist()  # all of them: any may be a group that no path leaves
+    assert {"Neutrophil", "Monocyte"} <= set(names)
+    estimator = cellrank.estimators.GPCCA(wlm.tl.to_cellrank(adata))
+    estimator.set_terminal_states({name: adata.obs_names[last & (types == name)].tolist() for name in names})
+    estimator.compute_fate_probabilities(show_progress_bar=False)
+    found = pd.DataFrame(np.asarray(estimator.fate_probabilities), columns=estimator.fate_probabilities.names)
+    assert np.allclose(found.sum(1), 1, atol=1e-4)
+    drivers = estimator.compute_lineage_drivers(lineages=["Neutrophil"])
+    assert len(drivers) == adata.n_vars and drivers["Neutrophil_corr"].max() > 0.3
+    end = (types[last] == "Neutrophil").to_numpy()
+    assert found["Neutrophil"][last.to_numpy()][end].mean() > 0.9
+    early = (adata.obs["day"] == 4).to_numpy()
+    of_type = (types == "Neutrophil").to_numpy()
+    assert found["Neutrophil"][early & of_type].mean() > 2 * found["Neutrophil"][early & ~of_type].mean()
