@@ -5,6 +5,7 @@ from wlm.tl._compare import compare
 from wlm.tl._composition import composition
 from wlm.tl._diagnose import diagnose
 from wlm.tl._drivers import drivers
+from wlm.tl._energy_difference import energy_difference
 from wlm.tl._evaluate import evaluate
 from wlm.tl._evaluate_clones import evaluate_clones
 from wlm.tl._fates import fates
@@ -23,6 +24,7 @@ __all__ = [
     "diagnose",
     "drivers",
     "evaluate",
+    "energy_difference",
     "evaluate_clones",
     "fates",
     "fit",

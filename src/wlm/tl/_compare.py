@@ -85,7 +85,8 @@ def compare(
         Key of ``layers`` with their values.
     method, **method_options
         Also fit each sample by this method, with the same options and seed, and compare speeds and predicted
-        populations. Every sample needs two times. Potentials are not compared: those of two fits have no common zero.
+        populations. Every sample needs two times. Energies of two
+        fits have no common zero: see :func:`wlm.tl.energy_difference`.
     times
         With ``method``: times at which predicted populations are compared, after the first.
     alpha
