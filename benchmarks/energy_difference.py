@@ -1,4 +1,4 @@
-"""Two bowls, one with a bump: is the bump what is left when ``tl.energy_difference`` subtracts the energies of two fits?
+"""Two bowls, one with a bump: is it what ``tl.energy_difference`` leaves of the energies of two fits?
 
 Cells slide down each energy with noise, on five days, other ones every day. The correlation of the difference with
 the true bump over all cells, and its slope: 1 is the true height.

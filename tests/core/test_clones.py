@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from wlm.core.clones import bootstrap, brier, calibration_error, correct, distances, sister_shares
+from wlm.core.clones import (
+    bootstrap,
+    brier,
+    calibration_curve,
+    calibration_error,
+    correct,
+    distances,
+    sister_shares,
+)
 
 
 def test_sisters_are_later_cells_of_the_same_clone():
@@ -52,6 +60,16 @@ def test_calibration_is_the_difference_by_bins():
     truth = np.stack([right, 1 - right], axis=1)
     assert calibration_error(sure, truth, weights) == pytest.approx(0.7, abs=0.01)
     assert calibration_error(sure, truth, right + 1e-9) == pytest.approx(0, abs=1e-6)  # of those that are right
+
+
+def test_the_calibration_curve_is_that_of_the_bins():
+    p = np.array([[0.1, 0.9], [0.3, 0.7], [0.3, 0.7]])
+    truth = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
+    mean, share, n = calibration_curve(p, truth, np.array([1.0, 1.0, 3.0]))
+    assert n.tolist() == [1, 4, 0, 4, 1] and np.isnan([mean[2], share[2]]).all()
+    assert np.allclose(mean[[0, 1, 3, 4]], [0.1, 0.3, 0.7, 0.9])
+    assert np.allclose(share[[0, 1, 3, 4]], [0, (1 + 1.5) / 4, 1.5 / 4, 1])
+    assert calibration_curve(np.ones((2, 1)), np.ones((2, 1)), np.ones(2))[2].tolist() == [0, 0, 0, 0, 2]
 
 
 def test_intervals_are_those_of_clones_and_not_of_cells():

@@ -78,6 +78,21 @@ def test_scores_are_those_of_loops(_sisters, _table):
     assert _table.loc["flow", "distance"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_calibration_curve_is_of_every_answer(_sisters):
+    table = wlm.tl.evaluate_clones(_sisters, label_key="side", n_boot=50)
+    curve = table.attrs["curve"]
+    assert list(curve) == table["model"].tolist()
+    majority = curve["majority"]
+    assert sum(majority["n"]) == 2 * table["n_labelled"].iloc[0]
+    there = np.array(majority["n"]) > 0
+    np.testing.assert_allclose(np.array(majority["probability"])[there], np.array(majority["share"])[there], atol=1e-9)
+    for one in curve.values():
+        there = np.array(one["n"]) > 0
+        low, share, high = (np.array(one[k])[there] for k in ("share_low", "share", "share_high"))
+        assert (low <= share + 1e-9).all() and (share <= high + 1e-9).all()
+    assert wlm.tl.evaluate_clones(_sisters, n_boot=0).attrs["curve"] == {}, "without labels there is none"
+
+
 def test_a_column_and_a_matrix_dense_or_sparse_are_the_same(sisters, _table):
     sisters.obsm["dense"] = sisters.obsm["X_clone"].toarray()
     sisters.obs["clone"] = sisters.obs["clone"].astype("category")

@@ -66,6 +66,18 @@ def calibration_error(probability: Array, truth: Array, w: Array, n_bins: int = 
     return float(np.abs(gaps).sum(axis=1).mean() / w.sum())
 
 
+def calibration_curve(probability: Array, truth: Array, w: Array, n_bins: int = N_BINS) -> Float64:
+    """Of each bin of probability, over all labels: its mean, the mean share of sisters, and the weight in it.
+
+    Shape (3, n_bins); the first two are NaN where no ``probability`` (n, k) lies.
+    """
+    bins = np.minimum((probability * n_bins).astype(int), n_bins - 1).ravel()
+    w = np.repeat(w, probability.shape[1])
+    p, q, size = (np.bincount(bins, z, minlength=n_bins) for z in (w * probability.ravel(), w * truth.ravel(), w))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.stack([p / size, q / size, size])
+
+
 def bootstrap(
     score: Callable[[Float64], float], clones: NDArray[np.intp], n_boot: int, rng: np.random.Generator
 ) -> tuple[float, float]:

@@ -21,7 +21,15 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
-from wlm.core.clones import bootstrap, brier, calibration_error, correct, distances, sister_shares
+from wlm.core.clones import (
+    bootstrap,
+    brier,
+    calibration_curve,
+    calibration_error,
+    correct,
+    distances,
+    sister_shares,
+)
 from wlm.core.transport import coupling
 from wlm.tl._predict import predict
 
@@ -122,7 +130,10 @@ def evaluate_clones(
     error summed over labels, mean over sisters: 0 to 2), ``auroc`` (a label against the others, mean over labels),
     ``calibration`` (mean difference between probability and share of the sisters, in five bins of probability), each
     with ``_low`` and ``_high``, the 95 % interval over clones; and ``n_cells``, ``n_clones`` (of distances),
-    ``n_labelled`` (cells whose sisters have a label). ``attrs`` has the ``verdict``.
+    ``n_labelled`` (cells whose sisters have a label). ``attrs["verdict"]`` says it in words; with labels
+    ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays over five bins of the mean
+    ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the latter over clones,
+    ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin. :func:`wlm.pl.clones` draws both.
 
     Raises
     ------
@@ -180,6 +191,11 @@ def evaluate_clones(
         "time": with_unit(fit.time_key, fit.unit),
         "labels": data.labels,
         "verdict": _verdict(table),
+        "curve": {
+            name: _curve(data, p, n_boot, np.random.default_rng(seed))
+            for name, (_, p) in answers.items()
+            if data.known.any()
+        },
     }
     logger.info("%s", table.attrs["verdict"])
     return table
@@ -349,6 +365,21 @@ def _score(
         low, high = (np.nan, np.nan) if found is None else bootstrap(found[0], found[1], n_boot, rng)
         out |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return out
+
+
+def _curve(data: _Sisters, probability: Floats, n_boot: int, rng: np.random.Generator) -> dict[str, list[float]]:
+    """The calibration curve of an answer, with the interval of each bin over clones."""
+    known = data.known & np.isfinite(probability).all(axis=1)
+    p, truth, clones = probability[known], data.truth[known], data.clones[known]
+    mean, share, n = calibration_curve(p, truth, np.ones(len(p)))
+
+    def share_of(k: int) -> Callable[[Floats], float]:
+        return lambda w: float(calibration_curve(p, truth, w)[1, k])
+
+    limits = [bootstrap(share_of(k), clones, n_boot, rng) for k in range(len(n))]
+    low, high = np.array(limits).T
+    found = {"probability": mean, "share": share, "share_low": low, "share_high": high, "n": n}
+    return {name: values.tolist() for name, values in found.items()}
 
 
 def _auroc(probability: Floats, truth: Floats, w: Floats) -> float:
