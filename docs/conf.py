@@ -82,6 +82,7 @@ napoleon_custom_sections = ["Returns"]
 html_theme = "sphinx_book_theme"
 html_title = "wlm"
 html_static_path = ["_static"]
+html_extra_path = ["llms.txt"]  # the site in a page, for language models
 html_css_files = ["wlm.css"]
 html_theme_options = {
     "show_toc_level": 2,

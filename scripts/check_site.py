@@ -1,13 +1,14 @@
 """Open every page of the built site in headless Chromium, as a desktop and as a phone, and report what is broken.
 
 Broken is: an answer of 400 or more, an error of a script, an internal link or anchor that leads nowhere, a picture
-that does not load, a formula that is not set, a page wider than the screen. Pages are found by following links from the
+that does not load, a formula that is not set, a page wider than the screen, a page that llms.txt names and is not there. Pages are found by following links from the
 first one; a page that no link leads to is broken too. Screenshots are written to docs/_build/screenshots.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -109,6 +110,8 @@ def check(base: str, chromium: str) -> tuple[list[str], int]:
     built = {p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if "_static" not in p.parts}
     pages = {f"{base}{p}" for p in built - UNLINKED}
     found += [f"{p}: no link leads here" for p in sorted(pages - set(ids))]
+    named = re.findall(r"\]\(([^)]+)\)", (SITE / "llms.txt").read_text())
+    found += [f"llms.txt: {target} does not exist" for target in named if not (SITE / target).exists()]
     return found, len(ids)
 
 
