@@ -1,8 +1,9 @@
 """Open every page of the built site in headless Chromium, as a desktop and as a phone, and report what is broken.
 
 Broken is: an answer of 400 or more, an error of a script, an internal link or anchor that leads nowhere, a picture
-that does not load, a formula that is not set, a page wider than the screen, a page that llms.txt names and is not there. Pages are found by following links from the
-first one; a page that no link leads to is broken too. Screenshots are written to docs/_build/screenshots.
+that does not load, a formula that is not set, a page wider than the screen, a page of llms.txt that is not there. Pages
+are found by following links from the first one; a page that no link leads to is broken too. Screenshots are written to
+docs/_build/screenshots.
 """
 
 from __future__ import annotations
