@@ -12,6 +12,7 @@ from wlm.tl._fates import fates
 from wlm.tl._fit import fit
 from wlm.tl._gene_trends import gene_trends
 from wlm.tl._perturb import perturb
+from wlm.tl._plan import plan
 from wlm.tl._predict import predict
 from wlm.tl._terminal_states import terminal_states
 from wlm.tl._to_cellrank import to_cellrank
@@ -30,6 +31,7 @@ __all__ = [
     "fit",
     "gene_trends",
     "perturb",
+    "plan",
     "predict",
     "terminal_states",
     "to_cellrank",
