@@ -155,6 +155,7 @@ FAULTS = {
     "fate": (["drivers", "FITTED", "--fate", "end"], "neither a stored fate"),
     "clones": (["evaluate-clones", "FITTED"], "clone_key 'X_clone' is neither"),
     "gene": (["gene-trends", "FITTED", "gene999"], "not in var_names"),
+    "cost": (["plan", "FITTED", "--cost", "much"], "--cost wants a number, or JSON"),
     "label alone": (["drivers", "FITTED", "--label", "A"], "pass the column too"),
     "seeds": (["evaluate", "IN", "--time-key", "day", "--seeds", "0"], "seeds must be an integer"),
 }
@@ -204,7 +205,7 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    names = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "doctor")
+    names = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "plan", "doctor")
     for arguments in (["--help"], *([name, "-h"] for name in names)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
@@ -452,6 +453,7 @@ def test_velocities_need_counts(source, out):
         ("gene_trends", {"adata", "mod", "rng"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
         ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
+        ("plan", {"adata", "mod", "rng"}),
     ],
 )
 def test_every_argument_of_python_has_an_option_with_the_same_default(name, elsewhere):
@@ -499,3 +501,15 @@ def test_ensembles_checkpoints_and_folds(source, out, tmp_path):
     found = pd.read_csv(table)
     assert {"energy", "composition"} <= set(found) and set(found["time"]) == {1, 2, 3, 4}
     assert len(list((tmp_path / "folds").iterdir())) == 4 and ": forecast, wlm, mean energy" in result.stdout
+
+
+def test_plan_is_that_of_python(fitted, fitted_file, tmp_path):
+    table = tmp_path / "plan.csv"
+    ask = ["plan", fitted_file, "--n-courses", 12, "--cost", '{"day": 50, "cell": 0.5}', "--candidate", "0.5"]
+    result = run(*ask, "--candidate", "1.5", "-o", table)
+    assert result.exit_code == 0, result.stderr
+    ours = wlm.tl.plan(fitted, n_courses=12, cost={"day": 50, "cell": 0.5}, candidates=[0.5, 1.5])
+    pd.testing.assert_frame_equal(pd.read_csv(table), ours)
+    assert ours.attrs["verdict"] in result.stdout
+    printed = json.loads(run(*ask, "--candidate", "1.5", "--json").stdout)
+    assert printed["rows"] == ours.to_dict("records") and printed["open"]["gain"][0] is None

@@ -79,7 +79,7 @@ def pictures(test):
 @pictures
 def test_every_plot_has_a_picture():
     drawn_here = {name.split("_")[0].replace("-", "_") for name in PLOTS}
-    drawn_here |= {"evaluation", "animate", "comparison", "growth", "perturbation"}
+    drawn_here |= {"evaluation", "animate", "comparison", "growth", "perturbation", "plan"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -153,6 +153,17 @@ def test_picture_of_a_perturbation():
     note = {"genes": ["gene5"], "before": [1.0], "levels": [0.2], "at": 1.0, "effects": dict(table.items())}
     perturbed = ad.AnnData(np.zeros((1, 0)), uns={"wlm_perturbation": note})
     return wlm.pl.perturbation(perturbed, return_fig=True)
+
+
+@picture(filename="plan.png")
+def test_picture_of_a_plan():
+    times = np.linspace(0, 6, 25)
+    now = np.sin(np.pi * times / 3) ** 2 * np.where(times < 3, 0.4, 1)
+    left = now * np.where(np.abs(times - 4.5) < 1.5, 0.3, 1)
+    table = pd.DataFrame({"time": [4.5], "n_cells": [1200]})
+    table.attrs = {"open": {"time": times, "disagreement": now, "low": 0.8 * now, "high": 1.25 * now, "left": left}}
+    table.attrs |= {"observed": [0.0, 3.0, 6.0], "even": [1.5], "advantage": {"low": 0.1}, "time": "stage (day)"}
+    return wlm.pl.plan(table, return_fig=True)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -189,7 +189,7 @@ def test_the_doctor_says_what_it_costs(_drifting):
 
 
 #: Plots of tables, of genes, of a friction and of rates, none of which these cells have.
-OTHERS = {"evaluation", "comparison", "perturbation", "drivers", "genes", "energy", "friction", "growth"}
+OTHERS = {"evaluation", "comparison", "perturbation", "plan", "drivers", "genes", "energy", "friction", "growth"}
 
 
 @pytest.mark.parametrize("name", [n for n in wlm.pl.__all__ if n not in OTHERS])

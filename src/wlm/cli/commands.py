@@ -341,6 +341,9 @@ def evaluate(
     totals: Totals = None,
     nan: Nan = "raise",
     holdout: Held = None,
+    group_key: Annotated[
+        str | None, typer.Option(help="Column of obs with donors or other samples, to leave out instead of times.")
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="w1, w2, mmd, energy, coverage or composition; repeatable. [default: w1, w2, mmd]"),
@@ -391,6 +394,7 @@ def evaluate(
                 weight_key=weight_key,
                 strata_key=strata_key,
                 condition_key=condition_key,
+                group_key=group_key,
                 growth_key=growth_key,
                 totals=totals,
                 label_key=label_key,
@@ -669,6 +673,60 @@ def compare(
         return
     whole = table[table["name"] == ""].drop(columns="name")
     typer.echo(whole.to_string(index=False, float_format=lambda x: f"{x:.3g}", na_rep="-"))
+    typer.echo(table.attrs["verdict"])
+
+
+@app.command()
+@_guarded
+def plan(
+    source: In,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+    ] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    n_times: Annotated[int, typer.Option(help="Times to pick.")] = 1,
+    n_cells: Annotated[int | None, typer.Option(help="Cells to measure at each. [default: as many as pay]")] = None,
+    cost: Annotated[str | None, typer.Option(help="Cost of a day in cells, or JSON with day and cell.")] = None,
+    candidates: Annotated[
+        list[str] | None, typer.Option("--candidate", help="A time that can be sampled; repeatable.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Also look beyond the last time, up to this one.")] = None,
+    pace: Annotated[float, typer.Option(help="How uneven the pace of a course may be.")] = 0.5,
+    n_courses: Annotated[int, typer.Option(help="Courses to draw.")] = 48,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say which time to sample next, how many cells, and whether evenly spaced is as good, by the fit in IN.
+
+    Example: wlm plan fitted.h5ad --n-times 2 --cost 500
+    """
+    with writing(output, kinds=TABLES, force=force) as write:
+        try:
+            price = None if cost is None else json.loads(cost)
+        except json.JSONDecodeError:
+            raise ValueError(f"--cost wants a number, or JSON such as '{{\"day\": 800, \"cell\": 0.5}}', found {cost!r}") from None
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.plan(
+                adata,
+                key=key,
+                n_times=n_times,
+                n_cells=n_cells,
+                cost=price,
+                candidates=candidates or None,
+                until=until,
+                pace=pace,
+                n_courses=n_courses,
+                rng=seed,
+            )
+        write(table)
+    if as_json:
+        typer.echo(json.dumps(_without_nan({**table.attrs, "rows": table.to_dict("records")})))
+        return
+    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     typer.echo(table.attrs["verdict"])
 
 

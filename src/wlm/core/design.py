@@ -27,8 +27,8 @@ from wlm.core.populations import Array
 
 #: Quantiles of a sketch, and directions at least.
 N_QUANTILES, N_DIRECTIONS = 48, 24
-#: Share of what a day could settle that its cells are to settle, where they have no price.
-SETTLED = 0.9
+#: Share of what a day could settle that its cells are to settle, where they have no price; fewest cells of a day.
+SETTLED, LEAST = 0.9, 50
 #: Gaps of which one is no longer than the other by more than this share are equally long.
 EQUAL = 1e-6
 #: Sets of evenly spaced times that are averaged over, where gaps are equally long.
@@ -154,13 +154,14 @@ class Price:
         n cells settle the share :math:`n / (n + n_0)` of the disagreement (squared) there, where :math:`n_0` is
         :meth:`Disagreement.half`. By default n is such that this is ``SETTLED``: past it the floor of the sample is
         well below what is asked. With prices it is what settles most per cost,
-        :math:`n = \sqrt{n_0\, \mathrm{day} / \mathrm{cell}}`.
+        :math:`n = \sqrt{n_0\, \mathrm{day} / \mathrm{cell}}`. Not fewer than ``LEAST``, with which populations can be
+        compared.
         """
         if self.n_cells is not None:
             return self.n_cells
         half = found.half(k)
         n = np.sqrt(half * self.day[k] / self.cell) if self.cell > 0 else half * SETTLED / (1 - SETTLED)
-        return int(np.clip(np.ceil(n), 2, self.most))
+        return int(np.clip(np.ceil(n - 1e-6), LEAST, max(LEAST, self.most)))
 
     def of(self, k: int, n: int) -> float:
         """The cost of ``n`` cells at the ``k``-th time; 1 where nothing has a price."""

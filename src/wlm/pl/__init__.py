@@ -11,6 +11,7 @@ from wlm.pl._fates import fates
 from wlm.pl._genes import genes
 from wlm.pl._growth import growth
 from wlm.pl._perturbation import perturbation
+from wlm.pl._plan import plan
 from wlm.pl._potential import potential
 from wlm.pl._rollout import rollout
 from wlm.pl._training import training
@@ -29,6 +30,7 @@ __all__ = [
     "genes",
     "growth",
     "perturbation",
+    "plan",
     "potential",
     "rollout",
     "training",

@@ -13,13 +13,15 @@ from wlm.pl._basis import finish
 
 #: Okabe and Ito's colours for methods; baselines are grey, told apart by their markers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^"}
+MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^", "others": "s", "shifted": "D"}
 NAMES = {
     "previous": "previous time",
     "next": "next time",
     "pooled": "both, mixed",
     "ot_midpoint": "OT midpoint",
     "spline": "OT spline",
+    "others": "other samples",
+    "shifted": "shifted as the others",
     "floor": "floor (half against half)",
 }
 
@@ -67,7 +69,7 @@ def evaluation(
     if "condition" in table and table["condition"].nunique() > 1:
         names = list(table["condition"].unique())
         raise ValueError(f"draw one condition at a time: table[table['condition'] == {names[0]!r}]; found {names}")
-    metrics = [c for c in table.columns if c not in needed | {"condition"}]
+    metrics = [c for c in table.columns if c not in needed | {"condition", "group"}]
     metric = metrics[0] if metric is None else metric
     if metric not in metrics:
         raise KeyError(f"metric {metric!r} is not in the table, which has {metrics}")

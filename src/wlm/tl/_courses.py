@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,43 +46,36 @@ class Cells:
         return [i[redrawn(self.x[i], n, rng, None if self.w is None else self.w[i])] for i in rows]
 
 
-def draw(cells: Cells, wanted: NDArray[np.float64], n: int, along: NDArray, seed: int, *, pace: float) -> Courses:
-    """Sketches of ``n`` courses (or a few more, if the fit has several models) at ``wanted`` times (k,).
+def draw(cells: Cells, wanted: NDArray[np.float64], n: int, along: NDArray[Any], seed: int, *, pace: float) -> Courses:
+    """Sketches of ``n`` courses at ``wanted`` times (k,), each with other cells and another pace.
 
-    Each has other cells and another pace; they follow the models of the fit and each kind of path by turns.
+    A third of them, at most, are by the models of the fit; the others follow each kind of path by turns.
     """
-    return Courses.of(np.stack(_sketches(cells, cells.times, wanted, n, along, seed, models=True, pace=pace)))
+    found: list[NDArray[np.float64]] = []
+    turn = 0
+    while len(found) < n // 3:
+        rows, then = _redrawn(cells, cells.times, wanted, seed, turn, pace)
+        found += [sketch(x, along) for x in _moved(cells, rows, then, seed + turn)]
+        turn += 1
+    found = found[: n // 3]
+    while len(found) < n:
+        rows, then = _redrawn(cells, cells.times, wanted, seed, turn, pace)
+        found.append(sketch(course(cells.times, [cells.x[i] for i in rows], then, PATHS[turn % len(PATHS)]), along))
+        turn += 1
+    return Courses.of(np.stack(found))
 
 
-def _sketches(
-    cells: Cells,
-    times: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    n: int,
-    along: NDArray,
-    seed: int,
-    *,
-    models: bool,
-    pace: float,
-) -> list[NDArray]:
-    """Sketches (k, f) of courses through the cells of these ``times``."""
-    found: list[NDArray] = []
-    kinds = len(PATHS) + models
-    for turn in range(10 * n):
-        if len(found) >= n:
-            break
-        rng = np.random.default_rng((seed, turn))
-        rows = cells.redrawn(times, rng)
-        exponents = np.exp(pace * rng.normal(size=len(times) - 1))
-        then = warped(times, wanted, exponents, rng.uniform())
-        if turn % kinds < len(PATHS):
-            found.append(sketch(course(times, [cells.x[i] for i in rows], then, PATHS[turn % kinds]), along))
-        else:
-            found += [sketch(x, along) for x in _moved(cells, rows, then, seed + turn)]
-    return found
+def _redrawn(
+    cells: Cells, times: NDArray[np.float64], wanted: NDArray[np.float64], seed: int, turn: int, pace: float
+) -> tuple[list[NDArray[np.intp]], NDArray[np.float64]]:
+    """What is random of a course: its cells, and the times at which it is as far as others are at ``wanted`` ones."""
+    rng = np.random.default_rng((seed, turn))
+    rows = cells.redrawn(times, rng)
+    exponents = np.exp(pace * rng.normal(size=len(times) - 1))
+    return rows, warped(times, wanted, exponents, rng.uniform())
 
 
-def _moved(cells: Cells, rows: list[NDArray[np.intp]], wanted: NDArray[np.float64], seed: int) -> NDArray:
+def _moved(cells: Cells, rows: list[NDArray[np.intp]], wanted: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Positions (models, k, n, d) of the redrawn cells at ``wanted`` times (k,), by each model of the fit."""
     known = np.concatenate(rows)
     there = np.searchsorted(cells.times, wanted, side="right") - 1
@@ -126,29 +120,28 @@ class Checked:
         return float(np.clip(np.sqrt((self.found**2).sum() / (self.expected**2).sum()), *SCALES))
 
 
-def check(cells: Cells, n: int, along: NDArray, seed: int, *, pace: float) -> Checked:
+def check(cells: Cells, n: int, along: NDArray[Any], seed: int, *, pace: float) -> Checked:
     """Leave out each inner time in turn, draw courses through the others, and see how far it is from their mean.
 
-    The models of the fit have seen these times and take no part. Noise of the sample is taken off.
+    ``n`` courses; the models of the fit have seen these times and take no part. Noise of the sample is taken off.
     """
-    inner, found, expected = cells.times[1:-1], [], []
-    for t in inner:
-        others = cells.times[cells.times != t]
-        sketches = np.stack(
-            _sketches(cells, others, np.array([t]), n, along, seed, models=False, pace=pace)
-        )[:, 0]
-        x, w = cells.population(t)
+    found, expected = [], []
+    for t in cells.times[1:-1]:
+        others, sketches = cells.times[cells.times != t], []
+        for turn in range(n):
+            rows, then = _redrawn(cells, others, np.array([t]), seed, turn, pace)
+            sketches.append(sketch(course(others, [cells.x[i] for i in rows], then, PATHS[turn % len(PATHS)]), along)[0])
         rng = np.random.default_rng(seed)
-        x = x[redrawn(x, len(x), rng, w)] if w is not None else x
-        off = ((sketch(x.astype(np.float64), along) - sketches.mean(axis=0)) ** 2).sum()
-        own = ((sketches - sketches.mean(axis=0)) ** 2).sum() / (len(sketches) - 1)
-        noise = sampling_noise(x.astype(np.float64), along, rng) / len(x)
-        found.append(np.sqrt(max(off - noise - own / len(sketches), 0.0)))
+        x, w = cells.population(t)
+        x = (x[redrawn(x, len(x), rng, w)] if w is not None else x).astype(np.float64)
+        own = np.var(sketches, axis=0, ddof=1).sum()
+        noise = sampling_noise(x, along, rng) / len(x) + own / n
+        found.append(np.sqrt(max(((sketch(x, along) - np.mean(sketches, axis=0)) ** 2).sum() - noise, 0.0)))
         expected.append(np.sqrt(own))
-    return Checked(inner, np.array(found), np.array(expected))
+    return Checked(cells.times[1:-1], np.array(found), np.array(expected))
 
 
-def noise_at(cells: Cells, wanted: NDArray[np.float64], along: NDArray, seed: int) -> NDArray[np.float64]:
+def noise_at(cells: Cells, wanted: NDArray[np.float64], along: NDArray[Any], seed: int) -> NDArray[np.float64]:
     """c (k,), the sampling noise of one cell at ``wanted`` times: that of the observed ones, in between by lines."""
     rng = np.random.default_rng(seed)
     at = []
@@ -159,6 +152,6 @@ def noise_at(cells: Cells, wanted: NDArray[np.float64], along: NDArray, seed: in
     return np.interp(wanted, cells.times, at)
 
 
-def frames(cells: Cells) -> NDArray:
+def frames(cells: Cells) -> NDArray[np.float64]:
     """The directions along which populations are compared."""
     return directions(cells.x.shape[1])

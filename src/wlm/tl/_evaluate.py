@@ -17,13 +17,15 @@ from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
 from wlm._adata.checks import check_flag
 from wlm._adata.columns import read_column
-from wlm._adata.reading import Reading
+from wlm._adata.reading import Part, Reading
 from wlm._adata.times import read_holdout, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
+from wlm.tl._groups import leave_out, read_groups
+from wlm.tl._groups import table as group_table
 from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
@@ -64,6 +66,7 @@ def evaluate(
     label_key: str | None = None,
     nan: str = "raise",
     condition_key: str | None = None,
+    group_key: str | None = None,
     growth_key: str | None = None,
     totals: Mapping[Any, float] | str | None = None,
     mod: str | None = None,
@@ -74,7 +77,7 @@ def evaluate(
     cache: str | os.PathLike[str] | None = None,
     **method_options: Any,
 ) -> pd.DataFrame:
-    """Hold out times one by one, fit on the others, and score the predictions.
+    """Hold out times, or with ``group_key`` samples, one by one, fit on the others, and score the predictions.
 
     Parameters
     ----------
@@ -84,6 +87,12 @@ def evaluate(
     velocity_key, velocity_scale, weight_key, strata_key, condition_key
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
+    group_key
+        Column of ``obs`` with donors, animals or cultures. Each is left out in turn: a fit to the others predicts it at
+        each of its times with at least 10 cells (or those named as ``holdout``) after the first time of the others. It
+        starts from its own cells of its time before, which get the velocities that the others' cells have there, or
+        from the others' cells where it was not seen before; cells move freely and are not led to those of the others.
+        This is what a fit is worth for another sample, and the intervals are over samples.
     growth_key, totals
         As for :func:`wlm.tl.fit`; methods without growth have no use for them. Compare a fit with growth and one
         without by ``method={"wlm": {}, "growth": {"method": "wlm", "growth": True}}``.
@@ -112,7 +121,8 @@ def evaluate(
         of them, see :func:`wlm.core.chains.spline_interpolation`) and ``floor``
         (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
-        lower).
+        lower). With ``group_key``: ``previous`` (the cells that a prediction starts from), ``others`` (the other samples
+        at this time), ``shifted`` (the former, moved as the mean of the others moves) and ``floor``.
     seeds
         Fits per held-out time.
     backtest
@@ -135,7 +145,8 @@ def evaluate(
     Returns
     -------
     One row per held-out time, model and seed, with the columns ``time``, ``model``, ``seed``,
-    ``n_observed``, ``n_predicted`` and the metrics; with ``condition_key``, first ``condition``.
+    ``n_observed``, ``n_predicted`` and the metrics; with ``group_key`` first ``group``, with ``condition_key`` first of
+    all ``condition``.
 
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
@@ -147,7 +158,9 @@ def evaluate(
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
     ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
     The interval says what other cells of the same samples would change; that time points, animals or batches differ
-    is not in it. ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times
+    is not in it. With ``group_key`` differences are means of each group's, over its times and seeds, and the interval is
+    Student's t over the groups (``n_groups``), of which there have to be two; fits without one or the other group share
+    cells, which it does not know. ``kind`` is ``"left-out group"``. ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times
     with its unit. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
@@ -176,7 +189,7 @@ def evaluate(
     methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
     check_growth(list(methods.values()), growth_key, totals)
     reading = reading.resolved(adata, mod)
-    source = reading.source(adata, mod, label_key)
+    source = reading.source(adata, mod, label_key, group_key)
     labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
     if cache is not None:
         Path(cache).mkdir(parents=True, exist_ok=True)
@@ -190,11 +203,19 @@ def evaluate(
     scoring = _Scoring(fold, methods, metrics, as_seeds(rng, seeds), n_jobs, max_cells, n_boot, baselines)
     parts = reading.parts(source)
     held = {}
+    groups = None if group_key is None else _groups_of(source, group_key, parts)
     for condition, part in parts.items():
         with named(condition):
-            held[condition] = _held(part.cells, holdout)
+            held[condition] = _held(part.cells, holdout) if groups is None else _wanted(part.cells, holdout)
+            if groups is not None:
+                leave_out(part.cells, groups[part.rows], held[condition])  # refuses what cannot be left out
     tables = {
-        condition: scoring.table(part.cells, None if labels is None else labels[part.rows], held[condition])
+        condition: scoring.table(
+            part.cells,
+            None if labels is None else labels[part.rows],
+            held[condition],
+            None if groups is None else groups[part.rows],
+        )
         for condition, part in parts.items()
     }
     table = tables[""] if condition_key is None else _together(tables)
@@ -284,6 +305,24 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
+def _groups_of(source: ad.AnnData, key: str, parts: Mapping[str, Part]) -> np.ndarray:
+    """The group (n_obs,) of each cell."""
+    times = np.full(source.n_obs, np.nan)
+    for part in parts.values():
+        times[part.rows] = part.cells.times
+    return read_groups(source, key, times)
+
+
+def _wanted(cells: Cells, holdout: Any) -> np.ndarray | None:
+    """The times at which groups are scored; None for all."""
+    if isinstance(holdout, str) and holdout in ("each", "all"):
+        return None
+    held = read_holdout(holdout, cells.observed, cells.style)
+    if len(held) == 0:
+        raise ValueError(f"holdout must name times or be 'each' or 'all', found {holdout!r}")
+    return held
+
+
 def _held(cells: Cells, holdout: Any) -> np.ndarray:
     """The times to hold out one by one, or the reason why that cannot be done."""
     if isinstance(holdout, str) and holdout in ("each", "all"):
@@ -317,10 +356,22 @@ class _Scoring:
     n_boot: int
     baselines: bool
 
-    def table(self, cells: Cells, labels: np.ndarray | None, held: np.ndarray) -> pd.DataFrame:
-        """The scores of all models on the held-out times of these cells."""
+    def table(
+        self, cells: Cells, labels: np.ndarray | None, held: np.ndarray | None, groups: np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """The scores of all models on the held-out times of these cells, or on each of the groups left out."""
         if cells.v is not None:
             calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
+        if groups is not None:
+            return group_table(
+                *(self.fold, self.methods, cells, groups, labels, held),
+                metrics=self.metrics,
+                seeds=self.seeds,
+                n_jobs=self.n_jobs,
+                max_cells=self.max_cells,
+                baselines=self.baselines,
+            )
+        assert held is not None
         jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
         predictions = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
             delayed(self.fold.predict)(cells, t, self.methods[name], s) for t, name, s in jobs

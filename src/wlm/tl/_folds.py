@@ -50,11 +50,10 @@ class Fold:
             own = own.without_velocities()
         if not config.grows:
             own = own.without_growth()
-        file = None if self.cache is None else self.cache / f"{self._name(own, t, config, seed)}.npz"
-        if file is not None and file.exists():
-            known = checkpoints.read(file)
-            w = None if known["w"] is None else known["w"].numpy()
-            return Population(known["x"].numpy(), w, limits=known["limits"].numpy()), known["seconds"]
+        file = None if self.cache is None else self.cache / f"{self.name(own, t, config, seed)}.npz"
+        known = None if file is None else self.kept(file, 1)
+        if known is not None:
+            return known[0][0], known[1]
         read, seeds = own, as_seeds(seed, self.n_models)
         own, trained = self.fit(own, config, seed)
         seconds = sum(model.seconds for model in trained)
@@ -77,15 +76,33 @@ class Fold:
         )[0]
         found = Population(part.positions[0], part.w, limits=band(part.positions, part.weights))
         if file is not None:
-            arrays = {"x": found.x, "w": found.w, "limits": found.limits}
-            tensors = {k: None if a is None else torch.as_tensor(a) for k, a in arrays.items()}
-            try:
-                checkpoints.write(file, {**tensors, "seconds": seconds})
-            except OSError as error:  # a full disk is no reason to lose the evaluation as well
-                warnings.warn(f"a finished fit could not be kept in cache: {error}", stacklevel=2)
+            self.keep(file, [found], seconds)
         return found, seconds
 
-    def _name(self, cells: Cells, t: float, config: Method[Any, Any], seed: int) -> str:
+    def kept(self, file: Path, n: int) -> tuple[list[Population], float] | None:
+        """The ``n`` populations in a file, and the seconds their fit took; None if it is not there."""
+        if not file.exists():
+            return None
+        known, found = checkpoints.read(file), []
+        for k in range(n):
+            x, w, limits = (known[f"{name}{k or ''}"] for name in ("x", "w", "limits"))
+            found.append(Population(x.numpy(), None if w is None else w.numpy(), limits=limits.numpy()))
+        return found, known["seconds"]
+
+    def keep(self, file: Path, found: list[Population], seconds: float) -> None:
+        """Write populations and the seconds their fit took to a file."""
+        arrays = {
+            f"{name}{k or ''}": array
+            for k, population in enumerate(found)
+            for name, array in (("x", population.x), ("w", population.w), ("limits", population.limits))
+        }
+        tensors = {k: None if a is None else torch.as_tensor(a) for k, a in arrays.items()}
+        try:
+            checkpoints.write(file, {**tensors, "seconds": seconds})
+        except OSError as error:  # a full disk is no reason to lose the evaluation as well
+            warnings.warn(f"a finished fit could not be kept in cache: {error}", stacklevel=2)
+
+    def name(self, cells: Cells, t: float, config: Method[Any, Any], seed: int) -> str:
         """A name for a fit, different for whatever could change its prediction."""
         threads = n_threads() if self.where.type == "cpu" else 0
         settings = (

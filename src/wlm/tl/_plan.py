@@ -85,7 +85,8 @@ def plan(
         When to sample, and how many cells. Without ``n_cells``, and without a price, as many as settle 90 % of the
         squared disagreement there. n cells settle :math:`n / (n + n_0)` of it, where the floor of :math:`n_0` cells,
         their distance from their own population by chance, is as large as the disagreement: below it cells pay, far
-        beyond it they do not. With prices, the n that settles most per cost, :math:`\sqrt{n_0\,day / cell}`.
+        beyond it they do not. With prices, the n that settles most per cost, :math:`\sqrt{n_0\,day / cell}`. At
+        least 50, with which populations can be compared, and at most ten times the cells of the largest population.
     ``disagreement``, ``floor``
         Root mean square distance of the courses from their mean there, before the pick, and of ``n_cells`` cells from
         their population; sliced 2-Wasserstein times :math:`\sqrt d`, in ``use_rep`` units.
@@ -97,10 +98,11 @@ def plan(
     ``cost``, ``gain_per_cost``
         With ``cost``.
 
-    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks,
-    over bootstrap samples of the courses that choose them and the courses left over that judge them, has a 95 %
-    interval that includes zero. ``attrs["advantage"]`` has it: ``value``, ``low``, ``high`` (gain per cost, if there is
-    one). ``attrs["open"]`` has the disagreement over time: lists of ``time``, ``disagreement`` with its 95 % interval
+    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks has
+    a 95 % interval that includes zero. The interval is over bootstrap samples of the courses, less what picks look
+    better by because the same courses chose them (optimism). ``attrs["advantage"]`` has it: ``value``, ``low``,
+    ``high`` (gain per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``,
+    ``disagreement`` with its 95 % interval
     ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each candidate (NaN of times that
     are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far the courses through the
     others were from the cells, ``found``, and their disagreement, ``expected``; the disagreement is corrected by

@@ -229,7 +229,7 @@ def verdict(
                 spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
                 numbers = f"mean {metric} {scores[name]:.4g}{spread} against {scores[best]:.4g}"
                 floor = f", floor {scores['floor']:.4g}" if "floor" in scores.index else ""
-                lines.append(f"{_result(row, best, scores[best])}: {kind}, {name}, {numbers}{floor}")
+                lines.append(f"{in_words(row, best, scores[best])}: {kind}, {name}, {numbers}{floor}")
                 if metric == metrics[0]:
                     lines[-1] += f"; {part['time'].nunique()} held-out time(s), {len(by_seed)} seed(s)"
     return "\n".join(lines)
@@ -259,7 +259,7 @@ def growth_verdict(differences: Sequence[Mapping[str, Any]], grows: Mapping[str,
     return "\n".join(lines)
 
 
-def _result(row: Mapping[str, Any], best: str, score: float) -> str:
+def in_words(row: Mapping[str, Any], best: str, score: float) -> str:
     """Better, worse or no different, in per cent of the best baseline's score, with the interval if there is one."""
     scale, digits, unit = (100 / score, "+.1f", " %") if score > 0 else (1.0, "+.3g", "")
     change, *limits = (format(scale * row[k], digits) for k in ("difference", "low", "high") if k in row)
