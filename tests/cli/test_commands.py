@@ -205,7 +205,18 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    names = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "plan", "doctor")
+    names = (
+        "fit",
+        "predict",
+        "fates",
+        "evaluate",
+        "evaluate-clones",
+        "drivers",
+        "gene-trends",
+        "compare",
+        "plan",
+        "doctor",
+    )
     for arguments in (["--help"], *([name, "-h"] for name in names)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")

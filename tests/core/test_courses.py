@@ -21,7 +21,9 @@ def test_they_go_through_the_cells_and_uniform_motion_is_one_line(path):
 
 def test_curves_bend_where_lines_do_not():
     chains = np.array([0.0, 0.0, 2.0])[:, None, None]
-    assert straight(TIMES, chains, np.array([0.5]))[0, 0, 0] == 0 and smooth(TIMES, chains, np.array([0.5]))[0, 0, 0] < 0
+    assert (
+        straight(TIMES, chains, np.array([0.5]))[0, 0, 0] == 0 and smooth(TIMES, chains, np.array([0.5]))[0, 0, 0] < 0
+    )
 
 
 def test_a_course_is_early_or_late_within_intervals_and_slower_past_the_last():

@@ -55,7 +55,10 @@ def test_a_donor_starts_from_its_own_cells_and_moves_as_the_others_do(table):
     """Donors are far apart, so that the others' cells are no answer; its own, moved by their dynamics, are."""
     means = table.groupby("model")["w1"].mean()
     assert means["others"] > 3 and means["flow"] < 0.6 * means["previous"]
-    assert "left-out groups, flow" in table.attrs["verdict"] and "4 group(s), interval over groups" in table.attrs["verdict"]
+    assert (
+        "left-out groups, flow" in table.attrs["verdict"]
+        and "4 group(s), interval over groups" in table.attrs["verdict"]
+    )
 
 
 def test_intervals_are_students_over_donors(table):

@@ -41,7 +41,9 @@ def test_a_sharp_turn_is_where_the_pick_falls(bend):
     before = bend.copy()
     table = wlm.tl.plan(bend)
     assert 1 < table["time"].iloc[0] < 2
-    assert table.attrs["verdict"].startswith("sample day 1.") and "gains more than evenly spaced" in table.attrs["verdict"]
+    assert (
+        table.attrs["verdict"].startswith("sample day 1.") and "gains more than evenly spaced" in table.attrs["verdict"]
+    )
     assert table.attrs["advantage"]["low"] > 0 and table["gain"].iloc[0] > table["even_gain"].iloc[0]
     assert set(bend.uns) == set(before.uns) and set(bend.obs) == set(before.obs), "nothing is written"
     found = pd.DataFrame(table.attrs["open"])

@@ -707,7 +707,9 @@ def plan(
         try:
             price = None if cost is None else json.loads(cost)
         except json.JSONDecodeError:
-            raise ValueError(f"--cost wants a number, or JSON such as '{{\"day\": 800, \"cell\": 0.5}}', found {cost!r}") from None
+            raise ValueError(
+                f'--cost wants a number, or JSON such as \'{{"day": 800, "cell": 0.5}}\', found {cost!r}'
+            ) from None
         adata = read(source)
         with no_information():  # the verdict is printed with the table
             table = wlm.tl.plan(

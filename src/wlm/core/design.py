@@ -127,7 +127,7 @@ class Disagreement:
         return self if total <= 0 else replace(self, covariance=self.covariance - np.outer(own, own) / total)
 
     def half(self, k: int) -> float:
-        """Cells by which half of the disagreement (squared) at the ``k``-th time is settled: their floor is as large."""
+        """Cells whose floor is as large as the disagreement at the ``k``-th time: half of it (squared) is settled."""
         return float(self.noise[k] / max(self.covariance[k, k], 1e-12 * self.noise[k] + 1e-300))
 
 

@@ -13,7 +13,15 @@ from wlm.pl._basis import finish
 
 #: Okabe and Ito's colours for methods; baselines are grey, told apart by their markers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^", "others": "s", "shifted": "D"}
+MARKERS = {
+    "previous": "<",
+    "next": ">",
+    "pooled": "s",
+    "ot_midpoint": "D",
+    "spline": "^",
+    "others": "s",
+    "shifted": "D",
+}
 NAMES = {
     "previous": "previous time",
     "next": "next time",

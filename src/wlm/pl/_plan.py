@@ -46,8 +46,8 @@ def plan(
     wanted = {"open", "observed", "advantage", "even"}
     if not isinstance(table, pd.DataFrame) or not wanted <= set(table.attrs) or not {"time", "n_cells"} <= set(table):
         raise ValueError("table must be what wlm.tl.plan returns; run table = wlm.tl.plan(adata) after wlm.tl.fit")
-    if ax is None:
-        ax = plt.subplots(figsize=(5.8, 3.9), layout="constrained")[1]
+    ax = plt.subplots(figsize=(5.8, 3.9), layout="constrained")[1] if ax is None else ax
+    figure: Any = ax.get_figure(root=True)
     found = {name: np.asarray(values, dtype=float) for name, values in table.attrs["open"].items()}
     t, observed = found["time"], table.attrs["observed"]
     ax.fill_between(t, found["low"], found["high"], color=PREDICTED, alpha=0.18, lw=0, label="95 % over courses")
@@ -61,7 +61,14 @@ def plan(
     ax.scatter(picks, np.zeros(len(picks)), marker="^", s=60, color=PATH, label="picks", zorder=4)
     even = np.asarray(table.attrs["even"], dtype=float)
     ax.scatter(
-        even, np.zeros(len(even)), marker="^", s=130, facecolor="none", edgecolor="black", label="evenly spaced", zorder=3
+        even,
+        np.zeros(len(even)),
+        marker="^",
+        s=130,
+        facecolor="none",
+        edgecolor="black",
+        label="evenly spaced",
+        zorder=3,
     )
     for k, (time, height, n) in enumerate(zip(picks, heights, table["n_cells"], strict=True)):
         text = f"{f'{k + 1}: ' if len(picks) > 1 else ''}{time:.3g}\n{n:,} cells"
@@ -82,4 +89,4 @@ def plan(
     ax.set_title("picks gain more than evenly spaced" if better else "evenly spaced is as good", fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
-    return finish(ax.get_figure(root=True), ax, show, return_fig)
+    return finish(figure, ax, show, return_fig)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from wlm.core.courses import PATHS, course, redrawn
 from wlm.core.design import Courses, directions, sampling_noise, sketch, warped
 from wlm.core.growth import resampled
+from wlm.core.populations import Array
 from wlm.core.prediction import Ensemble
 from wlm.tl._simulation import simulate
 
@@ -34,24 +34,24 @@ class Cells:
     w: NDArray[np.float64] | None
     ensemble: Ensemble
 
-    def population(self, t: float) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    def population(self, t: float) -> tuple[NDArray[np.float32], Array | None]:
         """Positions and weights of the cells of one time."""
         here = self.at == t
         return self.x[here], None if self.w is None else self.w[here]
 
-    def redrawn(self, times: NDArray[np.float64], rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    def redrawn(self, times: Array, rng: np.random.Generator) -> list[NDArray[np.intp]]:
         """Other cells of each time, as many of all: their rows."""
         rows = [np.flatnonzero(self.at == t) for t in times]
         n = min(N_CELLS, *map(len, rows))
         return [i[redrawn(self.x[i], n, rng, None if self.w is None else self.w[i])] for i in rows]
 
 
-def draw(cells: Cells, wanted: NDArray[np.float64], n: int, along: NDArray[Any], seed: int, *, pace: float) -> Courses:
+def draw(cells: Cells, wanted: Array, n: int, along: Array, seed: int, *, pace: float) -> Courses:
     """Sketches of ``n`` courses at ``wanted`` times (k,), each with other cells and another pace.
 
     A third of them, at most, are by the models of the fit; the others follow each kind of path by turns.
     """
-    found: list[NDArray[np.float64]] = []
+    found: list[Array] = []
     turn = 0
     while len(found) < n // 3:
         rows, then = _redrawn(cells, cells.times, wanted, seed, turn, pace)
@@ -66,8 +66,8 @@ def draw(cells: Cells, wanted: NDArray[np.float64], n: int, along: NDArray[Any],
 
 
 def _redrawn(
-    cells: Cells, times: NDArray[np.float64], wanted: NDArray[np.float64], seed: int, turn: int, pace: float
-) -> tuple[list[NDArray[np.intp]], NDArray[np.float64]]:
+    cells: Cells, times: Array, wanted: Array, seed: int, turn: int, pace: float
+) -> tuple[list[NDArray[np.intp]], Array]:
     """What is random of a course: its cells, and the times at which it is as far as others are at ``wanted`` ones."""
     rng = np.random.default_rng((seed, turn))
     rows = cells.redrawn(times, rng)
@@ -75,7 +75,7 @@ def _redrawn(
     return rows, warped(times, wanted, exponents, rng.uniform())
 
 
-def _moved(cells: Cells, rows: list[NDArray[np.intp]], wanted: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+def _moved(cells: Cells, rows: list[NDArray[np.intp]], wanted: Array, seed: int) -> Array:
     """Positions (models, k, n, d) of the redrawn cells at ``wanted`` times (k,), by each model of the fit."""
     known = np.concatenate(rows)
     there = np.searchsorted(cells.times, wanted, side="right") - 1
@@ -108,9 +108,9 @@ def _moved(cells: Cells, rows: list[NDArray[np.intp]], wanted: NDArray[np.float6
 class Checked:
     """How far courses without an observed time were from it: ``found`` (k,), and ``expected`` of their disagreement."""
 
-    times: NDArray[np.float64]
-    found: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    times: Array
+    found: Array
+    expected: Array
 
     @property
     def scale(self) -> float:
@@ -120,7 +120,7 @@ class Checked:
         return float(np.clip(np.sqrt((self.found**2).sum() / (self.expected**2).sum()), *SCALES))
 
 
-def check(cells: Cells, n: int, along: NDArray[Any], seed: int, *, pace: float) -> Checked:
+def check(cells: Cells, n: int, along: Array, seed: int, *, pace: float) -> Checked:
     """Leave out each inner time in turn, draw courses through the others, and see how far it is from their mean.
 
     ``n`` courses; the models of the fit have seen these times and take no part. Noise of the sample is taken off.
@@ -130,7 +130,9 @@ def check(cells: Cells, n: int, along: NDArray[Any], seed: int, *, pace: float) 
         others, sketches = cells.times[cells.times != t], []
         for turn in range(n):
             rows, then = _redrawn(cells, others, np.array([t]), seed, turn, pace)
-            sketches.append(sketch(course(others, [cells.x[i] for i in rows], then, PATHS[turn % len(PATHS)]), along)[0])
+            sketches.append(
+                sketch(course(others, [cells.x[i] for i in rows], then, PATHS[turn % len(PATHS)]), along)[0]
+            )
         rng = np.random.default_rng(seed)
         x, w = cells.population(t)
         x = (x[redrawn(x, len(x), rng, w)] if w is not None else x).astype(np.float64)
@@ -141,8 +143,8 @@ def check(cells: Cells, n: int, along: NDArray[Any], seed: int, *, pace: float) 
     return Checked(cells.times[1:-1], np.array(found), np.array(expected))
 
 
-def noise_at(cells: Cells, wanted: NDArray[np.float64], along: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """c (k,), the sampling noise of one cell at ``wanted`` times: that of the observed ones, in between by lines."""
+def noise_at(cells: Cells, wanted: Array, along: Array, seed: int) -> Array:
+    """C (k,), the sampling noise of one cell at ``wanted`` times: that of the observed ones, in between by lines."""
     rng = np.random.default_rng(seed)
     at = []
     for t in cells.times:
@@ -152,6 +154,6 @@ def noise_at(cells: Cells, wanted: NDArray[np.float64], along: NDArray[Any], see
     return np.interp(wanted, cells.times, at)
 
 
-def frames(cells: Cells) -> NDArray[np.float64]:
+def frames(cells: Cells) -> Array:
     """The directions along which populations are compared."""
     return directions(cells.x.shape[1])

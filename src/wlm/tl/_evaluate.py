@@ -121,8 +121,8 @@ def evaluate(
         of them, see :func:`wlm.core.chains.spline_interpolation`) and ``floor``
         (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
-        lower). With ``group_key``: ``previous`` (the cells that a prediction starts from), ``others`` (the other samples
-        at this time), ``shifted`` (the former, moved as the mean of the others moves) and ``floor``.
+        lower). With ``group_key``: ``previous`` (the cells that a prediction starts from), ``others`` (the other
+        samples at this time), ``shifted`` (the former, moved as the mean of the others moves) and ``floor``.
     seeds
         Fits per held-out time.
     backtest
@@ -158,10 +158,10 @@ def evaluate(
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
     ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
     The interval says what other cells of the same samples would change; that time points, animals or batches differ
-    is not in it. With ``group_key`` differences are means of each group's, over its times and seeds, and the interval is
-    Student's t over the groups (``n_groups``), of which there have to be two; fits without one or the other group share
-    cells, which it does not know. ``kind`` is ``"left-out group"``. ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times
-    with its unit. :func:`wlm.pl.evaluation` draws the table.
+    is not in it. With ``group_key`` differences are means of each group's, over its times and seeds, and the interval
+    is Student's t over the groups (``n_groups``), of which there have to be two; fits without one or the other group
+    share cells, which it does not know. ``kind`` is then ``"left-out group"``. ``attrs["seconds"]`` is how long a fit
+    took on average, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------

@@ -93,9 +93,7 @@ def leave_out(cells: Cells, groups: NDArray[np.object_], wanted: NDArray[np.floa
             own = known[known < t]
             from_own.append(len(own) > 0)
             starts.append(float(own[-1] if len(own) else shared[shared < t][-1]))
-        found.append(
-            Left(name, others, cells.only(mine), tuple(map(float, scored)), tuple(starts), tuple(from_own))
-        )
+        found.append(Left(name, others, cells.only(mine), tuple(map(float, scored)), tuple(starts), tuple(from_own)))
     if not found:
         raise ValueError(
             f"no group has {MIN_CELLS} cells at a time to score, after the first time of the others; name other "
@@ -138,10 +136,13 @@ def predict(fold: Fold, left: Left, config: Method[Any, Any], seed: int) -> tupl
             v = dynamics.velocity(begin.x, start, w=begin.w)
             if v is None:
                 w = None if cells.w is None else cells.w[at]
-                v = dynamics.carry_velocity(cells.x[at], model.fields["velocity"][at], begin.x, a=w, b=begin.w, seed=seed)
+                v = dynamics.carry_velocity(
+                    cells.x[at], model.fields["velocity"][at], begin.x, a=w, b=begin.w, seed=seed
+                )
             moved.append(predict_cells(dynamics, begin.x, v, start, [t], w=begin.w, seed=seed))
         positions = np.stack([m.positions[0] for m in moved])
-        weights = None if moved[0].weights is None else np.stack([m.weights[0] for m in moved])
+        grown = [m.weights[0] for m in moved if m.weights is not None]
+        weights = np.stack(grown) if grown else None
         w = begin.w if weights is None else weights[0].astype(np.float64)
         limits = band(positions, begin.w if weights is None else weights)
         found.append(Population(positions[0], w, limits=limits))
@@ -223,7 +224,7 @@ def differences(table: pd.DataFrame, methods: Sequence[str], metric: str) -> lis
             each = (by_time[a] - by_time[b]).dropna().groupby("group").mean()
             if len(each) == 0:
                 continue
-            row = {"model": a, "baseline": b, "kind": "left-out group", "metric": metric}
+            row: dict[str, Any] = {"model": a, "baseline": b, "kind": "left-out group", "metric": metric}
             row |= {"n_times": table["time"].nunique(), "n_groups": len(each), "difference": float(each.mean())}
             if len(each) > 1:
                 half = float(student.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))

@@ -98,8 +98,8 @@ def plan(
     ``cost``, ``gain_per_cost``
         With ``cost``.
 
-    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks has
-    a 95 % interval that includes zero. The interval is over bootstrap samples of the courses, less what picks look
+    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks
+    has a 95 % interval that includes zero. The interval is over bootstrap samples of the courses, less what picks look
     better by because the same courses chose them (optimism). ``attrs["advantage"]`` has it: ``value``, ``low``,
     ``high`` (gain per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``,
     ``disagreement`` with its 95 % interval
@@ -148,7 +148,9 @@ def plan(
     if len(places) < n_times:
         raise ValueError(f"n_times={n_times} times cannot be picked of {len(places)} candidate(s): {asked.tolist()}")
     cells = _cells(source, fit)
-    price = _price(cost, times, asked, fit, n_cells, most=10 * int(max(len(cells.population(t)[0]) for t in cells.times)))
+    price = _price(
+        cost, times, asked, fit, n_cells, most=10 * int(max(len(cells.population(t)[0]) for t in cells.times))
+    )
     along = frames(cells)
     checked = check(cells, N_CHECK, along, seed, pace=pace)
     courses = draw(cells, times, n_courses, along, seed, pace=pace)
@@ -193,7 +195,9 @@ def _grid(fit: StoredFit, candidates: Any, until: Any) -> tuple[NDArray[np.float
     asked = None if candidates is None else np.unique(read_labels(candidates, fit.style, "candidates"))
     if asked is not None and len(asked):
         if asked[0] < first:
-            raise ValueError(f"candidate {asked[0]:g} is before the first training time, {first:g}: nothing leads there")
+            raise ValueError(
+                f"candidate {asked[0]:g} is before the first training time, {first:g}: nothing leads there"
+            )
         seen = asked[np.isin(asked, fit.training)]
         if len(seen):
             raise ValueError(f"candidates {seen.tolist()} were sampled: they are training times of uns[{fit.key!r}]")
@@ -201,7 +205,9 @@ def _grid(fit: StoredFit, candidates: Any, until: Any) -> tuple[NDArray[np.float
             raise ValueError(f"candidate {asked[-1]:g} is after until={end:g}")
         end = max(end, float(asked[-1]))
     knots = np.append(fit.training, end) if end > last else fit.training
-    grid = np.unique(np.concatenate([np.linspace(a, b, POINTS + 1) for a, b in zip(knots[:-1], knots[1:], strict=True)]))
+    grid = np.unique(
+        np.concatenate([np.linspace(a, b, POINTS + 1) for a, b in zip(knots[:-1], knots[1:], strict=True)])
+    )
     return grid, grid[~np.isin(grid, fit.training)] if asked is None else asked
 
 
@@ -260,7 +266,7 @@ def _price(
         missing = [float(t) for t in asked if float(t) not in known]
         if missing:
             raise ValueError(
-                f"cost['day'] has no entry for the candidates {missing[:5]}; give each of them one, or one number for all"
+                f"cost['day'] has no entry for the candidates {missing[:5]}; name each of them, or give one number"
             )
         places = np.flatnonzero(np.isin(times, asked))
         of_times[places] = [known[float(times[k])] for k in places]
@@ -372,8 +378,8 @@ def _verdict(
     for row in table.itertuples():
         if row.disagreement < row.floor:
             lines.append(
-                f"at {row.time:g} the courses differ by {row.disagreement:.2g}, less than {row.n_cells} cells differ by "
-                f"chance ({row.floor:.2g}): there is little left to settle"
+                f"at {row.time:g} the courses differ by {row.disagreement:.2g}, less than {row.n_cells} cells differ "
+                f"by chance ({row.floor:.2g}): there is little left to settle"
             )
     lines.append(
         "this is what courses through the observed cells leave open; an event that leaves no trace at the observed "
