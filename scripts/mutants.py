@@ -427,6 +427,29 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("variances[0] + variances[1]", "variances[0] - variances[1]", "test_permutation.py"),
         ("/ (size - 1) for v, size", "/ size for v, size", "test_permutation.py"),
     ],
+    "design.py": [
+        ("np.sqrt(along.shape[1] / (N_QUANTILES", "np.sqrt(1 / (N_QUANTILES", "test_design.py"),
+        ("((a - b) ** 2).sum() / 2 for", "((a - b) ** 2).sum() for", "test_design.py"),
+        (
+            "(own - mean).astype(np.float64) * m / (m - 1)",
+            "(own + mean).astype(np.float64) * m / (m - 1)",
+            "test_design.py",
+        ),
+        (
+            "self.covariance - np.outer(own, own) / total",
+            "self.covariance + np.outer(own, own) / total",
+            "test_design.py",
+        ),
+        ("own[k] + self.noise[k] / n", "own[k] - self.noise[k] / n", "test_design.py"),
+        ("half * self.day[k] / self.cell", "half * self.cell / self.day[k]", "test_design.py"),
+        ("found.mean - left.mean", "left.mean - found.mean", "test_design.py"),
+        ("times[-1] + ahead * (wanted", "times[-1] - ahead * (wanted", "test_courses.py"),
+        ("(1 - EQUAL) * longest", "(1 + EQUAL) * longest", "test_design.py"),
+    ],
+    "courses.py": [
+        ("(1 - share) * chains[k] + share", "share * chains[k] + share", "test_courses.py"),
+        ("beyond * curve(last, 1)", "beyond * curve(last)", "test_courses.py"),
+    ],
     "interventions.py": [
         ("return found + RIDGE", "return found - RIDGE", "test_interventions.py"),
         ("aweights=w", "aweights=None", "test_interventions.py"),

@@ -166,7 +166,7 @@ def test_unusable_input_is_one_line_and_code_2(arguments, words, source, fitted_
     (tmp_path / "broken.h5ad").write_bytes(b"no such thing")
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["a"] = [1, 2]
-    if arguments[0] in ("evaluate", "evaluate-clones", "drivers", "gene-trends"):
+    if arguments[0] in ("evaluate", "evaluate-clones", "drivers", "gene-trends", "plan"):
         out = out.with_suffix(".csv")
     files = {"IN": source, "FITTED": fitted_file, "OUT": out}
     files |= {"BROKEN": tmp_path / "broken.h5ad", "OTHER": tmp_path / "other.h5ad"}

@@ -257,9 +257,9 @@ class Contest:
         return self.low > 0
 
 
-def worth(picks: Sequence[Pick]) -> float:
-    """Gain of all picks per cost of all."""
-    return sum(pick.gain for pick in picks) / sum(pick.cost for pick in picks)
+def worth(picks: Sequence[Pick], price: Price) -> float:
+    """Gain of all picks, per cost of all where something has a price."""
+    return sum(pick.gain for pick in picks) / (1.0 if price.free else sum(pick.cost for pick in picks))
 
 
 def contest(
@@ -288,16 +288,16 @@ def contest(
         return [pick.k for pick in greedy(found, candidates, n_times, price)]
 
     def even_worth(found: Disagreement) -> float:
-        return float(np.mean([worth(given(found, order, price)) for order in orders]))
+        return float(np.mean([worth(given(found, order, price), price) for order in orders]))
 
     even, best = even_worth(whole), chosen(whole)
-    value = worth(given(whole, best, price)) - even
+    value = worth(given(whole, best, price), price) - even
     opened, optimism, changes = [], [], []
     for _ in range(n_boot):
         found = replace(whole, covariance=scale**2 * courses.covariance(rng.integers(m, size=m)))
         opened.append(found.open)
         own, base = chosen(found), even_worth(found)
-        optimism.append(worth(given(found, own, price)) - base - (worth(given(whole, own, price)) - even))
-        changes.append(worth(given(found, best, price)) - base - value)
+        optimism.append(worth(given(found, own, price), price) - base - (worth(given(whole, own, price), price) - even))
+        changes.append(worth(given(found, best, price), price) - base - value)
     low, high = value - np.mean(optimism) + np.quantile(changes, (0.025, 0.975))
     return Contest(value - float(np.mean(optimism)), float(low), float(high), even), np.array(opened)

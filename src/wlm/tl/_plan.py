@@ -360,7 +360,7 @@ def _verdict(
     total = whole.mean
     share = gain / total if total > 0 else 0.0
     against = (
-        f"{worth(picks):.3g}{unit} against {result.even:.3g}, 95 % of the advantage {result.low:+.2g} to "
+        f"{worth(picks, price):.3g}{unit} against {result.even:.3g}, 95 % of the advantage {result.low:+.2g} to "
         f"{result.high:+.2g} over courses"
     )
     head = (
