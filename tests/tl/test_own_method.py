@@ -188,6 +188,15 @@ def test_the_doctor_says_what_it_costs(_drifting):
     assert report.attrs["arguments"]["method"] == "drift" and "method='drift'" in report.attrs["call"]
 
 
+def test_the_next_day_is_planned_and_samples_are_left_out(own):
+    table = wlm.tl.plan(own, n_courses=12)
+    assert 0 < table["time"].iloc[0] < 6 and table.attrs["observed"] == [0.0, 4.0, 6.0]
+    own.obs["mouse"] = [f"m{i % 3}" for i in range(own.n_obs)]
+    scores = wlm.tl.evaluate(own, "day", method="drift", group_key="mouse", metrics="w1", n_boot=0)
+    means = scores.groupby("model")["w1"].mean()
+    assert means["drift"] < 0.6 * means["previous"] and scores["group"].nunique() == 3
+
+
 #: Plots of tables, of genes, of a friction and of rates, none of which these cells have.
 OTHERS = {"evaluation", "comparison", "perturbation", "plan", "drivers", "genes", "energy", "friction", "growth"}
 

@@ -50,10 +50,21 @@ from wlm.pp._checks import (
     time_columns,
 )
 from wlm.pp._cost import check_memory, check_run_time
+from wlm.pp._replicates import check_replicates
 
 #: The rows of the report, in this order.
 CHECKS = (
-    *("time", "missing times", "spacing", "cells per time", "cell names", "batch", "representation", "duplicates"),
+    *(
+        "time",
+        "missing times",
+        "spacing",
+        "cells per time",
+        "cell names",
+        "batch",
+        "replicates",
+        "representation",
+        "duplicates",
+    ),
     *("shift", "loadings", "velocity", "run time", "memory", "columns"),
 )
 #: Dimensions above which the last ones are mostly noise.
@@ -150,6 +161,7 @@ def doctor(
         findings["loadings"] = _check_loadings(adata, use_rep, x, matrices, velocity_key)
     if x is not None and times is not None and len(observed) >= 2:
         findings["shift"] = check_shift(x, times, observed)
+        findings["replicates"] = check_replicates(adata.obs.drop(columns=key), x, times)
         findings["velocity"] = _check_velocities(adata, velocity_key, use_rep, x, times, observed, rows, matrices)
         findings["velocity"] = _check_method(findings["velocity"], config, velocity_key)
         if findings["representation"].level != "error":
