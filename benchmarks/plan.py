@@ -3,7 +3,8 @@
 Each data set starts with its first, its middle and its last day; the others are hidden. Days are then added, one at a
 time: that of the plan (drawn up anew after each, of the days that are still hidden), the one in the middle of the
 longest gap (the mean over equally long ones), or a random one (the mean over three orders). "either" follows the
-verdict: the day of the plan where it is better than evenly spaced beyond its interval, else the evenly spaced one.
+verdict: the day of the plan where it is better than evenly spaced beyond its interval, else the evenly spaced one (of
+equally long gaps the first).
 
 Error: a fit to the days there are predicts the hidden ones; W1, mean over all days that were hidden at the start, of
 which those sampled since then count with their floor, W1 between two halves of the cells. "elsewhere": the same over
