@@ -104,12 +104,12 @@ def erased(x: NDArray[np.float64], times: NDArray[np.float64], codes: NDArray[np
     1 where each level is of one time, 0 where all times have the same shares of the levels.
     """
     centre = x.mean(axis=0)
-    levels = {b: x[codes == b].mean(axis=0) - centre for b in np.unique(codes)}
+    levels = np.stack([x[codes == b].mean(axis=0) - centre for b in range(codes.max() + 1)])
     before, after = 0.0, 0.0
     for t in np.unique(times):
         here = times == t
         mean = x[here].mean(axis=0) - centre
-        moved = mean - np.mean([levels[b] for b in codes[here]], axis=0)
+        moved = mean - np.bincount(codes[here], minlength=len(levels)) / here.sum() @ levels
         before += here.sum() * float(np.square(mean).sum())
         after += here.sum() * float(np.square(moved).sum())
     return float(np.clip(1 - after / before, 0, 1)) if before > 0 else 0.0
