@@ -28,11 +28,11 @@ def check_replicates(obs: pd.DataFrame, x: NDArray[np.float32], times: NDArray[n
 
 def _check(column: str, values: pd.Series, x: NDArray[np.float32], times: NDArray[np.float64]) -> Finding | None:
     known = np.isfinite(times) & values.notna().to_numpy()
-    x, times, codes = x[known].astype(np.float64), times[known], pd.factorize(values[known])[0]
-    share, overlap = batch_share(x, times, codes), mixing(x, times, codes)
+    cells, times, codes = x[known].astype(np.float64), times[known], pd.factorize(values[known])[0]
+    share, overlap = batch_share(cells, times, codes), mixing(cells, times, codes)
     if np.isnan(share):
         return None
-    lost = erased(x, times, codes)
+    lost = erased(cells, times, codes)
     name = f"obs[{column!r}]"
     words = (
         f"levels of {name} at one time are apart by {share:.0%} of the squared distance between consecutive times, "
