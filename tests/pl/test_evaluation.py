@@ -90,8 +90,9 @@ def test_the_answer_with_the_best_mean_decides_and_metrics_without_a_scale_are_d
     assert labels == ["wlm - previous time", "wlm - OT midpoint, decides"]
     assert right.lines[1].get_linewidth() > right.lines[0].get_linewidth()
     assert right.lines[1].get_xdata() == pytest.approx([-100 / 2.75, 0]), "per cent of the mean score of the best"
-    ax = wlm.pl.evaluation(whole.assign(w1=whole["w1"] - 5))
-    assert ax.get_ylabel() == "W1 (units of the embedding)" and not np.isnan(ax.dataLim.y1)
+    scores, right = wlm.pl.evaluation(whole.assign(w1=whole["w1"] - 5))
+    assert scores.get_ylabel() == "W1 (units of the embedding)" and "%" not in right.get_xlabel().split("\n")[0]
+    assert right.lines[1].get_xdata() == pytest.approx([-1, 0])
 
 
 def test_a_model_has_one_colour_whatever_it_is_drawn_with(table):
