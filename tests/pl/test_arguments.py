@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
@@ -208,10 +209,9 @@ def points(name, found):
     """The cells that ``color`` colours, on the axes where they are."""
     axes = axes_of(found._fig.axes[0] if name == "animate" else found)
     ax = {"rollout": axes[1] if len(axes) > 1 else axes[0]}.get(name, axes[-1])
-    chosen = [
-        c for c in ax.collections if len(c.get_offsets()) > 1 and len(c.get_facecolors()) + np.size(c.get_array()) > 1
-    ]
-    return ax, [c for c in chosen if c.get_zorder() == (3 if name == "animate" else chosen[-1].get_zorder())][-1]
+    shown = [c for c in ax.collections if isinstance(c, PathCollection) and len(c.get_offsets()) > 1]
+    shown = [c for c in shown if len(c.get_facecolors()) + np.size(c.get_array()) > 1]
+    return ax, shown[-1]
 
 
 def colors(collection):

@@ -21,7 +21,7 @@ from wlm._adata.mudata import get_target
 from wlm._store.fit import StoredFit, open_fit
 from wlm.pl._basis import dots, point_size
 from wlm.pl._colors import FAINT, label_colors
-from wlm.pl._legend import columns, legend
+from wlm.pl._legend import legend, room
 from wlm.pl._style import AUTO, ON_DATA, RIGHT, Style
 
 #: Numbers below and above these shares of the cells have the first and the last colour.
@@ -82,7 +82,7 @@ class Coloring:
         if self.labels is None or style.place not in (AUTO, RIGHT):
             return 0.0
         names = set(self.values) if self.groups is None else {*self.groups, "other"}
-        return columns(len(names)) * (0.6 + 0.075 * max(len(name) for name in names))
+        return room(names)
 
     def explain(
         self, style: Style, axes: Sequence[Axes], at: Sequence[tuple[Any, Any]], *, several: bool = False

@@ -21,7 +21,7 @@ from wlm._store.fit import open_fit
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._colors import FAINT, chosen_colors, default_colors, label_colors
 from wlm.pl._fates import OTHER
-from wlm.pl._legend import columns, legend
+from wlm.pl._legend import legend, room
 from wlm.pl._style import Style
 from wlm.tl import composition as compute
 from wlm.tl._trend import between
@@ -108,17 +108,18 @@ def composition(
     shares = _Shares.of(table, [name for name in colors if name in set(table["label"])], min_share)
     colors = colors | {OTHER: FAINT}
     n = int(np.isfinite(shares.observed).all(axis=1).sum())
-    ax = look.one((max(5.0, 1.2 + 0.85 * n) + 1.4 * columns(len(shares.names)), 3.6))
-    _draw(ax, shares, [colors[name] for name in shares.names])
-    xlabel = table.attrs.get("time_label", "time")
-    ax.set(ylim=(0, 1), xlabel=xlabel, ylabel="share of cells")
-    ax.spines[["top", "right"]].set_visible(False)
+    ax = look.one((max(4.6, 1.0 + 0.85 * n) + room([*shares.names, "right: observed"]), 3.6))
     handles = [Patch(color=colors[name], label=name) for name in reversed(shares.names)]
     handles += [
         Patch(fc="0.6", ec="none", alpha=_PALE, label="left: predicted"),
         Patch(fc="0.6", ec="black", label="right: observed"),
     ]
     legend(look, [ax], handles, title=table.attrs.get("label_key"))
+    # After the legend, which may have made the axes too narrow for numbers.
+    _draw(ax, shares, [colors[name] for name in shares.names])
+    xlabel = table.attrs.get("time_label", "time")
+    ax.set(ylim=(0, 1), xlabel=xlabel, ylabel="share of cells")
+    ax.spines[["top", "right"]].set_visible(False)
     return look.finish([ax], ax)
 
 

@@ -18,7 +18,7 @@ from wlm._store.fit import StoredFit, open_fit
 from wlm.pl._arguments import LabelPanels, styled
 from wlm.pl._basis import time_label
 from wlm.pl._colors import COLORS, OBSERVED, PREDICTED, chosen_colors, label_colors
-from wlm.pl._legend import legend
+from wlm.pl._legend import legend, room
 from wlm.pl._style import Style, default_columns
 from wlm.tl import gene_trends
 from wlm.tl._gene_trends import observed_expression
@@ -110,7 +110,7 @@ def genes(
     target, groups = get_target(adata, mod), table.attrs["groups"]
     colors = {} if groupby is None else _group_colors(cells, groupby, groups, target, look.palette)
     wide = min(look.ncols or default_columns(len(names)), len(names))
-    _, axes = look.axes(len(names), (max(2.9, 4.6 / wide), 2.6), extra=0.7)
+    _, axes = look.axes(len(names), (max(2.9, 4.6 / wide), 2.6), extra=0.7, right=room(colors))
     for k, panel in enumerate(axes):
         rows = table[table["gene"] == names[k]]
         if groupby is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,6 +16,12 @@ LABEL_ROWS = 14
 def columns(n: int) -> int:
     """Columns of a legend at the right with ``n`` labels."""
     return max(1, -(-n // LABEL_ROWS))
+
+
+def room(names: Iterable[str]) -> float:
+    """Inches that a legend of these labels takes at the right."""
+    known = set(names)
+    return columns(len(known)) * (0.6 + 0.075 * max(map(len, known))) if known else 0.0
 
 
 def legend(

@@ -162,7 +162,9 @@ def _draw(
         draw_arrows(ax, arrows, arrows.average(plane.points, plane.force), "black", "white")
     plane.frame(ax)
     figure: Any = ax.get_figure(root=True)
-    figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
+    # The legend of labels is at the right.
+    below = look.ax is not None and coloring is not None and coloring.labels is not None
+    figure.colorbar(drawn, ax=ax, label=label, shrink=0.8, location="bottom" if below else "right")
     if coloring is not None:
         coloring.explain(look, [ax], [names], several=several)
 
