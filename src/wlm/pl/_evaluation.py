@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wlm.core.methods import METHODS
+from wlm.core.methods import DEFAULT, METHODS
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._colors import chosen_colors, model_colors
 from wlm.pl._legend import legend
@@ -74,11 +74,11 @@ def evaluation(table: pd.DataFrame, *, metric: str | None = None, **style: Unpac
     if metric not in metrics:
         raise KeyError(f"metric {metric!r} is not in the table, which has {metrics}")
     methods = [name for name in dict.fromkeys(table["model"]) if name not in (*MARKERS, "floor")]
-    colors = model_colors(methods, list(METHODS)) if look.palette is None else chosen_colors(methods, look.palette)
+    colors = _model_colors(methods) if look.palette is None else chosen_colors(methods, look.palette)
     scores = _Scores.of(table, metric, methods)
     differences = _differences(table, metric)
     if look.ax is None and differences:
-        _, axes = look.axes(2, (4.5, 3.8), ncols=2, width_ratios=(5, 4))
+        _, axes = look.axes(2, (4.9, 3.8), ncols=2, width_ratios=(5, 4))
         _draw_differences(axes[1], differences, scores, colors)
     else:
         axes = [look.one((5.4, 3.8))]
@@ -86,6 +86,11 @@ def evaluation(table: pd.DataFrame, *, metric: str | None = None, **style: Unpac
     # The entries of differences are named where they are drawn.
     legend(look, axes, axes[0].get_legend_handles_labels()[0], below=4 if len(axes) > 1 else 3)
     return look.finish(axes, axes if len(axes) > 1 else axes[0])
+
+
+def _model_colors(methods: Sequence[str]) -> dict[str, str]:
+    """The usual colours, of which the default method has the first."""
+    return model_colors(methods, sorted(METHODS, key=lambda name: name != DEFAULT))
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,9 @@ def _draw_scores(ax: Axes, scores: _Scores, colors: Mapping[str, Any], time_labe
         ax.axhline(0.95, color="black", lw=0.8, ls=":", label="nominal 95 %")
     elif scores.relative:
         ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 100))
-    below = f"\nbelow: {_label(scores.metric)} of the best naive answer, 100 %" if scores.relative else ""
-    ax.set_xlabel(f"held-out {time_label}{below}")
     name = _label(scores.metric)
+    below = f"\nbelow: 100 % as {name.split(' (')[0]}" if scores.relative else ""
+    ax.set_xlabel(f"held-out {time_label}{below}")
     ax.set_ylabel(f"{name.split(' (')[0]}, % of the best naive answer" if scores.relative else name)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -203,8 +208,9 @@ def _draw_differences(
     for tick, label in zip(ax.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if label.endswith("decides") else "normal")
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    unit = ", % of the best naive answer" if scores.relative else ""
-    ax.set_xlabel(f"difference in {_label(scores.metric).split(' (')[0]}{unit}\n95 % intervals; left of 0: better")
+    unit = ", % of the best naive" if scores.relative else ""
+    text = f"difference in {_label(scores.metric).split(' (')[0]}{unit}\n95 % intervals; left of 0: better"
+    ax.set_xlabel(text, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
 
 
