@@ -88,7 +88,7 @@ DOCS: dict[str, str] = {
     "legend_loc": "Where the legend is: ``'auto'``, where it covers nothing; ``'right margin'``; ``'on data'``, of "
     "cells with labels; ``'none'``; or a place inside the axes as matplotlib names it.",
     "legend_fontsize": "Size of its text, in points or as matplotlib names it.",
-    "title": "Title; of several panels, a list with one for each.",
+    "title": "Title, above all panels; or a list with one for each.",
     "frameon": "Whether there is a frame around the axes.",
     "figsize": "Width and height of the figure in inches.",
     "dpi": "Dots per inch of the figure.",
