@@ -62,5 +62,5 @@ def test_other_tables_are_refused(table):
         wlm.pl.comparison(table, statistic="mean", name="PC9")
     with pytest.raises(ValueError, match="name the statistic too"):
         wlm.pl.comparison(table, name="PC1")
-    with pytest.raises(ValueError, match="ax holds one statistic"):
+    with pytest.raises(ValueError, match="ax must hold"):
         wlm.pl.comparison(table, ax=plt.subplots()[1])

@@ -37,16 +37,20 @@ def table():
 def test_scores_baselines_floor_and_intervals_are_drawn(table):
     table.attrs["time"] = "stage (embryonic day)"
     scores, differences = wlm.pl.evaluation(table)
-    assert scores.get_xlabel() == "held-out stage (embryonic day)"
-    assert scores.get_ylabel().startswith("W1") and [t.get_text() for t in scores.get_xticklabels()] == ["1", "2.5"]
-    names = [t.get_text() for t in scores.get_legend().get_texts()]
+    assert scores.get_xlabel().startswith("held-out stage (embryonic day)")
+    assert scores.get_ylabel() == "W1, % of the best naive answer"
+    assert [t.get_text() for t in scores.get_xticklabels()] == ["1\n3", "2.5\n4.5"], "times, and what 100 % are"
+    (legend,) = scores.figure.legends
+    names = [t.get_text() for t in legend.get_texts()]
     assert names == ["floor (half against half)", "previous time", "wlm", "ijkonet"]
     drawn = np.concatenate([c.get_offsets().data[:, 1] for c in scores.collections if isinstance(c, PathCollection)])
-    assert set(np.round(drawn, 6)) >= set(np.round(table.loc[table["model"] != "floor", "w1"], 6))
-    assert [t.get_text() for t in differences.get_yticklabels()] == ["wlm - previous time", "ijkonet - previous time"]
-    assert differences.lines[0].get_xdata().tolist() == [-2, 1]
+    best = table["time"].map({1.0: 3.0, 2.5: 4.5})
+    assert set(np.round(drawn, 6)) >= set(np.round((100 * table["w1"] / best)[table["model"] != "floor"], 6))
+    labels = ["wlm - previous time, decides", "ijkonet - previous time, decides"]
+    assert [t.get_text() for t in differences.get_yticklabels()] == labels
+    assert differences.lines[0].get_xdata() == pytest.approx([-200 / 3.75, 100 / 3.75]), "of the mean of the best"
     # The same method has the same colour on both sides.
-    handle = scores.get_legend().legend_handles[names.index("wlm")]
+    handle = legend.legend_handles[names.index("wlm")]
     assert np.allclose(
         np.ravel(handle.get_edgecolor())[:3], plt.matplotlib.colors.to_rgb(differences.lines[0].get_color())
     )
@@ -54,8 +58,8 @@ def test_scores_baselines_floor_and_intervals_are_drawn(table):
 
 def test_a_part_of_the_table_is_drawn_without_what_it_lacks(table):
     scores, differences = wlm.pl.evaluation(table[table["model"] != "ijkonet"])
-    assert [t.get_text() for t in differences.get_yticklabels()] == ["wlm - previous time"]
-    assert not isinstance(wlm.pl.evaluation(table[table["time"] == 1]), np.ndarray), "differences are over other times"
+    assert [t.get_text() for t in differences.get_yticklabels()] == ["wlm - previous time, decides"]
+    assert not isinstance(wlm.pl.evaluation(table[table["time"] == 1]), list), "differences are over other times"
 
 
 def test_another_metric_and_given_axes(table):
@@ -71,3 +75,34 @@ def test_other_tables_are_refused(table):
         wlm.pl.evaluation(table, metric="mmd")
     with pytest.raises(ValueError, match="one condition at a time"):
         wlm.pl.evaluation(table.assign(condition=["a", "b"] * 5))
+
+
+def test_the_answer_with_the_best_mean_decides_and_metrics_without_a_scale_are_drawn_as_they_are(table):
+    more = table[table["model"] == "previous"].assign(model="ot_midpoint", w1=lambda rows: rows["w1"] - 1)
+    whole = pd.concat([table, more], ignore_index=True)
+    whole.attrs["differences"] = [
+        {"model": "wlm", "baseline": b, "kind": "forecast", "metric": "w1", "n_times": 2}
+        | {"difference": d, "low": d - 0.5, "high": d + 0.5}
+        for b, d in (("previous", -1.5), ("ot_midpoint", -0.5))
+    ]
+    _, right = wlm.pl.evaluation(whole)
+    labels = [t.get_text() for t in right.get_yticklabels()]
+    assert labels == ["wlm - previous time", "wlm - OT midpoint, decides"]
+    assert right.lines[1].get_linewidth() > right.lines[0].get_linewidth()
+    assert right.lines[1].get_xdata() == pytest.approx([-100 / 2.75, 0]), "per cent of the mean score of the best"
+    scores, right = wlm.pl.evaluation(whole.assign(w1=whole["w1"] - 5))
+    assert scores.get_ylabel() == "W1 (units of the embedding)" and "%" not in right.get_xlabel().split("\n")[0]
+    assert right.lines[1].get_xdata() == pytest.approx([-1, 0])
+
+
+def test_a_model_has_one_colour_whatever_it_is_drawn_with(table):
+    def color(ax, name):
+        texts = [t.get_text() for t in ax.figure.legends[0].get_texts()]
+        return tuple(np.ravel(ax.figure.legends[0].legend_handles[texts.index(name)].get_edgecolor()))
+
+    whole, alone = (wlm.pl.evaluation(t)[0] for t in (table, table[table["model"] != "wlm"]))
+    assert color(whole, "ijkonet") == color(alone, "ijkonet") != color(whole, "wlm")
+    own = table.replace({"model": {"wlm": "long", "ijkonet": "short"}})
+    own.attrs = {}
+    found = [color(wlm.pl.evaluation(t), "short") for t in (own, own[own["model"] != "long"])]
+    assert found[0] == found[1]

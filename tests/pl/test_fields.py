@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import wlm
+from wlm._store.integrity import seal
 from wlm.pl._plane import Grid
 
 
@@ -112,14 +113,84 @@ def test_uncertainty_is_the_spread_of_energies_over_the_models(cells, quick):
     low, high = figure.axes[-1].get_ylim()
     assert 0 <= low < high <= np.abs(difference).max() / np.sqrt(2) * 1.3
     ax = wlm.pl.potential(cells, projection="1d")
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["sd, 2 models", "mean over cells", "cells"]
+    assert "sd, 2 models" in [t.get_text() for t in ax.figure.legends[0].get_texts()]
 
 
-def test_a_slice_is_the_mean_energy_along_a_component(known):
-    known.obs["wlm_potential"] = 3 * known.obsm["X_pca"][:, 0]
-    ax = wlm.pl.potential(known, projection="1d")
-    at, energy = ax.lines[0].get_data()
-    inner = slice(10, 50)
-    slope = np.polyfit(at[inner], energy[inner], 1)[0]
-    assert slope == pytest.approx(3, rel=0.15) and ax.get_xlabel() == "PC1"
-    assert wlm.pl.potential(known, projection="1d", components=(1, 0)).get_xlabel() == "PC2"
+def known_energy(x, t):
+    """A valley that bends back along PC1, and is closed by a ridge in PC2 where no path goes."""
+    return 3.0 * t + 0.5 * x[:, 0] + 100.0 * (np.abs(x[:, 1]) > 50)
+
+
+@pytest.fixture
+def branches(fitted, monkeypatch):
+    """A rollout that goes two ways, with a known energy."""
+    energy = lambda self, x, t, w=None: known_energy(np.asarray(x), t)  # noqa: E731
+    monkeypatch.setattr("wlm.core.dynamics.Dynamics.energy", energy)
+    stored = fitted.uns["wlm"]["rollout"]
+    times = np.asarray(stored["times"])[:, None]
+    positions = np.zeros_like(stored["positions"])
+    upper = np.arange(positions.shape[1]) < 20
+    positions[..., 1] = np.where(upper, 1, -1) * np.sqrt(times)
+    positions[..., 0] = np.where(upper, times, -2 * times)
+    stored["positions"] = positions
+    fitted.uns["wlm"] = seal(fitted.uns["wlm"])
+    last = (fitted.obs["day"] == 4).to_numpy()
+    high = fitted.obsm["X_pca"][:, 1] > 0
+    fitted.obs["branch"] = np.where(high, "up", "down")
+    assert last.any() and 0 < high[last].mean() < 1
+    return fitted
+
+
+def test_in_one_dimension_the_energy_is_that_along_the_paths_of_each_branch(branches):
+    ax = wlm.pl.potential(branches, projection="1d", color="branch")
+    assert ax.get_xlabel() == "day" and ax.get_ylabel().startswith("energy (PC²/time²)")
+    texts = [t.get_text() for t in ax.figure.legends[0].get_texts()]
+    n = branches.uns["wlm"]["rollout"]["positions"].shape[1]
+    assert texts[:2] == [f"down (n = {n - 20})", "up (n = 20)"]
+    # 3 t + PC1 / 2 is 3.5 t on the upper and 2 t on the lower branch; the mean over all would be neither.
+    for line, slope in zip(ax.lines, (2.0, 3.5), strict=True):
+        t, energy = line.get_data()
+        assert np.allclose(energy, slope * t, atol=1e-4)
+    whole = wlm.pl.potential(branches, projection="1d", times=[1, 3])
+    t = whole.lines[0].get_xdata()
+    assert (t.min(), t.max()) == (1, 3) and len(whole.lines) == 1
+
+
+def test_mean_energy_along_paths_is_the_potential_energy_of_the_balance(fitted):
+    """``pl.energy`` has it from the integration of the motion."""
+    wlm.tl.diagnose(fitted)
+    found = fitted.uns["wlm_diagnosis"]
+    t, energy = wlm.pl.potential(fitted, projection="1d").lines[0].get_data()
+    balance = np.interp(t, found["times"], found["potential_path"])
+    assert np.ptp(balance) > 0 and np.corrcoef(energy, balance)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"basis": "umap"}, "leave basis, components"),
+        ({"components": (1, 0)}, "leave basis, components"),
+        ({"dimensions": (1, 0)}, "dimensions= is about points and panels"),
+        ({"size": 3}, "size= is about points"),
+        ({"cmap": "magma"}, "cmap= is about points"),
+        ({"times": [2]}, "give two times"),
+        ({"color": "wlm_potential"}, "one column of obs with labels"),
+        ({"projection": "3d", "color": "day"}, "color= is about points"),
+    ],
+    ids=str,
+)
+def test_what_means_nothing_along_paths_and_on_surfaces_is_refused(fitted, call, message):
+    with pytest.raises(ValueError, match=message):
+        wlm.pl.potential(fitted, **{"projection": "1d", **call})
+
+
+def test_the_landscape_is_light_and_cells_in_colours_stand_out(known):
+    """Every colour of it is far from those of labels, and from low to high it gets lighter."""
+    known.obs["type"] = np.where(np.arange(known.n_obs) % 2, "a", "b")
+    for color, chroma in ((None, 1.0), ("type", 0.02)):
+        ax = wlm.pl.potential(known, color=color, forces=False)
+        shades = ax.collections[0].cmap(np.linspace(0, 1, 20))[:, :3]
+        light = shades @ [0.2126, 0.7152, 0.0722]
+        assert (np.diff(light) > 0).all() and light.min() > 0.45 and np.ptp(shades, axis=1).max() <= chroma
+        own = np.unique(np.round(ax.collections[-1].get_facecolors()[:, :3], 3), axis=0)
+        assert np.linalg.norm(own[:, None] - shades, axis=-1).min() > 0.3

@@ -27,34 +27,47 @@ def typed(_typed):
     return _typed.copy()
 
 
-def heights(ax):
-    """Heights of the bars of each type by their places."""
-    found = {}
-    for bar in ax.patches:
-        found.setdefault(round(bar.get_x() + bar.get_width() / 2, 3), []).append(bar.get_height())
-    return found
+def pairs(ax):
+    """Heights of the predicted and of the observed bars by time: pale ones at the left, full ones at the right."""
+    bars = [p for p in ax.patches if p.get_width() > 0]
+    width = bars[0].get_width()
+    pale = [p for p in bars if p.get_alpha() is not None and p.get_alpha() < 1]
+    full = [p for p in bars if p not in pale]
+
+    def by_time(patches, side):
+        found = {}
+        for p in patches:
+            t = round(p.get_x() + p.get_width() / 2 + side * width / 2, 6)
+            found.setdefault(t, []).append(p.get_height())
+        return found
+
+    return by_time(pale, 1), by_time(full, -1)
 
 
-def test_bars_are_the_observed_shares_and_areas_the_predicted_ones(typed):
+def test_bars_are_predicted_beside_observed_shares_with_numbers(typed):
     ax = wlm.pl.composition(typed, "type", times=[5])
-    bars = heights(ax)
-    assert sorted(bars) == [0, 1, 2, 3, 4]
-    for t, found in bars.items():
+    predicted, observed = pairs(ax)
+    assert sorted(observed) == [0, 1, 2, 3, 4] and sorted(predicted) == [1, 2, 3, 4]
+    for t, found in observed.items():
         shares = typed.obs["type"][typed.obs["day"] == t].value_counts(normalize=True).sort_index()
         assert np.allclose(found, shares)
-    inside, beyond = ax.collections[:3], ax.collections[3:]
-    assert len(beyond) == 3 and all(c.get_alpha() < inside[0].get_alpha() for c in beyond)
-    # The areas of all types together fill the height at every time.
-    top = inside[-1].get_paths()[0].vertices
-    assert top[:, 1].max() == pytest.approx(1)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["c", "b", "a"]
+    table = wlm.tl.composition(typed, "type")
+    for t, found in predicted.items():
+        own = table[table["time"] == t].set_index("label")["predicted"]
+        assert np.allclose(found, own[["a", "b", "c"]])
+    numbers = [t.get_text() for t in ax.texts]
+    assert {f"{table.attrs['missed'][t]:.0%}" for t in (1.0, 2.0, 3.0, 4.0)} <= set(numbers)
+    large = [s for found in [*predicted.values(), *observed.values()] for s in found if s >= 0.07]
+    assert sorted(t for t in numbers if t.isdigit()) == sorted(f"{100 * s:.0f}" for s in large)
+    top = ax.collections[2].get_paths()[0].vertices
+    assert top[:, 1].max() == pytest.approx(1), "areas fill the height"
+    texts = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert texts == ["c", "b", "a", "left: predicted", "right: observed"]
     assert to_hex(ax.patches[0].get_facecolor()) == "#111111"
     assert ax.get_xlabel() == "day" and ax.get_ylabel() == "share of cells" and ax.get_xlim()[1] > 5
-    held = [p for p in ax.patches if round(p.get_x() + p.get_width() / 2, 3) == 2]
-    assert held[0].get_width() < ax.patches[0].get_width(), "held-out times have narrow bars"
 
 
-def test_predicted_shares_are_those_of_the_nearest_cells(typed):
+def test_areas_start_from_the_observed_cells_of_each_training_time(typed):
     ax = wlm.pl.composition(typed, "type", n_cells=None)
     predicted = wlm.tl.predict(typed, 2)
     seen = typed[typed.obs["day"] != 2]
@@ -62,16 +75,38 @@ def test_predicted_shares_are_those_of_the_nearest_cells(typed):
 
     labels = KNeighborsClassifier(15, weights="distance").fit(seen.obsm["X_pca"], seen.obs["type"].astype(str))
     share = np.mean(labels.predict(predicted.obsm["X_pca"]) == "a")
-    vertices = ax.collections[0].get_paths()[0].vertices
-    at = vertices[np.isclose(vertices[:, 0], 2), 1]
-    assert at.max() == pytest.approx(share, abs=1e-6)
+
+    def top(area, t):
+        vertices = ax.collections[area].get_paths()[0].vertices
+        return vertices[np.isclose(vertices[:, 0], t), 1].max()
+
+    assert top(3, 2) == pytest.approx(share, abs=1e-6), "the second interval, from day 1 to 3"
+    assert top(3, 1) == pytest.approx((typed.obs["type"][typed.obs["day"] == 1] == "a").mean())
+
+
+def test_small_shares_are_drawn_together_unless_they_are_large_once(typed):
+    rng = np.random.default_rng(0)
+    typed.obs["many"] = rng.choice(
+        [*"pqr", *(f"rare {k}" for k in range(8))], typed.n_obs, p=[0.3, 0.3, 0.32] + [0.01] * 8
+    )
+    last = typed.obs_names[typed.obs["day"] == 4]
+    typed.obs.loc[last[:30], "many"] = "late"
+    table = wlm.tl.composition(typed, "many")
+    ax = wlm.pl.composition(table, min_share=0.1)
+    texts = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert texts == ["other", "r", "q", "p", "late", "left: predicted", "right: observed"]
+    _, observed = pairs(ax)
+    rare = table[(table["time"] == 1) & table["label"].str.startswith("rare")]["observed"].sum()
+    assert observed[1.0][-1] == pytest.approx(rare) and sum(observed[1.0]) == pytest.approx(1)
+    with pytest.raises(ValueError, match="min_share must be"):
+        wlm.pl.composition(table, min_share=1)
 
 
 def test_weights_count_in_compositions(cells, quick):
     cells.obs["type"] = np.where(cells.obsm["X_pca"][:, 0] > 0, "right", "left")
     cells.obs["weight"] = np.where(cells.obs["type"] == "right", 3.0, 1.0)
     wlm.tl.fit(cells, "day", weight_key="weight", holdout=2, **quick)
-    bars = heights(wlm.pl.composition(cells, "type"))
+    _, bars = pairs(wlm.pl.composition(cells, "type"))
     there = cells.obs[cells.obs["day"] == 1]
     expected = there.groupby("type")["weight"].sum() / there["weight"].sum()
     assert np.allclose(bars[1], expected.sort_index())
@@ -80,10 +115,10 @@ def test_weights_count_in_compositions(cells, quick):
 def test_a_table_is_drawn_as_the_object_is(typed):
     table = wlm.tl.composition(typed, "type", [1, 1.5, 2, 4, 5])
     ax = wlm.pl.composition(table)
-    whole = heights(wlm.pl.composition(typed, "type", times=[5]))
-    for t, found in heights(ax).items():
+    _, whole = pairs(wlm.pl.composition(typed, "type", times=[5]))
+    for t, found in pairs(ax)[1].items():
         assert found == pytest.approx(whole[t])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["c", "b", "a"] and ax.get_xlabel() == "day"
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()][:3] == ["c", "b", "a"]
     middle = table[table["time"] == 1.5].set_index("label")["predicted"]
     vertices = ax.collections[0].get_paths()[0].vertices
     assert vertices[np.isclose(vertices[:, 0], 1.5), 1].max() == pytest.approx(middle["a"], abs=1e-6)
@@ -178,7 +213,7 @@ def test_probabilities_in_a_simplex(typed):
         ({"kind": "circle"}, "kind must be"),
         ({"fate": "z"}, "fate 'z' is none of"),
         ({"kind": "simplex"}, "a simplex is drawn of three fates, found 2"),
-        ({"ax": True}, "ax is for one panel"),
+        ({"ax": True}, "ax must hold 2 axes"),
         ({"basis": "umap"}, "is neither in obsm"),
     ],
 )
@@ -223,8 +258,8 @@ def test_fates_are_drawn_after_they_are_computed_and_from_an_observed_time(typed
 def test_many_labels_get_colours_of_their_own_and_a_legend_in_columns(fitted):
     fitted.obs["many"] = [f"type {k % 30:02d}" for k in range(fitted.n_obs)]
     figure = wlm.pl.composition(fitted, "many", return_fig=True)
-    legend = figure.axes[0].get_legend()
-    colors = {to_hex(h.get_facecolor()) for h in legend.legend_handles}
+    (legend,) = figure.legends
+    colors = {to_hex(h.get_facecolor()) for h in legend.legend_handles[:-2]}
     assert len(colors) == 30
     figure.canvas.draw()
     box = legend.get_window_extent()
@@ -236,9 +271,16 @@ def test_rollout_is_coloured_by_labels_and_numbers(typed):
     start = figure.axes[0].collections[1]
     own = typed.obs["type"][typed.obs["day"] == 0]
     expected = [to_rgba(dict(zip("abc", typed.uns["type_colors"], strict=True))[name]) for name in own]
-    assert np.allclose(start.get_facecolors(), expected)
+    assert np.allclose(start.get_facecolors()[:, :3], np.array(expected)[:, :3])
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"a", "b", "c"}
-    assert {to_hex(c) for c in figure.axes[1].collections[-1].get_facecolors()} <= {"#111111", "#222222", "#333333"}
+    # Observed and predicted cells both: those large and pale, these small and full.
+    observed, predicted = figure.axes[1].collections[-2:]
+    for points in (observed, predicted):
+        assert {to_hex(c) for c in points.get_facecolors()} <= {"#111111", "#222222", "#333333"}
+        assert len({to_hex(c) for c in points.get_facecolors()}) > 1
+    there = typed.obs["type"][typed.obs["day"] == 2].map(dict(zip("abc", typed.uns["type_colors"], strict=True)))
+    assert [to_hex(c) for c in observed.get_facecolors()] == there.tolist()
+    assert observed.get_sizes()[0] > predicted.get_sizes()[0] and observed.get_alpha() < predicted.get_alpha()
     typed.obs["pseudotime"] = typed.obsm["X_pca"][:, 0]
     figure = wlm.pl.rollout(typed, color="pseudotime", times=[2], return_fig=True)
     assert figure.axes[-1].get_ylabel() == "pseudotime"
@@ -257,7 +299,9 @@ def test_a_film_shows_the_rollout(fitted, tmp_path):
     film._func(8)
     stored = fitted.uns["wlm"]["rollout"]
     assert np.allclose(ax.collections[-1].get_offsets(), stored["positions"][-1, :50, :2], atol=1e-5)
-    assert ax.get_title() == "day 4.00"
+    missed = (stored["positions"][-1, :50, :2] - np.mean([ax.get_xlim(), ax.get_ylim()], axis=1)).__abs__()
+    beyond = (missed > np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1) / 2).any(axis=1).sum()
+    assert beyond > 0 and ax.get_title() == f"day 4.00, {beyond} of 50 beyond the axes"
     film._func(0)
     assert np.allclose(ax.collections[-1].get_offsets(), stored["positions"][0, :50, :2], atol=1e-5)
     html = film._repr_html_()
@@ -303,9 +347,9 @@ def test_conditions_have_the_same_colours(cells, quick):
     cells.uns["type_colors"] = np.array(["#ff0000", "#00ff00", "#0000ff"], dtype=object)
     wlm.tl.fit(cells, "day", condition_key="treatment", **{**quick, "n_steps": 3})
     for condition, kept in (("a", {"B": "#00ff00", "C": "#0000ff"}), ("b", {"A": "#ff0000", "C": "#0000ff"})):
-        legend = wlm.pl.composition(cells, "type", key=f"wlm_{condition}").get_legend()
-        colors = [to_hex(h.get_facecolor()) for h in legend.legend_handles]
-        assert dict(zip([t.get_text() for t in legend.get_texts()], colors, strict=True)) == kept
+        legend = wlm.pl.composition(cells, "type", key=f"wlm_{condition}").figure.legends[0]
+        colors = [to_hex(h.get_facecolor()) for h in legend.legend_handles[:-2]]
+        assert dict(zip([t.get_text() for t in legend.get_texts()][:-2], colors, strict=True)) == kept
 
 
 def test_velocity_potential_and_film_are_coloured_by_labels(typed):

@@ -39,3 +39,35 @@ def projection(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]],
         return near.reshape(*y.shape[:-1], shown.shape[1]).astype(np.float32)
 
     return project
+
+
+def nearest(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """From positions (..., d) to the place in ``shown`` (n, k) of the nearest of ``x`` (n, d)."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(x)
+
+    def project(y: NDArray[Any]) -> NDArray[np.float32]:
+        index = tree.query(y.reshape(-1, y.shape[-1]), workers=-1)[1]
+        return shown[index].reshape(*y.shape[:-1], shown.shape[1]).astype(np.float32)
+
+    return project
+
+
+def linear_map(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]] | None:
+    """The linear map with a constant that leads ``x`` (n, d) to ``shown`` (n, k), or None if there is none.
+
+    It holds if what it misses is below a thousandth of the spread, of more cells than it has coefficients to fit.
+    """
+    if len(x) < 2 * (x.shape[1] + 1):
+        return None
+    middle = x.mean(axis=0, dtype=np.float64)
+    design = np.column_stack([x - middle, np.ones(len(x))])
+    found = np.linalg.lstsq(design, shown.astype(np.float64), rcond=None)[0]
+    if np.abs(design @ found - shown).max() > 1e-3 * max(float(shown.std()), 1e-12):
+        return None
+
+    def project(y: NDArray[Any]) -> NDArray[np.float32]:
+        return ((y - middle) @ found[:-1] + found[-1]).astype(np.float32)
+
+    return project

@@ -1,6 +1,7 @@
 """Plots. None of them writes to the object it draws."""
 
 from wlm.pl._animate import animate
+from wlm.pl._clones import clones
 from wlm.pl._comparison import comparison
 from wlm.pl._composition import composition
 from wlm.pl._drivers import drivers
@@ -19,6 +20,7 @@ from wlm.pl._velocity import velocity
 
 __all__ = [
     "animate",
+    "clones",
     "comparison",
     "composition",
     "drivers",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from wlm.pl._basis import COLORS, finish
+from wlm.pl._arguments import LabelPanels, styled
+from wlm.pl._colors import COLORS, chosen_colors
+from wlm.pl._legend import legend
+from wlm.pl._style import Style
 
 #: Titles of the statistics, and the unit of their effects.
 STATISTICS = {
@@ -25,14 +28,17 @@ NAMED = {"mean": "difference in mean\n(units of the embedding)", "composition": 
 NAMED |= {"genes": "difference in mean\n(units of expression)"}
 
 
+@styled(
+    LabelPanels,
+    palette="Colours of the conditions: a colormap's name, a list, or a dict.",
+    ax="Axes to draw on, one for each statistic.",
+)
 def comparison(
     table: pd.DataFrame,
     *,
     statistic: str | None = None,
     name: str | None = None,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
+    **style: Unpack[LabelPanels],
 ) -> Any:
     """Draw what :func:`wlm.tl.compare` returned: effects over time with their intervals, filled where they are sure.
 
@@ -44,19 +50,13 @@ def comparison(
         Statistic to draw; by default a panel for each.
     name
         Component, label or gene to draw, of one ``statistic``; by default the statistic as a whole.
-    ax
-        Axes to draw on, for one statistic.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown. A colour for each condition other than the reference:
-    effects (of a statistic as a whole, how much farther samples of different conditions are apart than samples of the
-    same) with their 95 % intervals over samples, filled where the adjusted p-value is below the level of the
-    comparison, hollow where it is not or where there is none.
+    The axes, the figure with ``return_fig``, or None if it was shown. A colour for each condition other than the
+    reference: effects (of a statistic as a whole, how much farther samples of different conditions are apart than
+    samples of the same) with their 95 % intervals over samples, filled where the adjusted p-value is below the
+    level of the comparison, hollow where it is not or where there is none.
 
     Raises
     ------
@@ -79,22 +79,24 @@ def comparison(
     if not set(shown) <= set(rows["statistic"]):
         known = [n for n in dict.fromkeys(table.loc[table["statistic"] == statistic, "name"]) if n]
         raise KeyError(f"{name!r} is no name of {statistic!r}, which has {known}")
-    if ax is not None and len(shown) > 1:
-        raise ValueError(f"ax holds one statistic, the table has {shown}; name one with statistic=")
-    if ax is None:
-        figure, grid = plt.subplots(
-            1, len(shown), figsize=(0.8 + 3.1 * len(shown), 3.4), layout="constrained", squeeze=False
-        )
-        axes: Any = grid[0]
-    else:
-        figure, axes = ax.get_figure(root=True), np.array([ax], dtype=object)  # type: ignore[assignment]
+    look = Style(**style)
+    size = (3.1 + 0.8 / len(shown), 3.4)
+    _, axes = look.axes(len(shown), size, ncols=len(shown) if len(shown) <= 6 else None)
+    colors = _colors(table, look)
     for panel, kind in zip(axes, shown, strict=True):
-        _draw(panel, rows[rows["statistic"] == kind], table.attrs, kind, name)
-    _explain(figure, axes[0], table, own=ax is None)
-    return finish(figure, axes if len(shown) > 1 else axes[0], show, return_fig)
+        _draw(panel, rows[rows["statistic"] == kind], table.attrs, kind, name, colors)
+    legend(look, axes, _handles(table, colors), below=2 if len(axes) > 1 else 1)
+    return look.finish(axes, axes if len(axes) > 1 else axes[0])
 
 
-def _draw(ax: Axes, rows: pd.DataFrame, attrs: Any, kind: str, name: str | None) -> None:
+def _colors(table: pd.DataFrame, look: Style) -> dict[str, Any]:
+    """A colour for each condition."""
+    names = [str(c) for c in dict.fromkeys(table["condition"])]
+    chosen = [COLORS[k % len(COLORS)] for k in range(len(names))] if look.palette is None else look.palette
+    return chosen_colors(names, chosen)
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, attrs: Any, kind: str, name: str | None, colors: dict[str, Any]) -> None:
     conditions = list(dict.fromkeys(rows["condition"]))
     times = np.sort(rows["time"].unique())
     gap = np.diff(times).min() if len(times) > 1 else 1.0
@@ -102,7 +104,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, attrs: Any, kind: str, name: str | None)
     for k, condition in enumerate(conditions):
         part = rows[rows["condition"] == condition]
         x = part["time"].to_numpy() + 0.12 * gap * (k - (len(conditions) - 1) / 2)
-        color, effect = COLORS[k % len(COLORS)], part["effect"].to_numpy()
+        color, effect = colors[str(condition)], part["effect"].to_numpy()
         sure = (part["p_adj"] < attrs.get("alpha", 0.05)).to_numpy()
         ax.plot(x, effect, color=color, lw=0.8, alpha=0.5)
         ax.vlines(x, part["low"], part["high"], color=color, lw=1.4)
@@ -114,16 +116,12 @@ def _draw(ax: Axes, rows: pd.DataFrame, attrs: Any, kind: str, name: str | None)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _explain(figure: Any, ax: Axes, table: pd.DataFrame, *, own: bool) -> None:
-    """A legend below all panels, or in the axes of somebody else."""
-    alpha = table.attrs.get("alpha", 0.05)
-    handles = []
-    for k, condition in enumerate(dict.fromkeys(table["condition"])):
-        label = f"{condition} against {table['reference'].iloc[0]}"
-        color = COLORS[k % len(COLORS)]
-        handles.append(
-            ax.scatter([], [], s=36, facecolor=color, edgecolor=color, label=f"{label}, adjusted p < {alpha:g}")
-        )
-        handles.append(ax.scatter([], [], s=36, facecolor="white", edgecolor=color, label=f"{label}, not sure"))
-    where: Any = {"loc": "outside lower center", "ncols": 2 if len(figure.axes) > 1 else 1} if own else {"loc": "best"}
-    (figure if own else ax).legend(handles=handles, frameon=False, fontsize="small", **where)
+def _handles(table: pd.DataFrame, colors: dict[str, Any]) -> list[Any]:
+    """What the points are: sure ones filled."""
+    alpha, handles = table.attrs.get("alpha", 0.05), []
+    for name, color in colors.items():
+        label = f"{name} against {table['reference'].iloc[0]}"
+        dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 6, "mec": color, "mew": 1.4}
+        handles.append(Line2D([], [], **dot, mfc=color, label=f"{label}, adjusted p < {alpha:g}"))
+        handles.append(Line2D([], [], **dot, mfc="white", label=f"{label}, not sure"))
+    return handles

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from wlm.pl._basis import OBSERVED, PREDICTED, finish
+from wlm.pl._arguments import Legends, styled
+from wlm.pl._colors import OBSERVED, PREDICTED
+from wlm.pl._legend import legend
+from wlm.pl._style import Style
 from wlm.tl._drivers import Q
 
 #: Bars of markers.
@@ -23,13 +25,12 @@ _ROLES = {
 }
 
 
+@styled(Legends, ax="Axes to draw the bars on; the heatmap is then left out.")
 def drivers(
     table: pd.DataFrame,
     *,
     n_genes: int = 20,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
+    **style: Unpack[Legends],
 ) -> Any:
     """Draw what :func:`wlm.tl.drivers` returned: the first genes with their effects, and these along the path.
 
@@ -43,16 +44,10 @@ def drivers(
         The table, or some of its rows: ``table[table["role"] == "driver"]``, or ``table.loc[["GATA1", "SPI1"]]``.
     n_genes
         Most genes to draw.
-    ax
-        Axes to draw the bars on; the heatmap is then left out.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown.
+    The axes, the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -66,25 +61,17 @@ def drivers(
         raise ValueError(f"n_genes must be a positive integer, found {n_genes!r}")
     if len(table) == 0:
         raise ValueError("the table has no rows; choose some genes of what wlm.tl.drivers returns")
-    shown = table.iloc[:n_genes]
+    look, shown = Style(**style), table.iloc[:n_genes]
     path = [c for c in shown.columns if c.startswith("at ")]
-    height = 0.23 * len(shown) + 1.5
-    if ax is None:
-        ratios = (4, 0.9 + 0.45 * len(path))
-        figure, (ax, right) = plt.subplots(
-            *(1, 2),
-            figsize=(4.2 + 0.45 * len(path) + 1.1, max(2.8, height)),
-            sharey=True,
-            layout="constrained",
-            gridspec_kw={"width_ratios": ratios},
-        )
-        _draw_path(right, shown, path)
-        axes: Any = np.array([ax, right], dtype=object)
+    if look.ax is not None or not path:
+        axes = [look.one((5.3, max(2.8, 0.23 * len(shown) + 1.5)))]
     else:
-        figure, axes = ax.get_figure(root=True), ax  # type: ignore[assignment]
-    _draw_bars(ax, shown)
-    _explain(figure, ax, shown, alone=axes is ax)
-    return finish(figure, axes, show, return_fig)
+        size = (2.65 + 0.225 * len(path), max(2.8, 0.23 * len(shown) + 1.5))
+        _, axes = look.axes(2, size, ncols=2, sharey=True, width_ratios=(4, 0.9 + 0.45 * len(path)))
+        _draw_path(axes[1], shown, path)
+    _draw_bars(axes[0], shown)
+    legend(look, axes, _handles(shown), below=2)
+    return look.finish(axes, axes if len(axes) > 1 else axes[0])
 
 
 def _draw_bars(ax: Axes, shown: pd.DataFrame) -> None:
@@ -121,13 +108,10 @@ def _title(shown: pd.DataFrame) -> str:
     return "drivers of the flow" if fate is None else f"drivers of {fate}"
 
 
-def _explain(figure: Any, ax: Axes, shown: pd.DataFrame, *, alone: bool) -> None:
+def _handles(shown: pd.DataFrame) -> list[Any]:
     """The meaning of the colours that are there."""
     present = [role for role in _ROLES if role in set(shown["role"])]
     handles: list[Any] = [Patch(color=_ROLES[role][0], label=_ROLES[role][1]) for role in present]
     if "tf" in shown and shown["tf"].any():
         handles.append(Patch(alpha=0, label="* transcription factor"))
-    if alone:
-        ax.legend(handles=handles, loc="best", frameon=False, fontsize="small")
-    else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return handles

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import anndata as ad
 import numpy as np
-from matplotlib.axes import Axes
 
 from wlm._adata.mudata import get_target
 from wlm._store.fit import StoredFit, get_fit
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish, legend_beside, new_axes, time_label
+from wlm.pl._arguments import Legends, styled
+from wlm.pl._basis import time_label
+from wlm.pl._colors import OBSERVED, PREDICTED, SECOND
+from wlm.pl._legend import legend
+from wlm.pl._style import Style
 
 
+@styled(Legends)
 def energy(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
     mod: str | None = None,
+    **style: Unpack[Legends],
 ) -> Any:
     """Draw kinetic, potential and dissipated energy along the rollout; dotted lines are observed times.
 
@@ -30,24 +32,19 @@ def energy(
         An AnnData or MuData with a fit that :func:`wlm.tl.diagnose` has seen.
     key
         Name of the fit; of fits by condition, the key of one.
-    ax
-        Axes to draw on.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown.
+    The axes, the figure with ``return_fig``, or None if it was shown.
     """
+    look = Style(**style)
     fit, found = _diagnosis(adata, key, mod)
-    alone, ax = ax is None, new_axes(ax)
+    ax = look.one()
     times = np.asarray(found["times"])
     parts = {name: np.asarray(found[f"{name}_path"]) for name in ("kinetic", "potential", "dissipated")}
-    for (name, values), color in zip(parts.items(), (PREDICTED, "#009E73", PATH), strict=True):
+    for (name, values), color in zip(parts.items(), (PREDICTED, "#009E73", SECOND), strict=True):
         ax.plot(times, values, color=color, lw=1.8, label=name)
     ax.plot(times, sum(parts.values()), color="black", lw=1, ls="--", label="sum")
     for t in fit.observed[fit.observed >= times[0]]:
@@ -55,18 +52,17 @@ def energy(
     ax.set_xlabel(time_label(fit))
     ax.set_ylabel(f"energy per cell ({_length(fit)}²/{fit.unit or 'time'}²)")
     ax.spines[["top", "right"]].set_visible(False)
-    legend_beside(ax, alone=alone)
-    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+    legend(look, [ax], ax.get_legend_handles_labels()[0])
+    return look.finish([ax], ax)
 
 
+@styled(Legends)
 def friction(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
     mod: str | None = None,
+    **style: Unpack[Legends],
 ) -> Any:
     """Draw how the friction was learned, and the friction of fits with other seeds.
 
@@ -76,27 +72,22 @@ def friction(
         An AnnData or MuData with a fit; if :func:`wlm.tl.diagnose` has seen it, its seeds are drawn as well.
     key
         Name of the fit; of fits by condition, the key of one.
-    ax
-        Axes to draw on.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown.
+    The axes, the figure with ``return_fig``, or None if it was shown.
     """
+    look = Style(**style)
     fit = get_fit(adata, key, mod)
     history = fit.uns["history"]
     if "friction" not in history:
         raise ValueError(f"uns[{key!r}] has no friction; draw a fit of method='wlm'")
-    alone, ax = ax is None, new_axes(ax)
+    ax = look.one()
     step, scale = np.asarray(history["step"], dtype=float), 1 / fit.dynamics.units.time
     values = np.asarray(history["friction"], dtype=float) * scale
-    ax.plot(step, values, color=PATH, lw=1.8, label="while training")
+    ax.plot(step, values, color=SECOND, lw=1.8, label="while training")
     kept = float(fit.uns["friction"])
     right = step[-1] * 1.04
     others = np.asarray(get_target(adata, mod).uns.get(f"{key}_diagnosis", {}).get("friction_seeds", [kept]))[1:]
@@ -108,8 +99,8 @@ def friction(
     ax.set_xlabel("training step")
     ax.set_ylabel(f"friction (1/{fit.unit or 'time unit'})")
     ax.spines[["top", "right"]].set_visible(False)
-    legend_beside(ax, alone=alone)
-    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+    legend(look, [ax], ax.get_legend_handles_labels()[0])
+    return look.finish([ax], ax)
 
 
 def _diagnosis(adata: Any, key: str, mod: str | None) -> tuple[StoredFit, Any]:

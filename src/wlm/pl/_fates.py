@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,10 @@ from wlm._adata.mudata import get_target
 from wlm._adata.times import find_observed, read_labels
 from wlm._store.fit import StoredFit, open_fit
 from wlm._store.results import read_result
-from wlm.pl._basis import OBSERVED, finish, label_colors, name_colors, new_axes, time_label
+from wlm.pl._arguments import Labels, styled
+from wlm.pl._basis import time_label
+from wlm.pl._colors import OBSERVED, label_colors, name_colors
+from wlm.pl._style import Style
 
 #: Width of a bar, space between two of them above each other, and beside each other.
 _BAR, _GAP, _ASIDE = 0.05, 0.025, 0.02
@@ -26,6 +29,13 @@ _TEXT = 0.27
 OTHER = "other"
 
 
+@styled(
+    Labels,
+    without=("legend_loc",),
+    palette="Colours of the labels: a colormap's name, a list, or a dict; by default ``uns['<groupby>_colors']``, if "
+    "there.",
+    legend_fontsize="Size of the text, in points or as matplotlib names it.",
+)
 def fates(
     adata: Any,
     groupby: str,
@@ -34,9 +44,7 @@ def fates(
     time: Any = None,
     min_share: float = 0.02,
     mod: str | None = None,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
+    **style: Unpack[Labels],
 ) -> Any:
     """Draw in which terminal states the cells of each type end, as a Sankey diagram.
 
@@ -63,16 +71,10 @@ def fates(
         Types and fates with a smaller share are drawn together as "other".
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
-    ax
-        Axes to draw on.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown.
+    The axes, the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -81,13 +83,14 @@ def fates(
     ValueError
         If the column holds numbers or missing labels, ``time`` was not observed, or fates are those of another fit.
     """
+    look = Style(**style)
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
     target = get_target(adata, mod)
     times = fit.times(cells)
     note = read_result(target, fit, "fates", "fates")
     if not 0 <= min_share < 1:
         raise ValueError(f"min_share must be at least 0 and below 1, found {min_share!r}")
-    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, target)
+    labels, colors = read_obs_labels(cells, groupby), label_colors(cells, groupby, target, look.palette)
     start = float(fit.training[0])
     if time is not None:
         asked = read_labels(time, fit.style, "time")
@@ -106,13 +109,16 @@ def fates(
     flows, ends = _pooled(flows, dict(zip(names, ends.values(), strict=True)), min_share)
 
     rows = max(len(flows), len(ends))
-    ax = new_axes(ax, (7.2, max(3.4, 0.45 * rows + 1.4)))
+    ax = look.one((7.2, max(3.4, 0.45 * rows + 1.4)))
     own = name_colors(target, fit, names) | {OTHER: OBSERVED}
     _draw(ax, flows, ends, colors | {OTHER: OBSERVED}, own)
     _explain(ax, fit, note, start)
     ax.set(xlim=(-0.5, 1.75), ylim=(-0.02, 1.0))
     ax.axis("off")
-    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+    if look.legend_fontsize is not None:
+        for text in ax.texts:
+            text.set_fontsize(look.legend_fontsize)
+    return look.finish([ax], ax)
 
 
 def _flows(

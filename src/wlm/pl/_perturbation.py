@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wlm.pl._basis import PREDICTED, finish
+from wlm.pl._arguments import Legends, styled
+from wlm.pl._colors import PREDICTED
+from wlm.pl._legend import legend
+from wlm.pl._style import Style
 
 #: What the horizontal axis holds.
 AXES = {
@@ -21,6 +22,7 @@ AXES = {
 }
 
 
+@styled(Legends, ax="Axes to draw on; of a perturbation the genes are then left out.")
 def perturbation(
     found: ad.AnnData | pd.DataFrame,
     *,
@@ -28,9 +30,7 @@ def perturbation(
     name: str | None = None,
     time: float | None = None,
     n_genes: int = 10,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
+    **style: Unpack[Legends],
 ) -> Any:
     """Draw what :func:`wlm.tl.perturb` found: effects as points, and grey bars for random genes of equal size.
 
@@ -46,18 +46,12 @@ def perturbation(
         Predicted time to draw; the last one by default.
     n_genes
         Genes to draw of a perturbation, those that change most.
-    ax
-        Axes to draw on; of a perturbation the genes are then left out.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown. Of a perturbation: the shares of labels (or the distance
-    where there are none), and the genes that change most. Of a screen: a row for each perturbation, ordered by effect.
-    Points are effects by the first model, filled where they are beyond the bars; lines are the range over the
+    The axes, the figure with ``return_fig``, or None if it was shown. Of a perturbation: the shares of labels (or the
+    distance where there are none), and the genes that change most. Of a screen: a row for each perturbation, ordered by
+    effect. Points are effects by the first model, filled where they are beyond the bars; lines are the range over the
     models of an ensemble; bars hold 95 % of the effects of random genes of equal size.
 
     Raises
@@ -65,6 +59,7 @@ def perturbation(
     KeyError, ValueError
         If it is neither, or has no such name or time.
     """
+    look = Style(**style)
     table, title = _read(found, key)
     times = np.unique(table["time"])
     at = float(times[-1]) if time is None else float(time)
@@ -81,24 +76,17 @@ def perturbation(
         panels = [own.assign(row=lambda part: part["name"].replace("", "population"))]
         panels += (
             [genes.head(n_genes).assign(row=lambda part: part["name"])]
-            if ax is None and n_genes > 0 and len(genes)
+            if look.ax is None and n_genes > 0 and len(genes)
             else []
         )
-    if ax is None:
-        rows = max(len(panel) for panel in panels)
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(4.2 * len(panels), 1.7 + 0.24 * rows), layout="constrained", squeeze=False
-        )
-        drawn: Sequence[Any] = axes[0]
+    rows = max(len(panel) for panel in panels)
+    figure, axes = look.axes(len(panels), (4.2, 1.7 + 0.24 * rows), ncols=len(panels))
+    if look.ax is None and look.title is None:
         figure.suptitle(f"{title or 'seen '}at {at:g}", fontsize="medium")
-    else:
-        figure, drawn = ax.get_figure(root=True), [ax]  # type: ignore[assignment]
-    for panel, part in zip(drawn, panels, strict=True):
+    for panel, part in zip(axes, panels, strict=True):
         _draw(panel, part)
-    handles, labels = drawn[0].get_legend_handles_labels()
-    where: Any = {"loc": "outside lower center", "ncols": len(panels)} if ax is None else {"loc": "best"}
-    (figure if ax is None else ax).legend(handles, labels, frameon=False, fontsize="small", **where)
-    return finish(figure, np.array(drawn, dtype=object) if len(panels) > 1 else drawn[0], show, return_fig)
+    legend(look, axes, axes[0].get_legend_handles_labels()[0], below=len(panels))
+    return look.finish(axes, axes if len(axes) > 1 else axes[0])
 
 
 def _read(found: Any, key: str) -> tuple[pd.DataFrame, str]:

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from wlm.pl._basis import OBSERVED, PATH, PREDICTED, finish
+from wlm.pl._arguments import Legends, styled
+from wlm.pl._colors import OBSERVED, PATH, PREDICTED
+from wlm.pl._legend import legend
+from wlm.pl._style import Style
 
 
-def plan(
-    table: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
-) -> Any:
+@styled(Legends)
+def plan(table: pd.DataFrame, **style: Unpack[Legends]) -> Any:
     """Draw what :func:`wlm.tl.plan` returned: the disagreement over time, the picks, and evenly spaced times.
 
     Parameters
     ----------
     table
         The table.
-    ax
-        Axes to draw on.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown. The line is the disagreement of the courses with its 95 %
-    interval, the dashed line what the picks would leave. Grey ticks are the observed times, filled triangles the picks
-    with their cells, hollow ones evenly spaced times. The title says whether the picks are better.
+    The axes, the figure with ``return_fig``, or None if it was shown. The line is the disagreement of the courses with
+    its 95 % interval, the dashed line what the picks would leave. Grey ticks are the observed times, filled triangles
+    the picks with their cells, hollow ones evenly spaced times. The title says whether the picks are better.
 
     Raises
     ------
@@ -46,8 +36,8 @@ def plan(
     wanted = {"open", "observed", "advantage", "even"}
     if not isinstance(table, pd.DataFrame) or not wanted <= set(table.attrs) or not {"time", "n_cells"} <= set(table):
         raise ValueError("table must be what wlm.tl.plan returns; run table = wlm.tl.plan(adata) after wlm.tl.fit")
-    ax = plt.subplots(figsize=(5.8, 3.9), layout="constrained")[1] if ax is None else ax
-    figure: Any = ax.get_figure(root=True)
+    look = Style(**style)
+    ax = look.one((5.8, 3.9))
     found = {name: np.asarray(values, dtype=float) for name, values in table.attrs["open"].items()}
     t, observed = found["time"], table.attrs["observed"]
     ax.fill_between(t, found["low"], found["high"], color=PREDICTED, alpha=0.18, lw=0, label="95 % over courses")
@@ -88,5 +78,5 @@ def plan(
     better = table.attrs["advantage"]["low"] > 0
     ax.set_title("picks gain more than evenly spaced" if better else "evenly spaced is as good", fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
-    return finish(figure, ax, show, return_fig)
+    legend(look, [ax], ax.get_legend_handles_labels()[0], below=3)
+    return look.finish([ax], ax)

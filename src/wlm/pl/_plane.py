@@ -13,21 +13,27 @@ from numpy.typing import NDArray
 from wlm._adata.cells import read_rep
 from wlm._adata.columns import dense
 from wlm._adata.mudata import get_target
+from wlm._adata.neighbours import projection
 from wlm._adata.times import find_observed, read_labels
 from wlm._store.fit import StoredFit, check_representation, open_fit
-from wlm.pl._basis import Coloring, embedding
+from wlm.pl._basis import Embedding, embedding
+from wlm.pl._coloring import Coloring
+from wlm.pl._style import Style
 
 #: Points of the grid along each axis, and of that of the arrows.
 N_GRID, N_ARROWS = 60, 22
 #: Cells that the value at a point of the grid is averaged over, at least, and as a share of all.
 N_NEAR, NEAR = 60, 0.01
 #: Smallest number of cells, weighted by closeness, that a point needs to be drawn, at least, and as a share of all.
-MASS, SHARE = 1.0, 1e-4
+MASS, SHARE = 3.0, 1e-4
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Cells in the plane: ``points`` (n, 2), their ``times`` (n,), and vectors (n, d) projected as (n, 2)."""
+    """Cells in the plane: ``points`` (n, 2), their ``times`` (n,), and vectors (n, d) projected as (n, 2).
+
+    ``rows`` (n,) are their places among the cells of the fit, ``target_rows`` (n,) those in the whole object.
+    """
 
     fit: StoredFit
     points: NDArray[np.float64]
@@ -37,12 +43,20 @@ class Plane:
     force: NDArray[np.float64]
     times: NDArray[np.float64]
     rows: NDArray[np.intp]
+    target_rows: NDArray[np.intp]
 
-    def coloring(self, adata: Any, key: str, color: str | None, mod: str | None) -> Coloring | None:
-        """Colours by a column of ``obs``, of all cells of the fit, of which ``rows`` are in the plane."""
-        if color is None:
-            return None
-        return Coloring.of(open_fit(adata, key, mod, columns=[color])[0], color, get_target(adata, mod))
+    def frame(self, ax: Axes, title: str = "") -> None:
+        """Axes as wide as the cells."""
+        Embedding(self.points.astype(np.float32), lambda x: x, self.labels).frame(ax, title)
+
+    def scatter(
+        self, ax: Axes, values: NDArray[Any], coloring: Coloring, look: Style, max_cells: int, alpha: float = 1.0
+    ) -> tuple[Any, Any]:
+        """At most ``max_cells`` of the cells, coloured by ``values`` (n,); returns their points and values."""
+        chosen = np.random.default_rng(0).permutation(len(self.points))[:max_cells]
+        points = self.points[chosen]
+        coloring.scatter(ax, points, values[chosen], look, alpha)
+        return points, values[chosen]
 
 
 def read_plane(
@@ -52,7 +66,7 @@ def read_plane(
     cells, fit = open_fit(adata, key, mod)
     x = read_rep(cells, fit.use_rep, fit.n_dims)
     check_representation(cells, fit, x)
-    shown, project, labels = embedding(cells, fit, basis, components)
+    drawn = embedding(cells, fit, basis, components)
     cell_times = fit.times(cells)
     target: ad.AnnData = get_target(adata, mod)
     rows = target.obs_names.get_indexer(cells.obs_names)
@@ -70,25 +84,26 @@ def read_plane(
             raise ValueError(
                 f"the cells at times {wanted} have no velocity; choose times from the first training time on"
             )
-    own = basis in (None, fit.use_rep, fit.use_rep.removeprefix("X_"))
 
     def flat(v: NDArray[np.float32]) -> NDArray[np.float64]:
         """Vectors in the plane; in another embedding, the way to the neighbours of a cell that went a little."""
-        if own:
-            return v[:, list(components)].astype(float)
+        if drawn.linear:
+            return (drawn.project(v) - drawn.project(np.zeros_like(v))).astype(float)
         length = np.linalg.norm(v, axis=1, keepdims=True)
         step = 0.5 * x.std() * v / np.maximum(np.median(length), 1e-12)
-        return (project((x[keep] + step).astype(np.float32)) - project(x[keep])).astype(float)
+        mean = projection(x, drawn.points)
+        return (mean((x[keep] + step).astype(np.float32)) - mean(x[keep])).astype(float)
 
     return Plane(
         fit,
-        shown[keep].astype(float),
-        labels,
+        drawn.points[keep].astype(float),
+        drawn.labels,
         energy[keep],
         flat(vectors["velocity"][keep]),
         flat(vectors["force"][keep]),
         cell_times[keep],
         np.flatnonzero(keep),
+        rows[keep],
     )
 
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
-from wlm._store.fit import open_fit
-from wlm.pl._basis import OBSERVED, PREDICTED, bare, finish, new_axes
+from wlm._store.fit import StoredFit, open_fit
+from wlm.pl._arguments import Clouds, styled
+from wlm.pl._basis import point_size
+from wlm.pl._coloring import Coloring, read_colorings
+from wlm.pl._descent import draw_descent
 from wlm.pl._plane import N_ARROWS, N_GRID, Grid, Plane, draw_arrows, read_plane
+from wlm.pl._style import Style, broadcast
+
+#: Light from low to high, so that cells are seen on it; grey where the cells have colours.
+LANDSCAPE = ListedColormap(colormaps["YlGnBu"](np.linspace(0.62, 0.1, 256)), "landscape")
+GREY = ListedColormap(colormaps["Greys"](np.linspace(0.42, 0.08, 256)), "landscape in grey")
 
 
+@styled(
+    Clouds,
+    color="Column of ``obs`` or gene to colour the cells by, grey by default; of a list a panel for each. Along "
+    "paths: a column with labels, by which paths are put together.",
+    cmap="Colormap: of the numbers in ``color``, or where there are none, of the landscape.",
+    vmin="Number with the first colour, of the same; a percentile such as ``'p1'``, or a function of the values; of a "
+    "list one for each panel.",
+    vmax="The same of the last colour.",
+    ax="Axes to draw on, three-dimensional ones for ``projection='3d'``; of several panels, a list with one for each.",
+)
 def potential(
     adata: Any,
     *,
@@ -24,15 +44,12 @@ def potential(
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
-    color: str | None = None,
     forces: bool = True,
     uncertainty: bool = False,
     projection: str = "2d",
     max_cells: int = 4000,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    return_fig: bool = False,
     mod: str | None = None,
+    **style: Unpack[Clouds],
 ) -> Any:
     """Draw the learned energy landscape: contours of the cells' energy, the cells, and the forces on them.
 
@@ -53,88 +70,140 @@ def potential(
     components
         The two dimensions to draw.
     times
-        Observed times whose cells are drawn; all by default.
-    color
-        Column of ``obs`` with labels or numbers to colour the cells by; black by default.
+        Observed times whose cells are drawn, all by default; along paths, the first and last of them.
     forces
         Draw arrows along ``obsm["K_force"]``, averaged in the same way; their length is relative.
     uncertainty
         Draw in place of the energy how much the models of an ensemble (``n_models`` of :func:`wlm.tl.fit`) differ in
         it: the standard deviation over them, each less its mean over the cells drawn, as constants mean nothing.
     projection
-        ``"2d"``; ``"3d"`` for the landscape as a surface, without arrows; ``"1d"`` for a slice along the first of
-        ``components``: the mean energy of the cells that are near in it, of an ensemble with the standard deviation
-        over its models, and below how many cells there are.
+        ``"2d"``; ``"3d"`` for the landscape as a surface, without cells and arrows; ``"1d"`` for the energy along the
+        paths of the free rollout, over time: a line for each branch, which is a terminal state
+        (:func:`wlm.tl.terminal_states`) or a label of ``color`` that paths end in, the mean over its paths with the
+        middle half of them, or of an ensemble with the standard deviation over its models. An average over all cells
+        along one component would show barriers that no path crosses.
     max_cells
-        Points drawn at most; averages are over the nearest of all cells.
-    ax
-        Axes to draw on; three-dimensional ones for ``projection="3d"``.
-    show
-        Show the figure; by default in interactive mode only.
-    return_fig
-        Return the figure.
+        Points or paths drawn at most; averages are over the nearest of all cells, or all paths.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The figure, or the axes, or None if the figure was shown.
+    The axes (of several panels a list), the figure with ``return_fig``, or None if it was shown.
     """
     if projection not in ("1d", "2d", "3d"):
         raise ValueError(f"projection must be '1d', '2d' or '3d', found {projection!r}")
-    plane = read_plane(adata, key, basis, components, times, mod)
-    if uncertainty and not plane.fit.others:
+    look = Style(**style)
+    if projection != "2d":
+        points = ("size", "alpha", "ncols", "groups", "use_raw", "layer")
+        look.refuse(points + (("cmap", "vmin", "vmax", "dimensions") if projection == "1d" else ("color", "palette")))
+    _, fit, colorings = read_colorings(adata, key, mod, look, numbers=not look.colors or projection == "3d")
+    if uncertainty and not fit.others:
         raise ValueError(f"uns[{key!r}] holds one model; run wlm.tl.fit with n_models=5 for example, for uncertainty")
-    fit, grid = plane.fit, Grid.over(plane.points, N_GRID)
-    energies = _energies(adata, plane, key, mod) if uncertainty or projection == "1d" else None
-    energy = energies.std(axis=0, ddof=1) if uncertainty and energies is not None else plane.potential
-    values = grid.average(plane.points, energy[:, None])[..., 0]
-    name = fit.use_rep.removeprefix("X_").replace("pca", "PC")
-    unit = fit.unit or "time"
-    order = "²" if fit.dynamics.model.order == 2 else ""
-    label = f"energy ({name}²/{unit}{order})"
-    if projection == "1d" and energies is not None:
-        ax = _slice(new_axes(ax), plane, energies, label)
-        return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+    label = energy_label(fit)
+    if projection == "1d":
+        if basis is not None or tuple(components) != (0, 1) or uncertainty:
+            raise ValueError("projection='1d' follows paths over time: leave basis, components and uncertainty out")
+        ax = draw_descent(adata, fit, colorings, look, times=times, max_paths=max_cells, label=label, mod=mod)
+        return look.finish([ax], ax)
+    views = broadcast(colorings or [None], look.pairs(components))
+    if projection == "3d" and len(views) > 1:
+        raise ValueError("projection='3d' is one panel; give one pair of dimensions")
     if uncertainty:
         label = f"sd over {1 + len(fit.others)} models of the {label}"
+    planes = {pair: read_plane(adata, key, basis, pair, times, mod) for pair in dict.fromkeys(p for _, p in views)}
     if projection == "3d":
-        return finish(*_surface(ax, grid, values, plane.labels, label), show, return_fig)
-    ax = new_axes(ax, (5.2, 4))
-    levels = MaxNLocator(12).tick_values(*np.nanquantile(values, (0.02, 0.98)))
-    drawn = ax.contourf(*grid.mesh, values, levels=levels, cmap="viridis", extend="both")
-    ax.contour(*grid.mesh, values, levels=levels, colors="white", linewidths=0.3)
-    some = np.random.default_rng(0).permutation(len(plane.points))[:max_cells]
-    x, y = plane.points[some].T
-    coloring = plane.coloring(adata, key, color, mod)
-    own = "black" if coloring is None else coloring.rgba(coloring.values[plane.rows[some]])
-    ax.scatter(x, y, s=2 if color is None else 5, c=own, alpha=0.35 if color is None else 0.8, lw=0, rasterized=True)
-    if coloring is not None:
-        coloring.explain(ax.get_figure(root=True), [ax])
+        plane = planes[views[0][1]]
+        return _surface(plane, _values(adata, plane, key, mod, uncertainty=uncertainty), label, look)
+    _, axes = look.axes(len(views), (5.2 + max(c.room(look) if c else 0.0 for c, _ in views), 4))
+    for ax, (coloring, pair) in zip(axes, views, strict=True):
+        plane = planes[pair]
+        values = _values(adata, plane, key, mod, uncertainty=uncertainty)
+        _draw(ax, plane, values, coloring, look, label, forces=forces, max_cells=max_cells, several=len(views) > 1)
+    return look.finish(axes, axes if len(axes) > 1 else axes[0])
+
+
+def energy_label(fit: StoredFit) -> str:
+    """The energy with its unit."""
+    name = fit.use_rep.removeprefix("X_").replace("pca", "PC")
+    return f"energy ({name}²/{fit.unit or 'time'}{'²' if fit.dynamics.model.order == 2 else ''})"
+
+
+def _values(adata: Any, plane: Plane, key: str, mod: str | None, *, uncertainty: bool) -> NDArray[np.float64]:
+    """What the landscape shows of each cell (n,)."""
+    return _energies(adata, plane, key, mod).std(axis=0, ddof=1) if uncertainty else plane.potential
+
+
+def _draw(
+    ax: Axes,
+    plane: Plane,
+    energy: NDArray[np.float64],
+    coloring: Coloring | None,
+    look: Style,
+    label: str,
+    *,
+    forces: bool,
+    max_cells: int,
+    several: bool,
+) -> None:
+    """Contours, cells and arrows on one axes."""
+    grid = Grid.over(plane.points, N_GRID)
+    values = grid.average(plane.points, energy[:, None])[..., 0]
+    own = look if coloring is None or coloring.labels is not None else Style()  # numbers of cells have the colormap
+    drawn = _contours(ax, grid, values, own, LANDSCAPE if coloring is None else GREY)
+    if coloring is None:
+        grey = Coloring("", np.full(len(energy), "cell"), {"cell": "#555555"})
+        small = look if look.size else replace(look, size=0.4 * point_size(ax, min(max_cells, len(energy))))
+        plane.scatter(ax, grey.values, grey, small, max_cells, 0.4)
+    else:
+        names = plane.scatter(ax, coloring.values[plane.rows], coloring, look, max_cells, 0.9)
     if forces:
         arrows = Grid.over(plane.points, N_ARROWS)
-        draw_arrows(ax, arrows, arrows.average(plane.points, plane.force), "white", "black")
-    ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
-    bare(ax, plane.labels)
-    return finish(ax.get_figure(root=True), ax, show, return_fig)  # type: ignore[arg-type]
+        draw_arrows(ax, arrows, arrows.average(plane.points, plane.force), "black", "white")
+    plane.frame(ax)
+    figure: Any = ax.get_figure(root=True)
+    # The legend of labels is at the right.
+    below = look.ax is not None and coloring is not None and coloring.labels is not None
+    figure.colorbar(drawn, ax=ax, label=label, shrink=0.8, location="bottom" if below else "right")
+    if coloring is not None:
+        coloring.explain(look, [ax], [names], several=several)
 
 
-def _surface(
-    ax: Any, grid: Grid, values: NDArray[np.float64], labels: tuple[str, str], label: str
-) -> tuple[Figure, Any]:
+def _contours(ax: Axes, grid: Grid, values: NDArray[np.float64], look: Style, usual: Colormap) -> Any:
+    """Levels between the 2 and 98 % quantiles, or the limits that were asked for."""
+    there = values[np.isfinite(values)]
+    ends = np.quantile(there, (0.02, 0.98))
+    scale = Coloring.numbers("energy", there, look, cmap=usual, vmin=ends[0], vmax=ends[1]).scale
+    low, high = scale.get_clim()
+    if look.vmin is None and look.vmax is None:
+        levels: Any = MaxNLocator(12).tick_values(low, high)
+    else:
+        levels = np.linspace(low, max(high, low + 1e-12), 13)
+    drawn: Any = ax.contourf(*grid.mesh, values, levels=levels, cmap=scale.cmap, extend="both")
+    ax.contour(*grid.mesh, values, levels=levels, colors="white", linewidths=0.4)
+    return drawn
+
+
+def _surface(plane: Plane, energy: NDArray[np.float64], label: str, look: Style) -> Any:
     """The landscape in three dimensions."""
-    if ax is None:
-        ax = plt.figure(figsize=(5.6, 4.4), layout="constrained").add_subplot(projection="3d")
+    if look.ax is None:
+        figure = plt.figure(figsize=look.figsize or (5.6, 4.4), dpi=look.dpi, layout="constrained")
+        ax: Any = figure.add_subplot(projection="3d")
+    else:
+        ax = look.one()
     if not hasattr(ax, "plot_surface"):
         raise ValueError("projection='3d' needs three-dimensional axes: plt.subplots(subplot_kw={'projection': '3d'})")
-    height = np.ma.masked_invalid(values)
+    grid = Grid.over(plane.points, N_GRID)
+    height = np.ma.masked_invalid(grid.average(plane.points, energy[:, None])[..., 0])
     # Round limits, as those of contours: the colours and their scale do not hang on the last digits of two cells.
     low, *_, high = MaxNLocator(8).tick_values(height.min(), height.max())
-    shading = {"cmap": "viridis", "vmin": low, "vmax": high}
+    scale = Coloring.numbers("energy", height.compressed(), look, cmap="viridis", vmin=low, vmax=high).scale
+    low, high = scale.get_clim()
+    shading = {"cmap": scale.cmap, "vmin": low, "vmax": high}
     drawn = ax.plot_surface(*grid.mesh, height, lw=0, antialiased=True, rasterized=True, **shading)
     ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.6, pad=0.02)
-    ax.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[], zticks=[])
-    return ax.get_figure(root=True), ax
+    ax.set(xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[], zticks=[])
+    return look.finish([ax], ax)
 
 
 def _energies(adata: Any, plane: Plane, key: str, mod: str | None) -> NDArray[np.float64]:
@@ -149,25 +218,3 @@ def _energies(adata: Any, plane: Plane, key: str, mod: str | None) -> NDArray[np
             energy[here] = other.dynamics.energy(x[here], t, w=None if w is None else w[here])
         energies.append(energy[plane.rows])
     return np.stack([e - e.mean() for e in energies])
-
-
-def _slice(ax: Axes, plane: Plane, energies: NDArray[np.float64], label: str) -> Axes:
-    """Mean energy along the first of the two dimensions, with its standard deviation over the models."""
-    x = plane.points[:, 0]
-    first, last = np.quantile(x, (0.005, 0.995))
-    at = np.linspace(first, last, N_GRID)
-    weight = np.exp(-0.5 * ((at[:, None] - x) / (np.ptp(at) / 25)) ** 2)
-    each = weight @ energies.T / weight.sum(axis=1, keepdims=True)
-    mean = each.mean(axis=1)
-    if len(energies) > 1:
-        sd = each.std(axis=1, ddof=1)
-        ax.fill_between(at, mean - sd, mean + sd, color=PREDICTED, alpha=0.3, lw=0, label=f"sd, {len(energies)} models")
-    ax.plot(at, mean, color=PREDICTED, lw=1.8, label="mean over cells")
-    low, high = ax.get_ylim()
-    count, edges = np.histogram(x, bins=40, range=(at[0], at[-1]))
-    height = 0.18 * (high - low) * count / count.max()
-    ax.bar(edges[:-1], height, np.diff(edges), low - 0.2 * (high - low), align="edge", color=OBSERVED, label="cells")
-    ax.set(xlabel=plane.labels[0], ylabel=f"{label}, less its mean")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-    return ax

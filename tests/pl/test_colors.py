@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scanpy.plotting import palettes
 
-from wlm.pl._basis import COLORS, label_colors
+from wlm.pl._colors import COLORS, label_colors
 
 
 @pytest.mark.parametrize(
