@@ -139,7 +139,32 @@ def test_a_fit_with_growth_survives_its_file(known, tmp_path):
         np.testing.assert_array_equal(other.obs["wlm_spread"], predicted.obs["wlm_spread"])
         assert bool(again.uns["wlm"]["growth"]["relative"])
     report = wlm.tl.diagnose(known)
-    assert np.isnan(report.loc["imbalance", "value"]) and np.isfinite(report.loc["inertia", "value"])
+    assert report.loc["imbalance", "value"] < 0.05 and np.isfinite(report.loc["inertia", "value"])
+
+
+def test_the_diagnosis_splits_changes_of_composition_into_growth_and_motion(known, tmp_path):
+    """Between days 2 and 4 nobody changes branches: what changes is growth, with the rates that were given."""
+    report = wlm.tl.diagnose(known, label_key="branch")
+    table = report.attrs["composition"]
+    np.testing.assert_allclose(table["change"], table["growth"] + table["motion"], atol=1e-12)
+    assert np.abs(table.groupby("from")[["growth", "motion"]].sum()).to_numpy().max() < 1e-9, "shares sum to one"
+    late = table[(table["from"] == 2) & (table["label"] == "A")].iloc[0]  # day 3 is held out
+    there = known[known.obs["day"] == 2].obs
+    w = np.exp(2 * there["true_growth"])
+    expected = np.average(there["branch"] == "A", weights=w) - (there["branch"] == "A").mean()
+    assert late["to"] == 4 and late["growth"] == pytest.approx(expected, abs=0.04)
+    assert "growth changes the composition by" in report.attrs["verdict"]
+    known.write_h5ad(tmp_path / "d.h5ad")
+    again = ad.read_h5ad(tmp_path / "d.h5ad").uns["wlm_diagnosis"]["composition"]
+    np.testing.assert_allclose(again["growth"], table["growth"])
+
+
+def test_cells_that_are_conserved_change_the_composition_by_motion_alone(cells):
+    wlm.tl.fit(cells, "day", **SMALL)
+    report = wlm.tl.diagnose(cells, label_key="branch")
+    assert not report.attrs["composition"]["growth"].any() and report.loc["grown", "value"] == 0
+    with pytest.raises(KeyError, match="absent"):
+        wlm.tl.diagnose(cells, label_key="absent")
 
 
 def test_a_fit_without_growth_drops_what_one_with_growth_left(known):
