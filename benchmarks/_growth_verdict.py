@@ -29,7 +29,7 @@ def run(_: str, kind: str, seed: int, n_cells: int, extra: dict[str, Any]) -> di
     table = wlm.tl.evaluate(
         adata,
         "day",
-        method={"wlm": extra, "growth": {"method": "wlm", "growth": True, **extra}},
+        method={"growth": {"method": "wlm", "growth": True, **extra}},
         holdout=[FORECAST],
         metrics=("w1", "composition"),
         label_key="branch",
@@ -38,12 +38,13 @@ def run(_: str, kind: str, seed: int, n_cells: int, extra: dict[str, Any]) -> di
         device="cpu",
     )
     scores = table.set_index("model")[["w1", "composition"]]
-    rows = [r for r in table.attrs["differences"] if {r["model"], r["baseline"]} == {"wlm", "growth"}]
+    rows = [r for r in table.attrs["differences"] if r["baseline"] == "growth, conserved"]
     return {
         "seconds": time.process_time() - begin,
         "verdict": table.attrs["verdict"],
         "scores": {f"{metric} {name}": float(scores.loc[name, metric]) for metric in scores for name in scores.index},
         "differences": rows,
+        "slope": next(r["slope"] for r in table.attrs["naive_growth"] if r["label"] == "A"),
     }
 
 
@@ -54,10 +55,10 @@ def show(found: list[dict[str, Any]], asked: list[tuple]) -> None:
         supported = "growth SUPPORTED" in result["verdict"]
         rows.append({"kind": job[1], "seed": job[2], "supported": supported, "right": supported == (job[1] == "growing")})
         for row in result["differences"]:
-            sign = 1 if row["model"] == "growth" else -1
-            low, high = sorted(sign * row[k] for k in ("low", "high"))
-            rows[-1] |= {row["metric"]: sign * row["difference"], f"{row['metric']} low": low, f"{row['metric']} high": high}
-        rows[-1] |= {k: result["scores"][k] for k in result["scores"] if k.split()[1] in ("wlm", "growth", "floor")}
+            rows[-1] |= {f"{row['metric']}{end}": row[k] for end, k in (("", "difference"), (" low", "low"), (" high", "high"))}
+        kept = ("growth", "growth, conserved", "floor")
+        rows[-1] |= {k: result["scores"][k] for k in result["scores"] if k.partition(" ")[2] in kept}
+        rows[-1]["slope"] = result["slope"]
     table = pd.DataFrame(rows)
     print(table.sort_values(["kind", "seed"]).to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     by_kind = table.groupby("kind")["right"]

@@ -8,7 +8,6 @@ import pytest
 import wlm
 from wlm.core.growth import effective_share
 from wlm.core.methods import WLM
-from wlm.tl._scores import growth_verdict
 
 SMALL = {
     "use_rep": "X_position",
@@ -176,6 +175,23 @@ def test_a_fit_without_growth_drops_what_one_with_growth_left(known):
         wlm.tl.predict(known, 3.5, resample=True)
 
 
+def test_lineages_count_founders_and_cells_their_descendants(known):
+    """Rates are the given ones, so that shares by lineages and by cells differ as masses say."""
+    cells, lineages = (
+        wlm.tl.composition(known, "branch", [0, 2, 4], n_cells=None, count=count) for count in ("cells", "lineages")
+    )
+    assert cells.attrs["count"] == "cells" and lineages.attrs["count"] == "lineages"
+    assert lineages.attrs["missed"] == {} and lineages.loc[lineages["time"] > 0, "observed"].isna().all()
+    first = lineages[lineages["time"] == 0].set_index("label")["observed"]
+    assert first["A"] == pytest.approx((known.obs["branch"][known.obs["day"] == 0] == "A").mean())
+    free = wlm.tl.predict(known, 4, from_time=0, labels="branch", resample=False)
+    later = lineages[(lineages["time"] == 4) & (lineages["label"] == "A")].iloc[0]
+    # Two models: the one that predict returns the cells of is the first, and the mean is near it.
+    assert later["predicted"] == pytest.approx((free.obs["branch"] == "A").mean(), abs=0.1)
+    with pytest.raises(ValueError, match="count must be one of"):
+        wlm.tl.composition(known, "branch", count="clones")
+
+
 @pytest.mark.slow
 def test_evaluate_compares_fits_with_and_without_growth_by_weighted_scores(cells):
     options = {k: v for k, v in SMALL.items() if k != "show_progress"}
@@ -184,12 +200,26 @@ def test_evaluate_compares_fits_with_and_without_growth_by_weighted_scores(cells
         "day",
         method={"wlm": {}, "growth": {"method": "wlm", "growth": "prior"}},
         growth_key="true_growth",
-        holdout=[4],
+        holdout=[3, 4],
         metrics=("w1", "composition"),
         label_key="branch",
-        n_boot=0,
+        n_boot=20,
         **options,
     )
+    fits = table[table["time"] == 4]
+    assert set(fits["model"]) == {"wlm", "growth", "growth, conserved", "previous", "floor"}
+    assert "relaxed_midpoint" in set(table["model"]) and not (table["model"][table["time"] == 3] == "growth, conserved").any()
+    twins = [r for r in table.attrs["differences"] if r["baseline"] == "growth, conserved"]
+    assert [(r["kind"], r["metric"]) for r in twins] == [("forecast", "w1"), ("forecast", "composition")]
+    means = fits.groupby("model")[["w1", "composition"]].mean()
+    for row in twins:
+        expected = means.loc["growth", row["metric"]] - means.loc["growth, conserved", row["metric"]]
+        assert row["difference"] == pytest.approx(expected)
+    lines = table.attrs["verdict"].splitlines()
+    assert lines[-2].startswith("growth ") and lines[-1].startswith("without a network: relative rates per unit of time")
+    rates = {r["label"]: r for r in table.attrs["naive_growth"]}
+    assert rates["A"]["slope"] == pytest.approx(-rates["B"]["slope"]) and rates["A"]["slope"] > 0
+    table = table[table["time"] == 4]
     scores = table.groupby("model")["composition"].mean()
     assert {"wlm", "growth", "previous"} <= set(scores.index)
     # Weights alone change the shares from those of the day before, as the rates say.
@@ -271,19 +301,3 @@ def test_growth_is_a_setting_that_a_method_carries():
     for bad in ({"growth": 1}, {"growth": "learned"}):
         with pytest.raises((ValueError, TypeError), match="growth"):
             WLM(**bad)
-
-
-def test_growth_is_supported_by_a_better_forecast_beyond_the_interval():
-    grows = {"growth": True, "wlm": False, "long": False}
-    row = {"model": "growth", "baseline": "wlm", "kind": "forecast", "metric": "w1", "n_times": 1}
-    better = row | {"difference": -0.3, "low": -0.4, "high": -0.2}
-    assert growth_verdict([better], grows).startswith(
-        "growth SUPPORTED: forecast, growth against wlm, w1 -0.3 (95 % -0.4"
-    )
-    turned = row | {"model": "wlm", "baseline": "growth", "difference": 0.3, "low": 0.2, "high": 0.4}
-    assert growth_verdict([turned], grows) == growth_verdict([better], grows)
-    unclear = row | {"difference": -0.3, "low": -0.7, "high": 0.1}
-    worse = row | {"difference": 0.3, "low": 0.2, "high": 0.4}
-    assert all("NOT SUPPORTED" in growth_verdict([r], grows) for r in (unclear, worse))
-    others = [better | {"kind": "interpolation"}, better | {"model": "long"}, better | {"baseline": "previous"}]
-    assert growth_verdict([*others, row | {"difference": -1.0}], grows) == ""

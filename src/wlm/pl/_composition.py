@@ -26,6 +26,7 @@ def composition(
     *,
     key: str = "wlm",
     times: Any = None,
+    count: str = "cells",
     n_cells: int | None = 2000,
     mod: str | None = None,
     rng: RNG = 0,
@@ -52,6 +53,9 @@ def composition(
     times
         Of an object: times to include besides the observed ones and a grid between them, as numbers or labels;
         forecasts for example.
+    count
+        Of an object: ``"cells"`` or ``"lineages"`` of the cells of the first time, as :func:`wlm.tl.composition` has it;
+        of lineages there are no bars after the first time.
     n_cells
         Of an object: predicted cells for each time; None for all.
     mod
@@ -86,7 +90,7 @@ def composition(
         read_obs_labels(cells, groupby)
         colors = label_colors(cells, groupby, get_target(adata, mod))
         wanted = between(cells, fit, np.empty(0) if times is None else read_labels(times, fit.style))
-        table = compute(adata, groupby, wanted, key=key, n_cells=n_cells, rng=rng, mod=mod)
+        table = compute(adata, groupby, wanted, key=key, count=count, n_cells=n_cells, rng=rng, mod=mod)
     names = [name for name in colors if name in set(table["label"])]
     if ax is None:
         rows = -(-len(names) // LABEL_ROWS)
@@ -114,7 +118,8 @@ def _draw(ax: Axes, table: pd.DataFrame, names: list[str], colors: dict[str, Any
     at = observed.index.to_numpy()
     trained = (kind == "training").to_numpy()
     # At training times, from which predictions start, areas are the observed cells.
-    share = np.where(trained[:, None], observed.to_numpy(), predicted.to_numpy())  # (T, labels)
+    own = trained[:, None] & np.isfinite(observed.to_numpy())
+    share = np.where(own, observed.to_numpy(), predicted.to_numpy())  # (T, labels)
     fill, last = [colors[name] for name in names], at[trained].max() if trained.any() else at[0]
     for inside, alpha in ((at <= last, 0.55), (at >= last, 0.25)):
         if inside.sum() > 1:
@@ -129,7 +134,8 @@ def _draw(ax: Axes, table: pd.DataFrame, names: list[str], colors: dict[str, Any
             ax.bar(t, own, width=width, bottom=bottoms, color=fill, edgecolor="black", linewidth=0.6, zorder=3)
     margin = 0.03 * span
     xlabel = table.attrs.get("time_label", "time")
-    ax.set(xlim=(at[0] - margin, at[-1] + margin), ylim=(0, 1), xlabel=xlabel, ylabel="share of cells")
+    of = "founders' lineages" if table.attrs.get("count") == "lineages" else "cells"
+    ax.set(xlim=(at[0] - margin, at[-1] + margin), ylim=(0, 1), xlabel=xlabel, ylabel=f"share of {of}")
     ax.spines[["top", "right"]].set_visible(False)
 
 

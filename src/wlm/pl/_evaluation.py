@@ -13,13 +13,14 @@ from wlm.pl._basis import finish
 
 #: Okabe and Ito's colours for methods; baselines are grey, told apart by their markers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^"}
+MARKERS = {"previous": "<", "next": ">", "pooled": "s", "ot_midpoint": "D", "spline": "^", "relaxed_midpoint": "v"}
 NAMES = {
     "previous": "previous time",
     "next": "next time",
     "pooled": "both, mixed",
     "ot_midpoint": "OT midpoint",
     "spline": "OT spline",
+    "relaxed_midpoint": "semi-relaxed midpoint",
     "floor": "floor (half against half)",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
+from wlm.tl._growth_verdict import growth_verdict, naive_in_words, naive_rates, twin_of
 from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
     Population,
     differences,
-    growth_verdict,
     halves,
     kinds_of,
     labelled,
@@ -85,8 +85,7 @@ def evaluate(
         As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
         baselines use the weights as well, and each condition is scored by itself.
     growth_key, totals
-        As for :func:`wlm.tl.fit`; methods without growth have no use for them. Compare a fit with growth and one
-        without by ``method={"wlm": {}, "growth": {"method": "wlm", "growth": True}}``.
+        As for :func:`wlm.tl.fit`; methods without growth have no use for them.
     method
         One method or several, all with the same options; or options of each by name: ``{"wlm": {"n_steps": 400},
         "ijkonet": {"energy": "V+U"}}``. Settings of one method have names of their own and say which it is: ``{"short":
@@ -109,7 +108,8 @@ def evaluate(
         Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``pooled`` (both, mixed by the
         fraction of time), ``ot_midpoint`` (their linear optimal-transport interpolation at that fraction), ``spline``
         (with three other times or more: natural cubic splines through optimal couplings of at most 1000 cells of each
-        of them, see :func:`wlm.core.chains.spline_interpolation`) and ``floor``
+        of them, see :func:`wlm.core.chains.spline_interpolation`), ``relaxed_midpoint`` (if a method has growth: as
+        ``ot_midpoint``, by a semi-relaxed coupling of at most 1000 cells a side, in which cells may multiply) and ``floor``
         (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
         lower).
@@ -139,9 +139,14 @@ def evaluate(
 
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
-    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score;
-    Where one method has growth and another has not, a line for each such pair says whether growth is ``SUPPORTED`` by
-    the forecast of the last time (``holdout="all"``, or that time), beyond the interval, or ``NOT SUPPORTED``.
+    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score.
+    Where a method has growth and the last time is held out (``holdout="all"``, or that time), a twin of it is fitted
+    for this time, ``"NAME, conserved"``, which differs in nothing but that cells are conserved. The verdict then says
+    whether growth is ``SUPPORTED``: whether the forecast by growth is better than that of the twin beyond the interval,
+    by the first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``.
+    ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list with a dict for each label: its
+    relative net rates without a network, before the last time: ``slope`` of the logarithm of its odds per unit of
+    time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of semi-relaxed couplings.
     ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
     the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
@@ -274,14 +279,20 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     verdicts = {condition: part.attrs["verdict"] for condition, part in tables.items()}
     table.attrs = {
         "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
-        "differences": [
-            {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs["differences"]
-        ],
+        "differences": _of_all(tables, "differences"),
+        **({"naive_growth": rates} if (rates := _of_all(tables, "naive_growth")) else {}),
         "verdict": "\n".join(
             f"{condition}: {line}" for condition, text in verdicts.items() for line in text.splitlines()
         ),
     }
     return table
+
+
+def _of_all(tables: dict[str, pd.DataFrame], name: str) -> list[dict[str, Any]]:
+    """Rows in ``attrs`` of all conditions."""
+    return [
+        {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs.get(name, [])
+    ]
 
 
 def _held(cells: Cells, holdout: Any) -> np.ndarray:
@@ -309,7 +320,7 @@ class _Scoring:
     """How fits are made and scored, the same for all conditions."""
 
     fold: Fold
-    methods: Mapping[str, Method[Any, Any]]
+    methods: dict[str, Method[Any, Any]]
     metrics: Sequence[str]
     seeds: Sequence[int]
     n_jobs: int
@@ -321,16 +332,21 @@ class _Scoring:
         """The scores of all models on the held-out times of these cells."""
         if cells.v is not None:
             calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
+        growing = [name for name, config in self.methods.items() if config.grows]
+        twins = self._twins(cells, held, growing)
         jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
+        jobs += [(cells.observed[-1], name, s) for name in twins for s in self.seeds]
+        plain = replace(self.fold, backtest=False)  # forecasts of fits with growth follow the model, so do the twins'
         predictions = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed(self.fold.predict)(cells, t, self.methods[name], s) for t, name, s in jobs
+            delayed((plain if name in twins else self.fold).predict)(cells, t, (self.methods | twins)[name], s)
+            for t, name, s in jobs
         )
         populations: dict[tuple[float, str, int], Population] = {}
         for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
             populations[t, name, s] = labelled(predicted, cells, labels, t)
         if self.baselines:
             for t in held:
-                for name, population in naive(cells, labels, t, self.seeds[0]).items():
+                for name, population in naive(cells, labels, t, self.seeds[0], growing=bool(growing)).items():
                     populations[t, name, self.seeds[0]] = population
         observed = {t: population_at(cells, t, labels).capped(self.max_cells) for t in held}
         populations = {name: population.capped(self.max_cells) for name, population in populations.items()}
@@ -344,7 +360,24 @@ class _Scoring:
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            grows = {name: config.grows for name, config in self.methods.items()}
-            words = verdict(table, found, kinds, names, self.metrics), growth_verdict(found, grows)
+            words = [verdict(table, found, kinds, names, self.metrics)]
+            if twins:
+                if "composition" in self.metrics[1:]:
+                    last = {key: p for key, p in populations.items() if key[1] in (*growing, *twins)}
+                    there, kind = {t: observed[t] for t in kinds["forecast"]}, {"forecast": kinds["forecast"]}
+                    last = {key: p for key, p in last.items() if key[0] in there}
+                    found += differences(table, last, there, kind, growing, "composition", self.n_boot)
+                words.append(growth_verdict(found, growing))
+                if labels is not None:
+                    rates = naive_rates(cells, labels, cells.observed[:-1], self.seeds[0])
+                    words.append(naive_in_words(rates, cells.unit or "unit of time"))
+                    table.attrs["naive_growth"] = [asdict(rate) for rate in rates]
             table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
         return table
+
+    def _twins(self, cells: Cells, held: np.ndarray, growing: Sequence[str]) -> dict[str, Method[Any, Any]]:
+        """Of each method with growth the same one without, to tell by the last time what growth is worth."""
+        if not self.baselines or cells.observed[-1] not in held:
+            return {}
+        has_velocity = cells.v is not None
+        return {twin_of(name): self.methods[name].conserved(has_velocity=has_velocity) for name in growing}
