@@ -96,7 +96,9 @@ def show(found: list[dict[str, Any]], asked: list[tuple]) -> None:
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="-"))
     scales = [r["prior_scale"] for r in found if "prior_scale" in r]
     explained = [r["prior_r2"] for r in found if "prior_r2" in r]
-    print(f"factor of the prior {np.round(scales, 2)}, share of its variance that states explain {np.round(explained, 2)}")
+    print(
+        f"factor of the prior {np.round(scales, 2)}, share of its variance that states explain {np.round(explained, 2)}"
+    )
 
 
 def _score(rates: np.ndarray, table: pd.DataFrame, rows: Any) -> float:

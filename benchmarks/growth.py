@@ -123,7 +123,11 @@ def _other(name: str, arguments: argparse.Namespace, extra: dict[str, Any]) -> N
     """Another part of the benchmark."""
     part: Any = {"verdict": _growth_verdict, "toggle": _growth_toggle, "clones": _growth_clones}[name]
     n = arguments.cells
-    counts = {"verdict": (2 if arguments.quick else 20, n), "toggle": (arguments.seeds, n), "clones": (arguments.seeds,)}
+    counts = {
+        "verdict": (2 if arguments.quick else 20, n),
+        "toggle": (arguments.seeds, n),
+        "clones": (arguments.seeds,),
+    }
     asked = part.jobs(*counts[name], extra)
     file = RESULTS / f"growth-{name}{'-quick' if arguments.quick else ''}.json"
     done = run_missing(file, asked, part.run, arguments.jobs, fresh=arguments.fresh or arguments.quick)

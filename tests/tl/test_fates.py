@@ -398,7 +398,9 @@ def test_fates_of_lineages_and_of_descendants():
     first, middle = ((adata.obs["day"] == t).to_numpy() for t in (0, 2))
     for here in (first, middle):
         assert w[here].mean() == pytest.approx(1, abs=1e-5) and w[here].std() > 0.05
-        np.testing.assert_allclose(np.average(found["cells"][here], axis=0, weights=w[here]), note["observed"], atol=5e-3)
+        np.testing.assert_allclose(
+            np.average(found["cells"][here], axis=0, weights=w[here]), note["observed"], atol=5e-3
+        )
     np.testing.assert_allclose(found["cells"].sum(1), 1, atol=1e-5)
     # Branch A multiplies: of the descendants of an undecided cell more are there than of its lineages.
     a = list(note["names"]).index("A")

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from wlm._adata.reading import Reading
-from wlm.core.methods import IJKOnet, WLM
-from wlm.tl._growth_verdict import _slope, growth_verdict, naive_in_words, naive_rates, twin_of
+from wlm.core.methods import WLM, IJKOnet
+from wlm.tl._growth_verdict import _slope, compare_growth, growth_verdict, naive_in_words, naive_rates
+from wlm.tl._scores import Population
 
 TIMES = np.array([0.0, 1.0, 3.0])
 
@@ -17,10 +18,11 @@ def cells_of(x, day, w=None):
     names = [f"c{i}" for i in range(len(x))]
     obs = pd.DataFrame({"day": day} | ({} if w is None else {"w": w}), index=names)
     reading = Reading(
-        **dict.fromkeys(
-            "n_dims velocity_key velocity_scale strata_key condition_key growth_key totals".split()
-        ),
-        time_key="day", use_rep="X_pca", weight_key=None if w is None else "w", nan="raise",
+        **dict.fromkeys("n_dims velocity_key velocity_scale strata_key condition_key growth_key totals".split()),
+        time_key="day",
+        use_rep="X_pca",
+        weight_key=None if w is None else "w",
+        nan="raise",
     )
     return reading.parts(ad.AnnData(obs=obs, obsm={"X_pca": x.astype(np.float32)}))[""].cells
 
@@ -61,19 +63,47 @@ def test_a_label_that_is_all_or_nothing_has_no_slope():
     assert all(np.isnan(rate.slope) for rate in rates) and naive_in_words(rates, "day") == ""
 
 
-def test_growth_is_supported_by_better_forecasts_beyond_the_interval_by_every_metric():
-    row = {"model": "growth", "baseline": twin_of("growth"), "kind": "forecast", "metric": "w1", "n_times": 1}
+def populations(shares, n, seed=0):
+    """Cells of two clusters, of which a share is in the second; observed cells are drawn by chance."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for k, share in enumerate(shares):
+        second = rng.random(n) < share if k == 0 else np.arange(n) < round(share * n)
+        x = rng.normal(size=(n, 2)) / 10 + 3.0 * second[:, None]
+        found.append(Population(x, None, np.where(second, "b", "a")))
+    return found
+
+
+def test_growth_that_explains_the_shares_is_supported():
+    observed, growing, conserved = populations([0.7, 0.7, 0.3], 400)
+    rows = compare_growth([growing], [conserved], observed, ("w1", "composition"), 40)
+    assert [row["metric"] for row in rows] == ["w1", "composition"]
+    assert all(row["low"] < row["high"] < 0 for row in rows)
+    assert rows[1]["difference"] == pytest.approx(-0.3, abs=0.05)
+    assert growth_verdict("growth", 3.0, rows).startswith("growth SUPPORTED: last time forecast from 3, growth against")
+
+
+def test_shares_that_differ_by_chance_support_nothing():
+    """A false rate moves the forecast a little, and half of the samples are on its side: 5 % may pass, not 50 %."""
+    passed, better = 0, 0
+    for seed in range(40):
+        observed, growing, conserved = populations([0.5, 0.52, 0.5], 400, seed)
+        rows = compare_growth([growing], [conserved], observed, ("composition",), 40)
+        better += rows[0]["difference"] < 0
+        passed += "growth SUPPORTED" in growth_verdict("growth", 3.0, rows)
+    assert better > 12 and passed <= 4
+
+
+def test_the_verdict_takes_every_metric_and_an_interval():
+    row = {"metric": "w1", "growth": 0.3, "conserved": 0.6}
     better = row | {"difference": -0.3, "low": -0.4, "high": -0.2}
-    assert growth_verdict([better], ["growth"]).startswith(
-        "growth SUPPORTED: forecast, growth less the same fit with cells conserved, w1 -0.3 (95 % -0.4 to -0.2)"
-    )
     unclear = row | {"difference": -0.3, "low": -0.7, "high": 0.1}
     worse = row | {"difference": 0.3, "low": 0.2, "high": 0.4}
-    assert all("NOT SUPPORTED" in growth_verdict([r], ["growth"]) for r in (unclear, worse))
-    assert growth_verdict([better, better | {"metric": "composition"}], ["growth"]).startswith("growth SUPPORTED")
-    assert "NOT SUPPORTED" in growth_verdict([better, unclear | {"metric": "composition"}], ["growth"])
-    others = [better | {"kind": "interpolation"}, better | {"model": "long"}, better | {"baseline": "wlm"}]
-    assert growth_verdict([*others, row | {"difference": -1.0}], ["growth"]) == ""
+    assert "w1 0.3 against 0.6 (-0.3, 95 % -0.4 to -0.2)" in growth_verdict("growth", 3, [better])
+    assert all("growth NOT SUPPORTED" in growth_verdict("growth", 3, [r]) for r in (unclear, worse))
+    assert growth_verdict("growth", 3, [better, better | {"metric": "composition"}]).startswith("growth SUPPORTED")
+    assert "NOT SUPPORTED" in growth_verdict("growth", 3, [better, unclear | {"metric": "composition"}])
+    assert growth_verdict("growth", 3, [row | {"difference": -1.0}]) == "" == growth_verdict("growth", 3, [])
 
 
 def test_twins_differ_in_growth_alone():

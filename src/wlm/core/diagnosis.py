@@ -86,7 +86,8 @@ def _growth_power(dynamics: Dynamics, x: Array, v: Array, t: float, w: Array | N
     r"""What growth adds to the mean energy of a cell per unit of time, at ``x``, ``v`` (n, d) and weights ``w`` (n,).
 
     Price's equation for the energy: :math:`\mathrm{Cov}(g, \tfrac12|v|^2)` of the kinetic one; of the potential
-    energy, which the population has as a whole, the sum of the rates times its derivatives by the logarithms of weights.
+    energy, which the population has as a whole, the sum of the rates times its derivatives by the logarithms of the
+    weights.
     """
     if not dynamics.grows:
         return 0.0

@@ -54,7 +54,7 @@ def composition(
         Of an object: times to include besides the observed ones and a grid between them, as numbers or labels;
         forecasts for example.
     count
-        Of an object: ``"cells"`` or ``"lineages"`` of the cells of the first time, as :func:`wlm.tl.composition` has it;
+        Of an object: ``"cells"``, or ``"lineages"`` of the cells of the first time, as in :func:`wlm.tl.composition`;
         of lineages there are no bars after the first time.
     n_cells
         Of an object: predicted cells for each time; None for all.

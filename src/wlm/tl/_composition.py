@@ -77,8 +77,8 @@ def composition(
     ``observed``
         Share of the observed cells, by weight where the fit has weights; NaN where none were observed.
 
-    ``attrs`` has ``label_key``, ``key``, ``count``, the label of the time axis in ``time_label``, and the ``missed`` share by
-    time: half the sum of the absolute differences between predicted and observed.
+    ``attrs`` has ``label_key``, ``key``, ``count``, the label of the time axis in ``time_label``, and the ``missed``
+    share by time: half the sum of the absolute differences between predicted and observed.
 
     Raises
     ------

@@ -98,17 +98,18 @@ def diagnose(
 
     Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), the columns of
     ``attrs["composition"]`` by name in ``composition``, and the energies along the rollout (``times``,
-    ``kinetic_path``, ``potential_path``, ``dissipated_path``, ``grown_path``), which :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw; and ``bridged_w1`` (T,), W1 to the cells of each training
-    time of what is predicted for it from its neighbours as if it were not there (NaN at the first and the last): to be
-    seen beside the free rollout and the floor of ``uns["K"]["training_times"]``, by :func:`wlm.pl.training`.
+    ``kinetic_path``, ``potential_path``, ``dissipated_path``, ``grown_path``), which :func:`wlm.pl.energy` and
+    :func:`wlm.pl.friction` draw; and ``bridged_w1`` (T,), W1 to the cells of each training time of what is predicted
+    for it from its neighbours as if it were not there (NaN at the first and the last): to be seen beside the free
+    rollout and the floor of ``uns["K"]["training_times"]``, by :func:`wlm.pl.training`.
 
     Raises
     ------
     KeyError
         If there is no fit, or no column ``label_key``.
     ValueError
-        If the dynamics have no friction, ``label_key`` has numbers or missing labels, ``adata`` no longer holds the cells of the fit but more fits are
-        needed, or a comparison is asked for and the fit has no velocities.
+        If the dynamics have no friction, ``label_key`` has numbers or missing labels, ``adata`` no longer holds the cells
+        of the fit but more fits are needed, or a comparison is asked for and the fit has no velocities.
 
     Examples
     --------

@@ -24,7 +24,7 @@ from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
-from wlm.tl._growth_verdict import growth_verdict, naive_in_words, naive_rates, twin_of
+from wlm.tl._growth_verdict import compare_growth, growth_verdict, naive_in_words, naive_rates
 from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
@@ -109,8 +109,8 @@ def evaluate(
         fraction of time), ``ot_midpoint`` (their linear optimal-transport interpolation at that fraction), ``spline``
         (with three other times or more: natural cubic splines through optimal couplings of at most 1000 cells of each
         of them, see :func:`wlm.core.chains.spline_interpolation`), ``relaxed_midpoint`` (if a method has growth: as
-        ``ot_midpoint``, by a semi-relaxed coupling of at most 1000 cells a side, in which cells may multiply) and ``floor``
-        (one half of the held-out cells against the other: what a perfect prediction would score with
+        ``ot_midpoint``, by a semi-relaxed coupling of at most 1000 cells a side, in which cells may multiply) and
+        ``floor`` (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
         lower).
     seeds
@@ -141,9 +141,12 @@ def evaluate(
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
     interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score.
     Where a method has growth and the last time is held out (``holdout="all"``, or that time), a twin of it is fitted
-    for this time, ``"NAME, conserved"``, which differs in nothing but that cells are conserved. The verdict then says
-    whether growth is ``SUPPORTED``: whether the forecast by growth is better than that of the twin beyond the interval,
-    by the first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``.
+    as well, which differs in nothing but that cells are conserved. Both forecast the last time freely from the time
+    before the last one that they have seen, since growth adds up over time and the noise of shares does not. The
+    verdict then says whether growth is ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the
+    first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a
+    list with a dict for each such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``,
+    their ``difference`` and its interval ``low``, ``high``.
     ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list with a dict for each label: its
     relative net rates without a network, before the last time: ``slope`` of the logarithm of its odds per unit of
     time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of semi-relaxed couplings.
@@ -280,7 +283,7 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs = {
         "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
         "differences": _of_all(tables, "differences"),
-        **({"naive_growth": rates} if (rates := _of_all(tables, "naive_growth")) else {}),
+        **{name: rows for name in ("growth", "naive_growth") if (rows := _of_all(tables, name))},
         "verdict": "\n".join(
             f"{condition}: {line}" for condition, text in verdicts.items() for line in text.splitlines()
         ),
@@ -290,9 +293,7 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _of_all(tables: dict[str, pd.DataFrame], name: str) -> list[dict[str, Any]]:
     """Rows in ``attrs`` of all conditions."""
-    return [
-        {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs.get(name, [])
-    ]
+    return [{"condition": condition, **row} for condition, part in tables.items() for row in part.attrs.get(name, [])]
 
 
 def _held(cells: Cells, holdout: Any) -> np.ndarray:
@@ -332,18 +333,23 @@ class _Scoring:
         """The scores of all models on the held-out times of these cells."""
         if cells.v is not None:
             calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
-        growing = [name for name, config in self.methods.items() if config.grows]
-        twins = self._twins(cells, held, growing)
+        growing, last = [name for name, config in self.methods.items() if config.grows], cells.observed[-1]
+        asked = growing if self.baselines and last in held else []  # whose growth is to be judged
+        twins = {name: self.methods[name].conserved(has_velocity=cells.v is not None) for name in asked}
         jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
-        jobs += [(cells.observed[-1], name, s) for name in twins for s in self.seeds]
-        plain = replace(self.fold, backtest=False)  # forecasts of fits with growth follow the model, so do the twins'
-        predictions = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed((plain if name in twins else self.fold).predict)(cells, t, (self.methods | twins)[name], s)
+        predict = [
+            delayed(self.fold.predict)(cells, t, self.methods[name], s, early=t == last and name in asked)
             for t, name, s in jobs
-        )
+        ]
+        # Forecasts of fits with growth follow the model, so those of their twins do.
+        plain = replace(self.fold, backtest=False)
+        predict += [
+            delayed(plain.predict)(cells, last, twins[name], s, early=True) for name in asked for s in self.seeds
+        ]
+        made = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(predict)
         populations: dict[tuple[float, str, int], Population] = {}
-        for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
-            populations[t, name, s] = labelled(predicted, cells, labels, t)
+        for (t, name, s), one in zip(jobs, made, strict=False):
+            populations[t, name, s] = labelled(one.population, cells, labels, t)
         if self.baselines:
             for t in held:
                 for name, population in naive(cells, labels, t, self.seeds[0], growing=bool(growing)).items():
@@ -355,29 +361,48 @@ class _Scoring:
             for t in held:
                 rows.append(score(t, "floor", self.seeds[0], *halves(observed[t], self.seeds[0]), self.metrics))
         table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
-        table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
+        table.attrs["seconds"] = float(np.mean([one.seconds for one in made[: len(jobs)]]))
         table.attrs |= {"differences": [], "verdict": ""}
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
             words = [verdict(table, found, kinds, names, self.metrics)]
-            if twins:
-                if "composition" in self.metrics[1:]:
-                    last = {key: p for key, p in populations.items() if key[1] in (*growing, *twins)}
-                    there, kind = {t: observed[t] for t in kinds["forecast"]}, {"forecast": kinds["forecast"]}
-                    last = {key: p for key, p in last.items() if key[0] in there}
-                    found += differences(table, last, there, kind, growing, "composition", self.n_boot)
-                words.append(growth_verdict(found, growing))
-                if labels is not None:
-                    rates = naive_rates(cells, labels, cells.observed[:-1], self.seeds[0])
-                    words.append(naive_in_words(rates, cells.unit or "unit of time"))
-                    table.attrs["naive_growth"] = [asdict(rate) for rate in rates]
+            if asked:
+                early = {
+                    (name, s, grows): labelled(one.early, cells, labels, last)
+                    for (name, s, grows), one in zip(
+                        [(name, s, True) for t, name, s in jobs if t == last and name in asked]
+                        + [(name, s, False) for name in asked for s in self.seeds],
+                        [one for one in made if one.early is not None],
+                        strict=True,
+                    )
+                    if one.early is not None
+                }
+                words += self._judge(early, observed[last], cells, labels, table)
             table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
         return table
 
-    def _twins(self, cells: Cells, held: np.ndarray, growing: Sequence[str]) -> dict[str, Method[Any, Any]]:
-        """Of each method with growth the same one without, to tell by the last time what growth is worth."""
-        if not self.baselines or cells.observed[-1] not in held:
-            return {}
-        has_velocity = cells.v is not None
-        return {twin_of(name): self.methods[name].conserved(has_velocity=has_velocity) for name in growing}
+    def _judge(
+        self,
+        early: Mapping[tuple[str, int, bool], Population],
+        observed: Population,
+        cells: Cells,
+        labels: np.ndarray | None,
+        table: pd.DataFrame,
+    ) -> list[str]:
+        """What growth is worth, in words and in ``attrs``: forecasts by name, seed and whether cells grow."""
+        metrics = [self.metrics[0], *(m for m in self.metrics[1:] if m == "composition")]
+        words, rows, start = [], [], float(cells.observed[-3])
+        for name in dict.fromkeys(name for name, *_ in early):
+            with_growth, without = (
+                [early[name, s, grows].capped(self.max_cells) for s in self.seeds] for grows in (True, False)
+            )
+            found = compare_growth(with_growth, without, observed, metrics, self.n_boot)
+            rows += [{"model": name, "start": start, **row} for row in found]
+            words.append(growth_verdict(name, start, found))
+        table.attrs["growth"] = rows
+        if labels is not None:
+            rates = naive_rates(cells, labels, cells.observed[:-1], self.seeds[0])
+            words.append(naive_in_words(rates, cells.unit or "unit of time"))
+            table.attrs["naive_growth"] = [asdict(rate) for rate in rates]
+        return words

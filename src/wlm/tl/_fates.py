@@ -68,8 +68,8 @@ def fates(
     count
         What chances are of, in a fit with growth. ``"lineages"``: of a line of descent, one cell at a time, however many
         others it has: the share of the founders that choose the fate. ``"cells"``: of the descendants at the end, which
-        are more where cells multiply: of early cells, weighted by their descendants, they add up to the composition of
-        the last time. Without growth the two are the same.
+        are more where cells multiply: weighted by their descendants, early cells add up to the composition of the last
+        time. Without growth the two are the same.
     n_draws
         Repetitions of stochastic dynamics, and of the noise after the last training time.
     rng
@@ -92,8 +92,8 @@ def fates(
     ``obs["K_fate_spread"]`` : float32, of fits with ``n_models``
         Root mean square difference of the probabilities from their mean over the models.
     ``uns["K_fates"]`` : dict
-        ``names``; ``at``; ``count``; ``times`` (T,), those observed, with mean ``entropy`` (T,), the share of the fate that is
-        ``decided`` (T,) by then (see :func:`wlm.core.fates.decided`), for each fate against all others in
+        ``names``; ``at``; ``count``; ``times`` (T,), those observed, with mean ``entropy`` (T,), the share of the fate
+        that is ``decided`` (T,) by then (see :func:`wlm.core.fates.decided`), for each fate against all others in
         ``decided_by_fate`` (T, n_fates), and ``decided_at`` (n_fates,), when half of it is; ``noise`` (T,), the
         standard deviation of predictions from there in each dimension, in ``use_rep`` units; ``observed`` and
         ``predicted`` (n_fates,), the composition of the last training time and that of the free rollout to it from

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
 from wlm.core.transport import semi_relaxed, shares
+from wlm.tl._scores import N_SAMPLE, SCORES, Population, share_of
 
 #: Cells a side of the couplings; labels named in the verdict; added to counts, so that none is zero.
 N_COUPLED, N_NAMED, HALF = 1000, 3, 0.5
-
-
-def twin_of(name: str) -> str:
-    """The name in a table of the fit that differs from ``name`` in nothing but that cells are conserved."""
-    return f"{name}, conserved"
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def _slope(
 
 
 def _row_sums(cells: Cells, times: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Relative rate (n,) of some cells of each time but the last, by a semi-relaxed coupling with the next; else NaN."""
+    """Relative rate (n,) of some cells of each time but the last, by couplings with the next; NaN of the others."""
     rng, rate = np.random.default_rng(seed), np.full(len(cells.x), np.nan)
     for t, later in zip(times[:-1], times[1:], strict=True):
         i, j = (rng.permutation(cells.at(s))[:N_COUPLED] for s in (t, later))
@@ -98,24 +94,48 @@ def naive_in_words(rates: Sequence[NaiveRate], unit: str) -> str:
     )
 
 
-def growth_verdict(differences: Sequence[Mapping[str, Any]], growing: Sequence[str]) -> str:
-    """Whether fits with growth forecast better than their twins without, in words, a line for each.
+def compare_growth(
+    growing: Sequence[Population], conserved: Sequence[Population], observed: Population, metrics: Sequence[str], n: int
+) -> list[dict[str, Any]]:
+    """By how much forecasts with growth are better than those of their twins, one for each seed, with intervals.
 
-    Supported is what lowers every metric that is compared at the last time beyond the interval. Inner times do not
-    decide: they are met from both sides, by any motion.
+    The intervals are percentiles over ``n`` samples of one share of all cells: those that are observed, and those that
+    forecasts start from. What growth changes are shares, so that a difference of scores can be no larger than what the
+    rates make of the shares, and lies at that limit by chance as well: intervals that are turned about the difference
+    would not cover this.
     """
-    lines = []
-    for name in growing:
-        rows = [
-            row
-            for row in differences
-            if (row["model"], row["baseline"], row["kind"]) == (name, twin_of(name), "forecast") and "low" in row
-        ]
-        if not rows:
-            continue
-        word = "SUPPORTED" if all(row["high"] < 0 for row in rows) else "NOT SUPPORTED"
-        said = "; ".join(
-            f"{row['metric']} {row['difference']:+.3g} (95 % {row['low']:+.3g} to {row['high']:+.3g})" for row in rows
-        )
-        lines.append(f"growth {word}: forecast, {name} less the same fit with cells conserved, {said}")
-    return "\n".join(lines)
+    both = {"growth": growing, "conserved": conserved}
+    share = min(0.5, N_SAMPLE / max(len(p.x) for p in (observed, *growing, *conserved)))
+    scale = float(np.sqrt(share / (1 - share)))
+    rows = []
+    for metric in metrics:
+
+        def scored(k: int | None, metric: str = metric) -> dict[str, float]:
+            there = observed if k is None else share_of(observed, share, k)
+            return {
+                name: float(np.mean([SCORES[metric](p if k is None else share_of(p, share, k), there) for p in part]))
+                for name, part in both.items()
+            }
+
+        whole = scored(None)
+        row = {"metric": metric, **whole, "difference": whole["growth"] - whole["conserved"]}
+        if n:
+            parts = [scored(k) for k in range(n)]
+            drawn = np.array([part["growth"] - part["conserved"] for part in parts])
+            low, high = row["difference"] + scale * (np.quantile(drawn, (0.025, 0.975)) - row["difference"])
+            row |= {"low": float(low), "high": float(high)}
+        rows.append(row)
+    return rows
+
+
+def growth_verdict(name: str, start: float, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether growth is supported, in words: by a better forecast beyond the interval, by every metric."""
+    if not rows or "low" not in rows[0]:
+        return ""
+    word = "SUPPORTED" if all(row["high"] < 0 for row in rows) else "NOT SUPPORTED"
+    said = ", ".join(
+        f"{row['metric']} {row['growth']:.3g} against {row['conserved']:.3g} "
+        f"({row['difference']:+.3g}, 95 % {row['low']:+.3g} to {row['high']:+.3g})"
+        for row in rows
+    )
+    return f"growth {word}: last time forecast from {start:g}, {name} against the same with cells conserved, {said}"

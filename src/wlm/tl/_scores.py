@@ -168,9 +168,9 @@ def differences(
         share = min(0.5, N_SAMPLE / max(len(p.x) for p in (there, *here.values())))
         scale[t] = np.sqrt(share / (1 - share))
         for k in range(n_boot):
-            part = _share(there, share, k)
+            part = share_of(there, share, k)
             for (name, _), p in here.items():
-                score = SCORES[metric](_share(p, share, k), part)
+                score = SCORES[metric](share_of(p, share, k), part)
                 sampled[name, t][k] += score / sum(other == name for other, _ in here)
     rows = []
     pairs = [(a, b) for a in methods for b in models if b not in methods]
@@ -191,7 +191,7 @@ def differences(
     return rows
 
 
-def _share(population: Population, share: float, k: int) -> Population:
+def share_of(population: Population, share: float, k: int) -> Population:
     """The ``k``-th sample of a share of the cells, of the same rows of all populations of one size."""
     n = len(population.x)
     return population.some(np.random.default_rng((k, n)).permutation(n)[: max(1, round(share * n))])
