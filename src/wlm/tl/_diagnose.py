@@ -108,8 +108,8 @@ def diagnose(
     KeyError
         If there is no fit, or no column ``label_key``.
     ValueError
-        If the dynamics have no friction, ``label_key`` has numbers or missing labels, ``adata`` no longer holds the cells
-        of the fit but more fits are needed, or a comparison is asked for and the fit has no velocities.
+        If the dynamics have no friction, ``label_key`` has numbers or missing labels, ``adata`` no longer holds the
+        cells of the fit but more fits are needed, or a comparison is asked for and the fit has no velocities.
 
     Examples
     --------

@@ -66,10 +66,10 @@ def fates(
         The time at which cells have to be in a state: the last training time, by default, or a later one. Until then
         the last population moves freely, with noise that grows as that of the last interval.
     count
-        What chances are of, in a fit with growth. ``"lineages"``: of a line of descent, one cell at a time, however many
-        others it has: the share of the founders that choose the fate. ``"cells"``: of the descendants at the end, which
-        are more where cells multiply: weighted by their descendants, early cells add up to the composition of the last
-        time. Without growth the two are the same.
+        What chances are of, in a fit with growth. ``"lineages"``: of a line of descent, one cell at a time, however
+        many others it has: the share of the founders that choose the fate. ``"cells"``: of the descendants at the end,
+        which are more where cells multiply: weighted by their descendants, early cells add up to the composition of the
+        last time. Without growth the two are the same.
     n_draws
         Repetitions of stochastic dynamics, and of the noise after the last training time.
     rng
