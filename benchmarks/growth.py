@@ -6,7 +6,8 @@ are reached by a free rollout from the cells of day 0. A seed redraws the popula
 share: of A at the forecast, less that of the whole population; fate: of the cells of day 0 that end in A, each counted
 once, less that of founders which neither divide nor die; difference: mean rate of the cells of days 3 and 4 in A less
 that in B (truth 0.6 a day, in the control 0), r: correlation of the rate with the true one over all observed cells.
-The floor is the W1 between two samples of day 5.
+The floor is the W1 between two samples of day 5. W1 shares, centres and widths: of the forecast with the shares of the
+branches of day 5, then also with their means, then also with their standard deviations.
 
 Two estimates need no network: "slope", that of the log-odds of A against B over days 1, 3 and 4, which has to be given
 the branches; and "row sums", of a semi-relaxed coupling of each training day with the next, whose first marginal is
@@ -75,11 +76,36 @@ def scored(kind: str, setting: str, seed: int, extra: dict[str, Any], n: int) ->
         share = np.average(x[here, 1] > 0, weights=w[here])
         row[f"share {name}"] = float(share - truth["share_A"][truth["days"] == t][0])
         row[f"W1 {name}"] = w1(x[here], adata.obsm["X_position"][adata.obs["day"] == t], w[here])
+    there = adata.obsm["X_position"][adata.obs["day"] == FORECAST]
+    row |= _mended(x[here], w[here], there)
     row["fate"] = float((x[here, 1] > 0).mean() - adata.uns["truth"]["fate_A"])
     if "growth" in asked:
         row |= _against_truth(adata, adata.obs["wlm_growth"].to_numpy())
         row["ess"] = float(adata.uns["wlm"]["growth"]["ess"][-1])
     return row
+
+
+def _mended(x: np.ndarray, w: np.ndarray, there: np.ndarray) -> dict[str, float]:
+    """W1 of a forecast that gets the shares of the branches from those that are ``there``, then centres, then widths.
+
+    What each of these takes away is what is wrong with it; what is left is the floor and the shape of a branch.
+    """
+    x, w, found = x.astype(np.float64), w / w.sum(), {}
+    sides = [(x[:, 1] > 0, there[:, 1] > 0), (x[:, 1] <= 0, there[:, 1] <= 0)]
+    if any(min(own.sum(), seen.sum()) < 2 for own, seen in sides):
+        return dict.fromkeys(("W1 shares", "W1 centres", "W1 widths"), np.nan)
+    for own, seen in sides:
+        w[own] *= seen.mean() / w[own].sum()
+    found["W1 shares"] = w1(x, there, w)
+    for own, seen in sides:
+        x[own] += there[seen].mean(0) - np.average(x[own], axis=0, weights=w[own])
+    found["W1 centres"] = w1(x, there, w)
+    for own, seen in sides:
+        middle = there[seen].mean(0)
+        width = np.sqrt(np.average((x[own] - middle) ** 2, axis=0, weights=w[own]))
+        x[own] = middle + (x[own] - middle) * there[seen].std(0) / np.maximum(width, 1e-9)
+    found["W1 widths"] = w1(x, there, w)
+    return found
 
 
 def _against_truth(adata: ad.AnnData, rate: np.ndarray) -> dict[str, float]:

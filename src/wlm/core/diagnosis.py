@@ -98,8 +98,8 @@ def _growth_power(dynamics: Dynamics, x: Array, v: Array, t: float, w: Array | N
         raise ValueError("cells that grow have weights and velocities")
     with torch.enable_grad():
         log_w = p.log_w.detach().requires_grad_()
-        p = p._replace(log_w=log_w)
-        total = p.mean(0.5 * p.v.square().sum(-1) + dynamics.model.energy(p, at))
+        p, kinetic = p._replace(log_w=log_w), 0.5 * p.v.square().sum(-1)
+        total = p.mean(kinetic + dynamics.model.energy(p, at))
         (slope,) = torch.autograd.grad(total, log_w)
     with torch.no_grad():
         rate = dynamics.model.growth(p, at)

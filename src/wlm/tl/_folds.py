@@ -74,7 +74,7 @@ class Fold:
             units = ensemble.members[0].dynamics.units
             ensemble = replace(ensemble, forecast=as_forecast(note, units))
         v, w = trained[0].fields["velocity"], own.w
-        asked = {"weights": w, "seed": seed}
+        asked: dict[str, Any] = {"weights": w, "seed": seed}
         part = simulate(ensemble, own.x, v, own.times, np.array([t]), start, own.training, **asked)[0]
         found = [Population(part.positions[0], part.w, limits=band(part.positions, part.weights))]
         if early:
