@@ -14,11 +14,13 @@ from wlm.core.transport import semi_relaxed
 
 #: Settings by name: sizes of the populations are given, as those who score on such a system give them, or not.
 SETTINGS = ("totals", "relative")
+#: Prices of the static coupling, in median squared distances within a time.
+PRICES = (0.1, 1.0, 10.0)
 
 
 def jobs(n_seeds: int, n_cells: int, extra: dict[str, Any]) -> list[tuple]:
     """A static coupling and a fit with each setting, for every simulation."""
-    settings = [("static", {}), *((name, extra) for name in SETTINGS)]
+    settings = [*((f"static {price:g}", {}) for price in PRICES), *((name, extra) for name in SETTINGS)]
     return [("toggle", name, seed, n_cells, more) for seed in range(n_seeds) for name, more in settings]
 
 
@@ -27,8 +29,8 @@ def run(_: str, setting: str, seed: int, n_cells: int, extra: dict[str, Any]) ->
     adata = wlm.datasets.gene_toggle(n_cells, n_founders=max(10 * n_cells, 1000), rng=seed)
     begin = time.process_time()
     truth = adata.uns["truth"]
-    if setting == "static":
-        rate = static_rates(adata, truth["sizes"])
+    if setting.startswith("static"):
+        rate = static_rates(adata, truth["sizes"], float(setting.split()[1]))
     else:
         totals = dict(zip(truth["times"], truth["sizes"].astype(float), strict=True)) if setting == "totals" else None
         options = {"growth": True, "totals": totals, "rng": seed, "device": "cpu", "show_progress": False, **extra}
@@ -43,13 +45,13 @@ def run(_: str, setting: str, seed: int, n_cells: int, extra: dict[str, Any]) ->
     return {name: float(value) for name, value in row.items()}
 
 
-def static_rates(adata: ad.AnnData, sizes: np.ndarray) -> np.ndarray:
+def static_rates(adata: ad.AnnData, sizes: np.ndarray, price: float) -> np.ndarray:
     """Rates (n,) by the row sums of a semi-relaxed coupling with the next time, absolute by the sizes (T,)."""
     at, x = adata.obs["time"].to_numpy(), adata.obsm["X_position"].astype(float)
     times, rate = np.unique(at), np.full(adata.n_obs, np.nan)
     for k, (t, later) in enumerate(zip(times[:-1], times[1:], strict=True)):
         here = at == t
-        descendants = semi_relaxed(x[here], x[at == later]).sum(1) * here.sum() * sizes[k + 1] / sizes[k]
+        descendants = semi_relaxed(x[here], x[at == later], price=price).sum(1) * here.sum() * sizes[k + 1] / sizes[k]
         rate[here] = np.log(np.maximum(descendants, 1e-12)) / (later - t)
     return rate
 

@@ -108,12 +108,15 @@ def interpolate(
     return x + share * (partners(x, y, np.random.default_rng(seed), a, b) - x)
 
 
-def semi_relaxed(x: Array, y: Array, *, a: Array | None = None, b: Array | None = None) -> NDArray[np.float64]:
+def semi_relaxed(
+    x: Array, y: Array, *, a: Array | None = None, b: Array | None = None, price: float = RELAXED_PRICE
+) -> NDArray[np.float64]:
     """The coupling (n, m) of ``x`` (n, d) and ``y`` (m, d) that lets cells of ``x`` have more or fewer descendants.
 
-    Columns sum to the weights ``b`` (m,), by default equal; rows are held to the weights ``a`` (n,) at a price only, by
-    the Kullback-Leibler divergence. A row sum over its weight is the number of descendants of a cell, 1 on average,
-    without any model of how cells move (unbalanced transport: Chizat et al. 2018; Schiebinger et al. 2019).
+    Columns sum to the weights ``b`` (m,), by default equal; rows are held to the weights ``a`` (n,) at a ``price``
+    only, by the Kullback-Leibler divergence, in median squared distances within ``x``. A row sum over its weight is the number
+    of descendants of a cell, 1 on average, without any model of how cells move (unbalanced transport: Chizat et al.
+    2018; Schiebinger et al. 2019).
     """
     from scipy.spatial.distance import cdist
     from scipy.special import logsumexp
@@ -122,7 +125,7 @@ def semi_relaxed(x: Array, y: Array, *, a: Array | None = None, b: Array | None 
     cost = cdist(x, y, "sqeuclidean") / (RELAXED_BLUR * (within if within > 0 else 1.0))
     log_a, log_b = np.log(shares(a, len(x))), np.log(shares(b, len(y)))
     f, g = np.zeros(len(x)), np.zeros(len(y))
-    give = RELAXED_PRICE / (RELAXED_PRICE + RELAXED_BLUR)  # below one, so that the iterations contract
+    give = price / (price + RELAXED_BLUR)  # below one, so that the iterations contract
     for _ in range(N_ITER):
         g = -logsumexp(log_a[:, None] + f[:, None] - cost, axis=0)
         old, f = f, -give * logsumexp(log_b + g - cost, axis=1)
