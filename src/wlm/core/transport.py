@@ -114,9 +114,9 @@ def semi_relaxed(
     """The coupling (n, m) of ``x`` (n, d) and ``y`` (m, d) that lets cells of ``x`` have more or fewer descendants.
 
     Columns sum to the weights ``b`` (m,), by default equal; rows are held to the weights ``a`` (n,) at a ``price``
-    only, by the Kullback-Leibler divergence, in median squared distances within ``x``. A row sum over its weight is the number
-    of descendants of a cell, 1 on average, without any model of how cells move (unbalanced transport: Chizat et al.
-    2018; Schiebinger et al. 2019).
+    only, by the Kullback-Leibler divergence, in median squared distances within ``x``. A row sum over its weight is the
+    number of descendants of a cell, 1 on average, without any model of how cells move (unbalanced transport: Chizat et
+    al. 2018; Schiebinger et al. 2019).
     """
     from scipy.spatial.distance import cdist
     from scipy.special import logsumexp
