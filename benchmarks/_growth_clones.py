@@ -19,6 +19,7 @@ from wlm._adata.gene_sets import APOPTOSIS, PROLIFERATION, symbols
 FILE = "larry_clones.h5ad"
 #: Settings by name, options of the fit; those with a prior have one from genes.
 SETTINGS: dict[str, dict[str, Any]] = {
+    "prior as it is": {"growth": "prior", "growth_key": "wlm_growth_prior"},
     "prior and residual": {"growth": True, "growth_key": "wlm_growth_prior"},
     "no prior": {"growth": True},
 }
