@@ -96,9 +96,11 @@ def _growth_power(dynamics: Dynamics, x: Array, v: Array, t: float, w: Array | N
     at = torch.as_tensor(np.float32(units.standard_time(np.asarray(t))), device=dynamics.device)
     if p.log_w is None or p.v is None:
         raise ValueError("cells that grow have weights and velocities")
+    velocities = p.v
     with torch.enable_grad():
         log_w = p.log_w.detach().requires_grad_()
-        p, kinetic = p._replace(log_w=log_w), 0.5 * p.v.square().sum(-1)
+        kinetic = 0.5 * velocities.square().sum(-1)
+        p = p._replace(log_w=log_w)
         total = p.mean(kinetic + dynamics.model.energy(p, at))
         (slope,) = torch.autograd.grad(total, log_w)
     with torch.no_grad():
