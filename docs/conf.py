@@ -19,7 +19,8 @@ if beside.exists():
     os.environ.setdefault("WLM_DATA_DIR", str(beside))
 nb_execution_excludepatterns = []
 if not beside.exists() and not os.environ.get("WLM_DOCS_ONLINE"):
-    nb_execution_excludepatterns = ["tutorials/embryoid_bodies.ipynb", "tutorials/tour.ipynb"]  # their cells would have to be downloaded
+    # Their cells would have to be downloaded.
+    nb_execution_excludepatterns = [f"tutorials/{name}.ipynb" for name in ("embryoid_bodies", "growth", "tour")]
 # CellRank has an environment of its own, in which its tutorial runs; without that it is shown as it is.
 nb_execution_excludepatterns.append("tutorials/cellrank.ipynb")
 execute = HERE.parent / ".venv-cellrank" / "bin" / "jupyter-execute"

@@ -90,6 +90,35 @@ def test_free_flight_loses_exactly_what_friction_takes(start, gamma):
         assert found.dissipated[-1] == pytest.approx(found.kinetic[0] - found.kinetic[-1], rel=1e-4)
 
 
+class Sideways(nn.Module):
+    """Cells multiply the faster the farther they are to the right."""
+
+    def forward(self, x):
+        return 0.8 * x[..., 0]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+@pytest.mark.parametrize("units", [1.0, 3.0])
+def test_the_balance_holds_with_what_growth_brings(start, gamma, units):
+    """Each cell keeps its energy but for friction, and the mean changes since those on the right become more."""
+    x, v = start
+    dynamics = spring(gamma, length=units, time=2 * units)
+    dynamics.model.rates = Sideways()
+    run = rollout(dynamics, x, v, np.arange(len(x)), np.linspace(0, 4 * units, 33))
+    found, *_ = energies(dynamics, run)
+    assert found.imbalance < 1e-2
+    assert np.abs(found.grown).max() > 0.05 * found.kinetic.max()
+    if gamma == 0:
+        own = 0.5 * np.square(run.velocities).sum(-1) + np.square(run.positions).sum(-1) / (2 * (2 * units) ** 2)
+        w = np.stack([run.mass(t) for t in run.times])
+        mean = (w * own).sum(1) / w.sum(1)
+        np.testing.assert_allclose(found.grown[-1], mean[-1] - mean[0], rtol=0.02)
+
+
+def test_cells_that_are_conserved_bring_nothing(start):
+    assert not energies(spring(0.3), path(spring(0.3), *start))[0].grown.any()
+
+
 def test_motion_against_the_force_is_not_a_gradient_flow(start):
     """The conservative form of a gradient flow: cells that climb and slow down."""
     dynamics = spring(0.0)

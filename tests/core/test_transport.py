@@ -16,7 +16,9 @@ from wlm.core.transport import (
     neighbourhoods,
     noisy_coupling,
     partners,
+    relaxed_midpoint,
     residual,
+    semi_relaxed,
     shares,
 )
 
@@ -138,3 +140,28 @@ def test_neighbourhoods_keep_the_population(weighted):
     assert found.sum(axis=1) == pytest.approx(np.ones(170))
     assert np.abs(w @ found - w).sum() < 2e-3
     assert found.diagonal().min() > 0 and found[150:, :150].nnz == 0
+
+
+def test_a_semi_relaxed_coupling_is_that_of_pot():
+    rng = np.random.default_rng(0)
+    x, y, a, b = rng.normal(size=(30, 2)), rng.normal(size=(40, 2)) + 0.5, rng.uniform(1, 2, 30), rng.uniform(1, 2, 40)
+    cost = ot.dist(x, y) / np.median(ot.dist(x, x))
+    expected = ot.unbalanced.sinkhorn_unbalanced(
+        shares(a, 30), shares(b, 40), cost, 0.02, (0.1, np.inf), numItermax=20000, stopThr=1e-12
+    )
+    found = semi_relaxed(x, y, a=a, b=b)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found.sum(0), shares(b, 40), rtol=1e-9)
+
+
+def test_row_sums_are_the_descendants_of_clusters_at_rest():
+    """Two clusters far apart, one of which trebles: a price on rows shrinks nothing, since nobody could move there."""
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(50, 2)) / 10, rng.normal(size=(150, 2)) / 10 + [30.0, 0.0]
+    x, y = np.concatenate([near, near + [30.0, 0.0]]), np.concatenate([near, far])
+    grown = semi_relaxed(x, y).sum(1) * 100
+    assert grown[50:].mean() / grown[:50].mean() == pytest.approx(3, rel=0.01)
+    z, w = relaxed_midpoint(x, y, 0.5)
+    assert w.mean() == pytest.approx(1) and w[50:].mean() / w[:50].mean() == pytest.approx(np.sqrt(3), rel=0.05)
+    assert (z[:50, 0] < 5).all() and (z[50:, 0] > 25).all()
+    assert np.isfinite(semi_relaxed(x, y + 500)).all(), "far populations are coupled as well"

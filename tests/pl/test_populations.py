@@ -365,3 +365,39 @@ def test_velocity_potential_and_film_are_coloured_by_labels(typed):
     origin = typed.uns["wlm"]["rollout"]["origin"][:20]
     expected = [to_rgba(colors[typed.obs.loc[name, "type"]]) for name in origin]
     assert np.allclose(film._fig.axes[0].collections[-1].get_facecolors(), expected)
+
+
+@pytest.fixture(scope="module")
+def _grown():
+    adata = wlm.datasets.branching_growth(60, days=(0, 2, 4), n_founders=300)
+    adata.obs["rate"] = np.where(adata.obsm["X_position"][:, 1] > 0, 0.5, -0.5)
+    small = {"n_steps": 3, "batch_size": 32, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    options = {"growth": "prior", "growth_key": "rate", "show_progress": False, **small}
+    wlm.tl.fit(adata, "day", use_rep="X_position", **options)
+    wlm.tl.terminal_states(adata, label_key="branch")
+    return adata
+
+
+def test_compositions_of_lineages_have_bars_at_the_first_time_alone(_grown):
+    figure = wlm.pl.composition(_grown, "branch", count="lineages", times=[5], return_fig=True)
+    ax = figure.axes[0]
+    assert "lineages" in ax.get_ylabel()
+    places = {round(bar.get_x() + bar.get_width() / 2, 6) for bar in ax.patches}
+    assert places == {0.0} and len(ax.collections) > 0, "areas go on where nothing is observed"
+    assert "cells" in wlm.pl.composition(_grown, "branch", return_fig=True).axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("count", ["cells", "lineages"])
+def test_bands_of_descendants_end_as_observed_and_lineages_say_so(_grown, count):
+    adata = _grown.copy()
+    wlm.tl.fates(adata, count=count)
+    ax = wlm.pl.fates(adata, "branch", min_share=0, return_fig=True).axes[0]
+    texts = " ".join(text.get_text() for text in ax.texts)
+    assert {"cells": "by descendants", "lineages": "lineages, observed"}[count] in texts
+    note, start = adata.uns["wlm_fates"], (adata.obs["day"] == 0).to_numpy()
+    if count == "cells":
+        for name, share in zip(note["names"], note["observed"], strict=True):
+            assert f"{name} {share:.0%}" in texts, "paths end as the cells of the last time are"
+        w = adata.obs["wlm_fate_descendants"].to_numpy()[start]
+        left = np.average(adata.obs["branch"][start] == "A", weights=w)
+        assert f"A {left:.0%}" in texts

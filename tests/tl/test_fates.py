@@ -376,3 +376,45 @@ def test_the_free_rollout_counts_cells_as_often_as_they_have_multiplied():
     expected = [w[ends == name].sum() / w.sum() for name in note["names"]]
     np.testing.assert_allclose(note["predicted"], expected, atol=1e-6)
     assert np.ptp(w) > 0.1 * w.mean()
+
+
+def test_fates_of_lineages_and_of_descendants():
+    """Counted as cells, chances of the first day add up to the composition of the last; lineages need not."""
+    adata = wlm.datasets.branching_growth(60, days=(0, 2, 4), n_founders=300)
+    adata.obs["rate"] = np.where(adata.obsm["X_position"][:, 1] > 0, 0.5, -0.5)
+    small = {"n_steps": 3, "batch_size": 32, "width": 8, "heads": 2, "hidden": 8, "n_inducing": 2}
+    options = {"growth": "prior", "growth_key": "rate", "show_progress": False, **small}
+    wlm.tl.fit(adata, "day", use_rep="X_position", **options)
+    wlm.tl.terminal_states(adata, label_key="branch")
+    found = {}
+    for count in ("cells", "lineages"):
+        wlm.tl.fates(adata, count=count)
+        found[count] = adata.obsm["wlm_fates"].copy()
+        assert adata.uns["wlm_fates"]["count"] == count
+        assert ("wlm_fate_descendants" in adata.obs) == (count == "cells")
+        if count == "cells":
+            w = adata.obs["wlm_fate_descendants"].to_numpy()
+            note = adata.uns["wlm_fates"]
+    first, middle = ((adata.obs["day"] == t).to_numpy() for t in (0, 2))
+    for here in (first, middle):
+        assert w[here].mean() == pytest.approx(1, abs=1e-5) and w[here].std() > 0.05
+        np.testing.assert_allclose(
+            np.average(found["cells"][here], axis=0, weights=w[here]), note["observed"], atol=5e-3
+        )
+    np.testing.assert_allclose(found["cells"].sum(1), 1, atol=1e-5)
+    # Branch A multiplies: of the descendants of an undecided cell more are there than of its lineages.
+    a = list(note["names"]).index("A")
+    change = (found["cells"] - found["lineages"])[first, a]
+    assert change.mean() > 0.01
+    with pytest.raises(ValueError, match="count must be one of"):
+        wlm.tl.fates(adata, count="clones")
+
+
+def test_without_growth_lineages_and_cells_have_the_same_fates(split):
+    wlm.tl.terminal_states(split, label_key="type")
+    found = []
+    for count in ("cells", "lineages"):
+        wlm.tl.fates(split, count=count)
+        found.append(split.obsm["wlm_fates"].copy())
+        assert "wlm_fate_descendants" not in split.obs
+    np.testing.assert_array_equal(*found)

@@ -276,6 +276,9 @@ def fates(
     ] = None,
     n_states: Annotated[int | None, typer.Option(help="Without labels, how many groups there are.")] = None,
     at: Annotated[str | None, typer.Option(help="Time of the fates: the last training time, or a later one.")] = None,
+    count: Annotated[
+        str, typer.Option(help="With growth, what chances are of: lineages, or cells, the descendants at the end.")
+    ] = "lineages",
     n_draws: Annotated[int, typer.Option(help="Repetitions of stochastic dynamics.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Seed = 0,
@@ -291,7 +294,7 @@ def fates(
         adata = read(source)
         common: dict[str, Any] = {"key": key, "n_draws": n_draws, "rng": seed}
         table = wlm.tl.terminal_states(adata, label_key=label_key, states=state or None, n_states=n_states, **common)
-        wlm.tl.fates(adata, at=at, **common)
+        wlm.tl.fates(adata, at=at, count=count, **common)
         write(adata)
     note = adata.uns[f"{key}_fates"]
     columns = ("names", "observed", "predicted", "decided_at")
@@ -302,7 +305,8 @@ def fates(
         typer.echo(json.dumps(_without_nan(found)))
         return
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
-    typer.echo(f"\nfates at {note['at']:g}, by balanced transport:")
+    by = f"of {note['count']}, by the growth of the fit" if "growth" in adata.uns[key] else "by balanced transport"
+    typer.echo(f"\nfates at {note['at']:g}, {by}:")
     for row in rows:
         when = (
             "never half decided"

@@ -22,22 +22,24 @@ N_COMPARED = 500
 class Energies:
     """Mean energy per cell along a rollout, in length**2 / time**2; potential and dissipated are 0 at the start.
 
-    All arrays have shape (T,); ``dissipated`` is what friction has taken until then.
+    All arrays have shape (T,); ``dissipated`` is what friction has taken until then, ``grown`` what growth has brought
+    since cells with more energy than others multiplied: 0 where they are conserved.
     """
 
     times: NDArray[np.float64]
     kinetic: NDArray[np.float64]
     potential: NDArray[np.float64]
     dissipated: NDArray[np.float64]
+    grown: NDArray[np.float64]
 
     @property
     def imbalance(self) -> float:
-        """Largest change of kinetic + potential + dissipated energy, relative to the energy exchanged.
+        """Largest change of kinetic + potential + dissipated - grown energy, relative to the energy exchanged.
 
         It tends to 0 with the step of the integrator if the potential does not depend on time.
         """
-        total = self.kinetic + self.potential + self.dissipated
-        exchanged = max(self.kinetic.max(), np.ptp(self.potential), self.dissipated[-1], 1e-30)
+        total = self.kinetic + self.potential + self.dissipated - self.grown
+        exchanged = max(self.kinetic.max(), np.ptp(self.potential), self.dissipated[-1], np.ptp(self.grown), 1e-30)
         return float(np.abs(total - total[0]).max() / exchanged)
 
 
@@ -75,7 +77,35 @@ def energies(dynamics: Dynamics, path: Rollout) -> tuple[Energies, float, float]
     scale = np.sqrt(mean(np.square(v)) * mean(np.square(force)))
     inertia = change / (change + loss) if change + loss > 0 else np.nan
     alignment = mean(v * force) / scale if scale > 0 else np.nan
-    return Energies(times, kinetic, potential - potential[0], dissipated), inertia, alignment
+    power = np.array([_growth_power(dynamics, x[k], v[k], t, masses[k]) for k, t in enumerate(times)])
+    grown = np.concatenate([[0.0], np.cumsum(np.diff(times) * (power[1:] + power[:-1]) / 2)])
+    return Energies(times, kinetic, potential - potential[0], dissipated, grown), inertia, alignment
+
+
+def _growth_power(dynamics: Dynamics, x: Array, v: Array, t: float, w: Array | None) -> float:
+    r"""What growth adds to the mean energy of a cell per unit of time, at ``x``, ``v`` (n, d) and weights ``w`` (n,).
+
+    Price's equation for the energy: :math:`\mathrm{Cov}(g, \tfrac12|v|^2)` of the kinetic one; of the potential
+    energy, which the population has as a whole, the sum of the rates times its derivatives by the logarithms of the
+    weights.
+    """
+    if not dynamics.grows:
+        return 0.0
+    units = dynamics.units
+    p = dynamics.particles(x, v=v, w=np.ones(len(x)) if w is None else w)
+    at = torch.as_tensor(np.float32(units.standard_time(np.asarray(t))), device=dynamics.device)
+    if p.log_w is None or p.v is None:
+        raise ValueError("cells that grow have weights and velocities")
+    velocities = p.v
+    with torch.enable_grad():
+        log_w = p.log_w.detach().requires_grad_()
+        kinetic = 0.5 * velocities.square().sum(-1)
+        p = p._replace(log_w=log_w)
+        total = p.mean(kinetic + dynamics.model.energy(p, at))
+        (slope,) = torch.autograd.grad(total, log_w)
+    with torch.no_grad():
+        rate = dynamics.model.growth(p, at)
+    return 0.0 if rate is None else float((slope * rate).sum()) * units.length**2 / units.time**3
 
 
 def _logarithmic_mean(power: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,6 +21,9 @@ PART, SMALL_PART = 4000, 1000
 #: Cells a side by which the residual of a coupling is measured; iterations of a sparse coupling at most, and the error
 #: of the marginals at which these end.
 N_RESIDUAL, N_ITER, TOLERANCE = 1000, 300, 1e-3
+#: Of the semi-relaxed coupling: blur, and the price of rows whose sums are not the weights of their cells, in median
+#: squared distances of the first cloud.
+RELAXED_BLUR, RELAXED_PRICE = 0.02, 0.1
 
 
 def shares(w: Array | None, n: int) -> NDArray[np.float64]:
@@ -103,6 +106,49 @@ def interpolate(
     ``a`` (n,) and ``b`` (m,) are weights, by default equal.
     """
     return x + share * (partners(x, y, np.random.default_rng(seed), a, b) - x)
+
+
+def semi_relaxed(
+    x: Array, y: Array, *, a: Array | None = None, b: Array | None = None, price: float = RELAXED_PRICE
+) -> NDArray[np.float64]:
+    """The coupling (n, m) of ``x`` (n, d) and ``y`` (m, d) that lets cells of ``x`` have more or fewer descendants.
+
+    Columns sum to the weights ``b`` (m,), by default equal; rows are held to the weights ``a`` (n,) at a ``price``
+    only, by the Kullback-Leibler divergence, in median squared distances within ``x``. A row sum over its weight is the
+    number of descendants of a cell, 1 on average, without any model of how cells move (unbalanced transport: Chizat et
+    al. 2018; Schiebinger et al. 2019).
+    """
+    from scipy.spatial.distance import cdist
+    from scipy.special import logsumexp
+
+    within = np.median(cdist(x, x, "sqeuclidean"))
+    cost = cdist(x, y, "sqeuclidean") / (RELAXED_BLUR * (within if within > 0 else 1.0))
+    log_a, log_b = np.log(shares(a, len(x))), np.log(shares(b, len(y)))
+    f, g = np.zeros(len(x)), np.zeros(len(y))
+    give = price / (price + RELAXED_BLUR)  # below one, so that the iterations contract
+    for _ in range(N_ITER):
+        g = -logsumexp(log_a[:, None] + f[:, None] - cost, axis=0)
+        old, f = f, -give * logsumexp(log_b + g - cost, axis=1)
+        if np.abs(f - old).max() < TOLERANCE:
+            break
+    g = -logsumexp(log_a[:, None] + f[:, None] - cost, axis=0)
+    return np.exp(log_a[:, None] + log_b + f[:, None] + g - cost)
+
+
+def relaxed_midpoint(
+    x: Array, y: Array, share: float, *, a: Array | None = None, b: Array | None = None, seed: int = 0
+) -> tuple[Array, NDArray[np.float64]]:
+    """Cells ``x`` (n, d) moved by ``share`` towards partners in ``y`` (m, d) under the semi-relaxed coupling.
+
+    With their weights (n,) by then: those of the start, times descendants to the power of ``share``.
+    """
+    plan, start = semi_relaxed(x, y, a=a, b=b), shares(a, len(x))
+    rng, sums = np.random.default_rng(seed), plan.sum(1)
+    steps = np.cumsum(plan, axis=1)
+    drawn = rng.random(len(x)) * sums
+    partner = np.minimum((steps < drawn[:, None]).sum(1), len(y) - 1)
+    w = start * np.maximum(sums / start, 1e-12) ** share
+    return (x + share * (y[partner] - x)).astype(x.dtype), w / w.mean()
 
 
 def residual(x: Array, y: Array, *, a: Array | None = None, b: Array | None = None, seed: int = 0) -> float:

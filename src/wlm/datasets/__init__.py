@@ -7,6 +7,7 @@ from wlm.datasets._oscillator import repressilator
 from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._potentials import potential_flow
 from wlm.datasets._real import embryoid_body, emt, vortex
+from wlm.datasets._toggle import gene_toggle
 
 __all__ = [
     "bifurcation",
@@ -14,6 +15,7 @@ __all__ = [
     "branching_growth",
     "embryoid_body",
     "emt",
+    "gene_toggle",
     "gradient_flow_sde",
     "larry",
     "potential_flow",

@@ -106,9 +106,9 @@ def branching_growth(
     alone = z.copy()  # the founders, if none divided or died
     sampled, sizes, shares, t = [], [], [], 0.0
     for wanted in times:
-        for h in _steps(wanted - t):
+        for h in steps_of(wanted - t, _DT):
             z, alone = _moved(z, h, generator), _moved(alone, h, generator)
-            z = _multiplied(z, h, generator, equal=equal)
+            z = multiplied(z, birth_rate(z, equal=equal), _DEATH, h, generator)
         t = wanted
         sampled.append(z[generator.choice(len(z), n_cells, replace=False)])
         sizes.append(len(z))
@@ -129,8 +129,9 @@ def branching_growth(
     return ad.AnnData(obs=obs, obsm={"X_position": position}, uns={"truth": truth})
 
 
-def _steps(duration: float) -> list[float]:
-    n = int(np.ceil(duration / _DT - 1e-9))
+def steps_of(duration: float, longest: float) -> list[float]:
+    """Equal steps of at most ``longest`` that add up to ``duration``."""
+    n = int(np.ceil(duration / longest - 1e-9))
     return [duration / n] * n if n else []
 
 
@@ -139,9 +140,11 @@ def _moved(z: Array, h: float, rng: np.random.Generator) -> Array:
     return z + h * _drift(z) + _NOISE * np.sqrt(h) * rng.normal(size=z.shape)
 
 
-def _multiplied(z: Array, h: float, rng: np.random.Generator, *, equal: bool) -> Array:
-    """The cells that are there after a step ``h``: each has died, stayed or divided, with rates held fixed."""
-    birth = birth_rate(z, equal=equal)
-    happens = rng.random(len(z)) < 1 - np.exp(-(birth + _DEATH) * h)
-    dies = happens & (rng.random(len(z)) < _DEATH / (birth + _DEATH))
+def multiplied(z: Array, birth: Array, death: float, h: float, rng: np.random.Generator) -> Array:
+    """The cells of ``z`` (n, d) that are there after a step ``h``: each has died, stayed or divided.
+
+    Rates of ``birth`` (n,) and ``death`` are held fixed.
+    """
+    happens = rng.random(len(z)) < 1 - np.exp(-(birth + death) * h)
+    dies = happens & (rng.random(len(z)) < death / (birth + death))
     return np.concatenate([z[~dies], z[happens & ~dies]])

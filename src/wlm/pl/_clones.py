@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wlm.core.methods import METHODS
+from wlm.core.methods import DEFAULT, METHODS
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._colors import chosen_colors, model_colors
 from wlm.pl._legend import legend
@@ -81,9 +81,8 @@ def _colors(names: list[str], look: Style) -> dict[str, Any]:
     ours = [name for name in names if name in METHODS]
     others = [name for name in names if name not in METHODS]
     greys = np.linspace(0.15, 0.75, max(1, len(others)))
-    return model_colors(ours, list(METHODS)) | {
-        name: str(round(grey, 2)) for name, grey in zip(others, greys, strict=False)
-    }
+    known = sorted(METHODS, key=lambda name: name != DEFAULT)
+    return model_colors(ours, known) | {name: str(round(g, 2)) for name, g in zip(others, greys, strict=False)}
 
 
 def _scores(ax: Axes, rows: pd.DataFrame, metric: str, colors: dict[str, Any], attrs: Any) -> None:

@@ -45,6 +45,7 @@ def composition(
     *,
     key: str = "wlm",
     times: Any = None,
+    count: str = "cells",
     n_cells: int | None = 2000,
     min_share: float = 0.02,
     mod: str | None = None,
@@ -71,6 +72,9 @@ def composition(
     times
         Of an object: times to include besides the observed ones and a grid between them, as numbers or labels;
         forecasts for example.
+    count
+        Of an object: ``"cells"``, or ``"lineages"`` of the cells of the first time, as in :func:`wlm.tl.composition`;
+        of lineages there are no bars after the first time.
     n_cells
         Of an object: predicted cells for each time; None for all.
     min_share
@@ -104,7 +108,7 @@ def composition(
         read_obs_labels(cells, groupby)
         colors = label_colors(cells, groupby, get_target(adata, mod), look.palette)
         wanted = between(cells, fit, np.empty(0) if times is None else read_labels(times, fit.style))
-        table = compute(adata, groupby, wanted, key=key, n_cells=n_cells, rng=rng, mod=mod)
+        table = compute(adata, groupby, wanted, key=key, count=count, n_cells=n_cells, rng=rng, mod=mod)
     shares = _Shares.of(table, [name for name in colors if name in set(table["label"])], min_share)
     colors = colors | {OTHER: FAINT}
     n = int(np.isfinite(shares.observed).all(axis=1).sum())
@@ -118,7 +122,8 @@ def composition(
     # After the legend, which may have made the axes too narrow for numbers.
     _draw(ax, shares, [colors[name] for name in shares.names])
     xlabel = table.attrs.get("time_label", "time")
-    ax.set(ylim=(0, 1), xlabel=xlabel, ylabel="share of cells")
+    of = "founders' lineages" if table.attrs.get("count") == "lineages" else "cells"
+    ax.set(ylim=(0, 1), xlabel=xlabel, ylabel=f"share of {of}")
     ax.spines[["top", "right"]].set_visible(False)
     return look.finish([ax], ax)
 
@@ -159,7 +164,10 @@ def _draw(ax: Axes, shares: _Shares, fill: list[Any]) -> None:
     width = min(_WIDE * gap, 0.06 * span)
     for begin, end in itertools.pairwise([*np.flatnonzero(shares.trained), len(at) - 1]):
         if end > begin:
-            part = np.vstack([shares.observed[begin], shares.predicted[begin + 1 : end + 1]])
+            own = shares.observed[begin]  # of lineages only the first time has them
+            part = np.vstack(
+                [own if np.isfinite(own).all() else shares.predicted[begin], shares.predicted[begin + 1 : end + 1]]
+            )
             alpha = _AREA if at[begin] < last else _AREA / 2
             ax.stackplot(at[begin : end + 1], part.T, colors=fill, alpha=alpha, linewidth=0)
     if at[-1] > last:

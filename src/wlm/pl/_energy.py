@@ -26,6 +26,8 @@ def energy(
 ) -> Any:
     """Draw kinetic, potential and dissipated energy along the rollout; dotted lines are observed times.
 
+    Of a fit with growth also the energy that growth has brought; the sum is less that, so that it stays as it was.
+
     Parameters
     ----------
     adata
@@ -46,7 +48,12 @@ def energy(
     parts = {name: np.asarray(found[f"{name}_path"]) for name in ("kinetic", "potential", "dissipated")}
     for (name, values), color in zip(parts.items(), (PREDICTED, "#009E73", SECOND), strict=True):
         ax.plot(times, values, color=color, lw=1.8, label=name)
-    ax.plot(times, sum(parts.values()), color="black", lw=1, ls="--", label="sum")
+    total = sum(parts.values())
+    if fit.dynamics.grows and "grown_path" in found:
+        grown = np.asarray(found["grown_path"])
+        ax.plot(times, grown, color="#CC79A7", lw=1.8, label="by growth")
+        total = total - grown
+    ax.plot(times, total, color="black", lw=1, ls="--", label="sum")
     for t in fit.observed[fit.observed >= times[0]]:
         ax.axvline(t, color=OBSERVED, lw=0.6, ls=":", zorder=0)
     ax.set_xlabel(time_label(fit))

@@ -23,6 +23,7 @@ MARKERS = {
     "pooled": "s",
     "ot_midpoint": "D",
     "spline": "^",
+    "relaxed_midpoint": "v",
     "others": "s",
     "shifted": "D",
 }
@@ -32,6 +33,7 @@ NAMES = {
     "pooled": "both, mixed",
     "ot_midpoint": "OT midpoint",
     "spline": "OT spline",
+    "relaxed_midpoint": "semi-relaxed midpoint",
     "others": "other samples",
     "shifted": "shifted as the others",
     "floor": "floor (half against half)",

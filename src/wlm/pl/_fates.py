@@ -11,7 +11,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from wlm._adata.columns import read_obs_labels
+from wlm._adata.columns import read_column, read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.times import find_observed, read_labels
 from wlm._store.fit import StoredFit, open_fit
@@ -53,6 +53,9 @@ def fates(
     On the right there are three bars: the ends of these paths, the observed cells of the last training time, and where
     the free rollout of the fit leads from the first time. Paths are led through the observed cells, so that the first
     two agree; if the third one does not, the fit does not explain what is observed, and the figure says so.
+
+    Of a fit with growth, bands are lineages, each of the founders once, which need not agree with what is observed; or
+    their descendants, where :func:`wlm.tl.fates` has counted cells.
 
     These are the paths of the model, not lineages that were observed: populations at each time can be right where paths
     between them are not.
@@ -103,6 +106,10 @@ def fates(
     p = np.asarray(target.obsm[f"{key}_fates"])[target.obs_names.get_indexer(cells.obs_names[here])]
     weights = fit.weights_of(cells)
     mass = np.ones(len(here)) if weights is None else weights[here]
+    counted = str(note.get("count", "lineages")) if fit.dynamics.grows else None
+    if counted == "cells":
+        rows = target.obs_names.get_indexer(cells.obs_names[here])
+        mass = mass * read_column(target, f"{key}_fate_descendants").to_numpy(dtype=float)[rows]
     names = [str(name) for name in np.ravel(note["names"])]
     flows = _flows(labels[here], p, mass / mass.sum(), [name for name in colors if name in set(labels[here])])
     ends = {name: np.array([note[k][i] for k in ("observed", "predicted")]) for i, name in enumerate(names)}
@@ -112,7 +119,7 @@ def fates(
     ax = look.one((7.2, max(3.4, 0.45 * rows + 1.4)))
     own = name_colors(target, fit, names) | {OTHER: OBSERVED}
     _draw(ax, flows, ends, colors | {OTHER: OBSERVED}, own)
-    _explain(ax, fit, note, start)
+    _explain(ax, fit, note, start, counted)
     ax.set(xlim=(-0.5, 1.75), ylim=(-0.02, 1.0))
     ax.axis("off")
     if look.legend_fontsize is not None:
@@ -209,14 +216,16 @@ def _draw(
         top -= max(height, least) + _GAP
 
 
-def _explain(ax: Axes, fit: StoredFit, note: Mapping[str, Any], start: float) -> None:
+def _explain(ax: Axes, fit: StoredFit, note: Mapping[str, Any], start: float, counted: str | None) -> None:
     """What the bars are, above them, and below whether the fit misses what is observed."""
     unit, last, at = time_label(fit), float(fit.training[-1]), float(note["at"])
-    ax.text(0, 1.03, f"{unit} {start:.4g}\nobserved", ha="center", va="bottom", fontsize="small")
+    left = {None: "observed", "lineages": "observed", "cells": "by descendants"}[counted]
+    paths = {None: "paths", "lineages": "lineages", "cells": "descendants"}[counted]
+    ax.text(0, 1.03, f"{unit} {start:.4g}\n{left}", ha="center", va="bottom", fontsize="small")
     ends = f"{unit} {at:.4g}" if at == last else f"{unit} {at:.4g}, observed {last:.4g}"
     x = 1 - _BAR / 2
     ax.text(
-        x, 1.03, f"{ends}\npaths, observed (hatched), free rollout (pale)", ha="left", va="bottom", fontsize="small"
+        x, 1.03, f"{ends}\n{paths}, observed (hatched), free rollout (pale)", ha="left", va="bottom", fontsize="small"
     )
     if float(note["missed"]) > float(note["tolerated"]):
         text = f"the free rollout puts {float(note['missed']):.0%} of the cells into another state than observed"

@@ -50,6 +50,7 @@ from wlm.pp._checks import (
     time_columns,
 )
 from wlm.pp._cost import check_memory, check_run_time
+from wlm.pp._growth_columns import check_growth
 from wlm.pp._replicates import check_replicates
 
 #: The rows of the report, in this order.
@@ -65,7 +66,7 @@ CHECKS = (
         "representation",
         "duplicates",
     ),
-    *("shift", "loadings", "velocity", "run time", "memory", "columns"),
+    *("shift", "loadings", "velocity", "growth", "run time", "memory", "columns"),
 )
 #: Dimensions above which the last ones are mostly noise.
 MANY_DIMS = 50
@@ -148,6 +149,7 @@ def doctor(
             findings["spacing"] = check_spacing(observed)
             findings["cells per time"] = check_counts(observed, counts)
         findings["batch"] = check_batches(adata.obs.drop(columns=key), times)
+    findings["growth"] = check_growth(set(adata.obs), key)
     findings["cell names"] = _check_names(adata)
     key_added, findings["columns"] = _check_columns(adata, key, velocity_key, use_rep)
 

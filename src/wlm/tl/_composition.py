@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from wlm._random import RNG, as_seed
 from wlm.core.transport import shares
 from wlm.tl._links import Observed, check_count
 from wlm.tl._predict import warn_beyond_horizon
-from wlm.tl._simulation import choose, simulate
+from wlm.tl._simulation import Predicted, choose, simulate
+
+#: What shares are of.
+COUNTS = ("cells", "lineages")
 
 
 def composition(
@@ -24,6 +28,7 @@ def composition(
     times: Any = None,
     *,
     key: str = "wlm",
+    count: str = "cells",
     n_cells: int | None = 2000,
     rng: RNG = 0,
     mod: str | None = None,
@@ -33,7 +38,8 @@ def composition(
     Cells are predicted as by :func:`wlm.tl.predict`, from the last training time before. Each has the label that weighs
     most among its 15 nearest cells of the training times.
 
-    Transport is balanced: shares change because cells change, not because some divide or die.
+    Shares change because cells change, and of a fit with growth because some multiply more than others; how much is
+    which, :func:`wlm.tl.diagnose` says with ``label_key``.
 
     Parameters
     ----------
@@ -45,6 +51,11 @@ def composition(
         Times after the first training time, as numbers or labels; by default all that were observed.
     key
         Name of the fit; of fits by condition, the key of one.
+    count
+        What shares are of. ``"cells"``: a predicted cell counts as often as it has multiplied by then, as in what is
+        observed. ``"lineages"``: the cells of the first training time are followed freely, and each counts once,
+        however many descendants it has: in which label the founders' lineages are. No population shows this, so that
+        nothing is ``observed`` after the first time. Without growth the two differ in where predictions start.
     n_cells
         Predicted cells for each time, a random choice by weight; None for all.
     rng
@@ -66,15 +77,16 @@ def composition(
     ``observed``
         Share of the observed cells, by weight where the fit has weights; NaN where none were observed.
 
-    ``attrs`` has ``label_key``, ``key``, the label of the time axis in ``time_label``, and the ``missed`` share by
-    time: half the sum of the absolute differences between predicted and observed.
+    ``attrs`` has ``label_key``, ``key``, ``count``, the label of the time axis in ``time_label``, and the ``missed``
+    share by time: half the sum of the absolute differences between predicted and observed.
 
     Raises
     ------
     KeyError
         If there is no fit or no such column.
     ValueError
-        If the column holds numbers or missing labels, or a time is before the first training time.
+        If the column holds numbers or missing labels, a time is before the first training time, or ``count`` is neither
+        ``"cells"`` nor ``"lineages"``.
 
     Examples
     --------
@@ -91,6 +103,8 @@ def composition(
     """
     if n_cells is not None:
         check_count("n_cells", n_cells)
+    if count not in COUNTS:
+        raise ValueError(f"count must be one of {list(COUNTS)}, found {count!r}")
     observed = Observed.of(adata, key, mod, columns=[label_key])
     fit, seed = observed.fit, as_seed(rng)
     labels = read_obs_labels(observed.cells, label_key)
@@ -101,7 +115,9 @@ def composition(
         raise ValueError(f"times must not be before {first:g}, the first training time, found {wanted[0]:g}")
     warn_beyond_horizon(fit, wanted[~np.isin(wanted, known)])
     names = sorted(set(labels[np.isfinite(observed.times)]))
-    predicted = _predicted(observed, labels, names, wanted[wanted > first], n_cells, seed)
+    predicted = _predicted(observed, labels, names, wanted[wanted > first], n_cells, seed, lineages=count == "lineages")
+    if count == "lineages":
+        known = known[known == first]
     rows, missed = [], {}
     for t in wanted:
         there = observed.at(t)
@@ -117,7 +133,7 @@ def composition(
         if t in known and t > first:
             missed[float(t)] = float(np.abs(models.mean(0) - seen).sum() / 2)
     table = pd.concat(rows, ignore_index=True)
-    table.attrs |= {"label_key": label_key, "key": key, "time_label": fit.time_label, "missed": missed}
+    table.attrs |= {"label_key": label_key, "key": key, "count": count, "time_label": fit.time_label, "missed": missed}
     return table
 
 
@@ -128,8 +144,13 @@ def _predicted(
     wanted: NDArray[np.float64],
     n_cells: int | None,
     seed: int,
+    *,
+    lineages: bool,
 ) -> dict[float, NDArray[np.float64]]:
-    """Shares (m, labels) by each model at each of the times, which are after the first training time."""
+    """Shares (m, labels) by each model at each of the times, which are after the first training time.
+
+    Of ``lineages`` from there, each by the weight that it started with; or of cells from the training time before.
+    """
     if len(wanted) == 0:
         return {}
     training = observed.fit.training
@@ -139,8 +160,8 @@ def _predicted(
         observed.v,
         observed.times,
         wanted,
-        np.array([training[training < t][-1] for t in wanted]),
-        training,
+        np.array([training[0] if lineages else training[training < t][-1] for t in wanted]),
+        np.empty(0) if lineages else training,
         weights=observed.weights,
         seed=seed,
         n_cells=n_cells,
@@ -148,13 +169,19 @@ def _predicted(
     )
     trained = np.isin(observed.times, training)
     x, known, found = observed.x[trained], labels[trained], {}
-    for part in parts:
+    for part in [_unmultiplied(part, observed) for part in parts] if lineages else parts:
         if n_cells is not None and n_cells < len(part.cells):
             part = choose(part, n_cells, seed)
         weights = [None] * len(part.positions) if part.weights is None else list(part.weights)
         models = zip(part.positions, weights, strict=True)
         found[part.time] = np.stack([_shares(from_neighbours(x, known, z), names, w) for z, w in models])
     return found
+
+
+def _unmultiplied(part: Predicted, observed: Observed) -> Predicted:
+    """The population by the weights of its start, by which no lineage counts for more than it did."""
+    w = observed.w(part.cells)
+    return replace(part, weights=None if w is None else np.tile(w, (len(part.positions), 1)))
 
 
 def _shares(labels: NDArray[Any], names: list[str], w: NDArray[np.float64] | None) -> NDArray[np.float64]:

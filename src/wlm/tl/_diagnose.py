@@ -19,12 +19,12 @@ from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
 from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm.core.devices import get_device
-from wlm.core.diagnosis import Energies, conservation_error, energies
-from wlm.core.dynamics import Dynamics
+from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.methods import Method
 from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate
 from wlm.tl._folds import Fold
+from wlm.tl._price import composition_changes, in_words
 from wlm.tl._simulation import measure_bridged
 
 
@@ -34,6 +34,7 @@ def diagnose(
     key: str = "wlm",
     seeds: int = 1,
     holdout: Any = None,
+    label_key: str | None = None,
     n_jobs: int = 1,
     rng: RNG = 0,
     mod: str | None = None,
@@ -53,6 +54,8 @@ def diagnose(
         Times, or ``"each"``, to hold out in turn, with ``seeds`` fits each, to compare fits with and
         without the velocities (see :func:`wlm.tl.evaluate`), on all cells, those that this fit has not seen
         included. By default no such comparison is made.
+    label_key
+        Column of ``obs`` with labels such as cell types, to split the changes of their shares into growth and motion.
     n_jobs
         Fits to run at the same time.
     rng
@@ -73,12 +76,13 @@ def diagnose(
         1 Newton's mechanics.
     ``alignment``
         Cosine between velocities and forces: 1 for a gradient flow, where they are proportional.
-    ``kinetic``, ``potential``, ``dissipated``
-        Changes from the first to the last time, mean per cell.
+    ``kinetic``, ``potential``, ``dissipated``, ``grown``
+        Changes from the first to the last time, mean per cell: the first three sum up to the last, which is 0 unless
+        cells with more energy than others multiply more.
     ``imbalance``, ``conservation_error``
         Errors of the integration along the stored rollout: the largest deviation of the sum of these energies from its
         start, and that of the energy when the rollout is repeated without friction, both relative to the energy
-        exchanged (the first is NaN with growth). Large values mean that the potential changes within a step of the
+        exchanged. Large values mean that the potential changes within a step of the
         integrator (fit with a smaller ``max_step``), or that it depends on time.
     ``velocity_gain``
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without
@@ -86,19 +90,26 @@ def diagnose(
 
     ``attrs["verdict"]`` says it in words, and what cells follow between the training times (``uns["K"]["choice"]``).
 
-    Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), and the
-    energies along the rollout (``times``, ``kinetic_path``, ``potential_path``, ``dissipated_path``), which
-    :func:`wlm.pl.energy` and :func:`wlm.pl.friction` draw; and ``bridged_w1`` (T,), W1 to the cells of each training
-    time of what is predicted for it from its neighbours as if it were not there (NaN at the first and the last): to be
-    seen beside the free rollout and the floor of ``uns["K"]["training_times"]``, by :func:`wlm.pl.training`.
+    With ``label_key``, ``attrs["composition"]`` is a table of the change of each label's share from each training time
+    (``from``) to the next (``to``): by ``growth``, because cells with the label multiply faster or more slowly than the
+    mean, and by ``motion``, because cells come and go. By Price's equation the two add up to ``change``, that of the
+    free rollout of at most 2000 observed cells; ``observed`` is that of the observed cells. Shares are of 1, and means
+    over the models of the fit. Dynamics that conserve cells have motion alone.
+
+    Written to ``adata``: ``uns["K_diagnosis"]``, the values by name, ``friction_seeds`` (seeds,), the columns of
+    ``attrs["composition"]`` by name in ``composition``, and the energies along the rollout (``times``,
+    ``kinetic_path``, ``potential_path``, ``dissipated_path``, ``grown_path``), which :func:`wlm.pl.energy` and
+    :func:`wlm.pl.friction` draw; and ``bridged_w1`` (T,), W1 to the cells of each training time of what is predicted
+    for it from its neighbours as if it were not there (NaN at the first and the last): to be seen beside the free
+    rollout and the floor of ``uns["K"]["training_times"]``, by :func:`wlm.pl.training`.
 
     Raises
     ------
     KeyError
-        If there is no fit.
+        If there is no fit, or no column ``label_key``.
     ValueError
-        If the dynamics have no friction, ``adata`` no longer holds the cells of the fit but more fits are
-        needed, or a comparison is asked for and the fit has no velocities.
+        If the dynamics have no friction, ``label_key`` has numbers or missing labels, ``adata`` no longer holds the
+        cells of the fit but more fits are needed, or a comparison is asked for and the fit has no velocities.
 
     Examples
     --------
@@ -108,7 +119,7 @@ def diagnose(
     >>> bool(wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1)
     True
     """
-    target = get_target(adata, mod)
+    given, target = adata, get_target(adata, mod)
     adata, stored = open_fit(adata, key, mod)
     times = stored.times(adata)  # refuses others than those of the fit
     check_representation(adata, stored, read_rep(adata, stored.use_rep, stored.n_dims))
@@ -121,6 +132,7 @@ def diagnose(
     if holdout is not None and (params.get("velocity_key") is None or start not in ("auto", "data")):
         raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")
     seed = as_seed(rng)
+    changes = None if label_key is None else composition_changes(given, key, mod, label_key, seed)
     rollout = stored.uns["rollout"]
     path = Rollout(
         np.asarray(rollout["times"], dtype=np.float64),
@@ -151,7 +163,8 @@ def diagnose(
         "kinetic": (float(energy.kinetic[-1] - energy.kinetic[0]), squared, "change along the rollout"),
         "potential": (float(energy.potential[-1]), squared, "change along the rollout"),
         "dissipated": (float(energy.dissipated[-1]), squared, "taken away by friction along the rollout"),
-        "imbalance": _imbalance(energy, dynamics),
+        "grown": (float(energy.grown[-1]), squared, "brought by cells with more energy that multiply more"),
+        "imbalance": (energy.imbalance, "", "error of the energy balance"),
         "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
     }
     if holdout is not None:
@@ -166,19 +179,17 @@ def diagnose(
         "kinetic_path": energy.kinetic,
         "potential_path": energy.potential,
         "dissipated_path": energy.dissipated,
+        "grown_path": energy.grown,
         "bridged_w1": _bridged(adata, stored, seed),
+        **({} if changes is None else {"composition": {name: changes[name].to_numpy() for name in changes}}),
     }
     counts = np.array([np.count_nonzero(times == t) for t in stored.training])
     report.attrs["verdict"] = _verdict(report, counts, stored.uns.get("choice"))
+    if changes is not None:
+        report.attrs["composition"] = changes
+        report.attrs["verdict"] += f"; {in_words(changes)}"
     logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
     return report
-
-
-def _imbalance(energy: Energies, dynamics: Dynamics) -> tuple[float, str, str]:
-    """The error of the energy balance, which means nothing where cells carry energy into more cells."""
-    if dynamics.grows:
-        return np.nan, "", "no energy balance: cells take theirs with them when they multiply"
-    return energy.imbalance, "", "error of the energy balance"
 
 
 def _bridged(adata: ad.AnnData, stored: StoredFit, seed: int) -> NDArray[np.float64]:

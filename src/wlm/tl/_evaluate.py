@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
 from wlm.tl._groups import leave_out, read_groups
 from wlm.tl._groups import table as group_table
+from wlm.tl._growth_verdict import compare_growth, growth_verdict, naive_in_words, naive_rates
 from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
     Population,
     differences,
-    growth_verdict,
     halves,
     kinds_of,
     labelled,
@@ -94,8 +94,7 @@ def evaluate(
         from the others' cells where it was not seen before; cells move freely and are not led to those of the others.
         This is what a fit is worth for another sample, and the intervals are over samples.
     growth_key, totals
-        As for :func:`wlm.tl.fit`; methods without growth have no use for them. Compare a fit with growth and one
-        without by ``method={"wlm": {}, "growth": {"method": "wlm", "growth": True}}``.
+        As for :func:`wlm.tl.fit`; methods without growth have no use for them.
     method
         One method or several, all with the same options; or options of each by name: ``{"wlm": {"n_steps": 400},
         "ijkonet": {"energy": "V+U"}}``. Settings of one method have names of their own and say which it is: ``{"short":
@@ -118,8 +117,9 @@ def evaluate(
         Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``pooled`` (both, mixed by the
         fraction of time), ``ot_midpoint`` (their linear optimal-transport interpolation at that fraction), ``spline``
         (with three other times or more: natural cubic splines through optimal couplings of at most 1000 cells of each
-        of them, see :func:`wlm.core.chains.spline_interpolation`) and ``floor``
-        (one half of the held-out cells against the other: what a perfect prediction would score with
+        of them, see :func:`wlm.core.chains.spline_interpolation`), ``relaxed_midpoint`` (if a method has growth: as
+        ``ot_midpoint``, by a semi-relaxed coupling of at most 1000 cells a side, in which cells may multiply) and
+        ``floor`` (one half of the held-out cells against the other: what a perfect prediction would score with
         half the cells; distances between samples grow as these get smaller, so that one with more cells may score
         lower). With ``group_key``: ``previous`` (the cells that a prediction starts from), ``others`` (the other
         samples at this time), ``shifted`` (the former, moved as the mean of the others moves) and ``floor``.
@@ -150,9 +150,17 @@ def evaluate(
 
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
-    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score;
-    Where one method has growth and another has not, a line for each such pair says whether growth is ``SUPPORTED`` by
-    the forecast of the last time (``holdout="all"``, or that time), beyond the interval, or ``NOT SUPPORTED``.
+    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score.
+    Where a method has growth and the last time is held out (``holdout="all"``, or that time), a twin of it is fitted
+    as well, which differs in nothing but that cells are conserved. Both forecast the last time freely from the time
+    before the last one that they have seen, since growth adds up over time and the noise of shares does not. The
+    verdict then says whether growth is ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the
+    first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a
+    list with a dict for each such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``,
+    their ``difference`` and its interval ``low``, ``high``.
+    ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list with a dict for each label: its
+    relative net rates without a network, before the last time: ``slope`` of the logarithm of its odds per unit of
+    time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of semi-relaxed couplings.
     ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
     the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
     ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
@@ -295,9 +303,8 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     verdicts = {condition: part.attrs["verdict"] for condition, part in tables.items()}
     table.attrs = {
         "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
-        "differences": [
-            {"condition": condition, **row} for condition, part in tables.items() for row in part.attrs["differences"]
-        ],
+        "differences": _of_all(tables, "differences"),
+        **{name: rows for name in ("growth", "naive_growth") if (rows := _of_all(tables, name))},
         "verdict": "\n".join(
             f"{condition}: {line}" for condition, text in verdicts.items() for line in text.splitlines()
         ),
@@ -321,6 +328,11 @@ def _wanted(cells: Cells, holdout: Any) -> np.ndarray | None:
     if len(held) == 0:
         raise ValueError(f"holdout must name times or be 'each' or 'all', found {holdout!r}")
     return held
+
+
+def _of_all(tables: dict[str, pd.DataFrame], name: str) -> list[dict[str, Any]]:
+    """Rows in ``attrs`` of all conditions."""
+    return [{"condition": condition, **row} for condition, part in tables.items() for row in part.attrs.get(name, [])]
 
 
 def _held(cells: Cells, holdout: Any) -> np.ndarray:
@@ -348,7 +360,7 @@ class _Scoring:
     """How fits are made and scored, the same for all conditions."""
 
     fold: Fold
-    methods: Mapping[str, Method[Any, Any]]
+    methods: dict[str, Method[Any, Any]]
     metrics: Sequence[str]
     seeds: Sequence[int]
     n_jobs: int
@@ -372,16 +384,26 @@ class _Scoring:
                 baselines=self.baselines,
             )
         assert held is not None
+        growing, last = [name for name, config in self.methods.items() if config.grows], cells.observed[-1]
+        asked = growing if self.baselines and last in held else []  # whose growth is to be judged
+        twins = {name: self.methods[name].conserved(has_velocity=cells.v is not None) for name in asked}
         jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
-        predictions = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed(self.fold.predict)(cells, t, self.methods[name], s) for t, name, s in jobs
-        )
+        predict = [
+            delayed(self.fold.predict)(cells, t, self.methods[name], s, early=t == last and name in asked)
+            for t, name, s in jobs
+        ]
+        # Forecasts of fits with growth follow the model, so those of their twins do.
+        plain = replace(self.fold, backtest=False)
+        predict += [
+            delayed(plain.predict)(cells, last, twins[name], s, early=True) for name in asked for s in self.seeds
+        ]
+        made = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(predict)
         populations: dict[tuple[float, str, int], Population] = {}
-        for (t, name, s), (predicted, _) in zip(jobs, predictions, strict=True):
-            populations[t, name, s] = labelled(predicted, cells, labels, t)
+        for (t, name, s), one in zip(jobs, made, strict=False):
+            populations[t, name, s] = labelled(one.population, cells, labels, t)
         if self.baselines:
             for t in held:
-                for name, population in naive(cells, labels, t, self.seeds[0]).items():
+                for name, population in naive(cells, labels, t, self.seeds[0], growing=bool(growing)).items():
                     populations[t, name, self.seeds[0]] = population
         observed = {t: population_at(cells, t, labels).capped(self.max_cells) for t in held}
         populations = {name: population.capped(self.max_cells) for name, population in populations.items()}
@@ -390,12 +412,48 @@ class _Scoring:
             for t in held:
                 rows.append(score(t, "floor", self.seeds[0], *halves(observed[t], self.seeds[0]), self.metrics))
         table = pd.DataFrame(rows).sort_values(["time", "model", "seed"], kind="stable", ignore_index=True)
-        table.attrs["seconds"] = float(np.mean([seconds for _, seconds in predictions]))
+        table.attrs["seconds"] = float(np.mean([one.seconds for one in made[: len(jobs)]]))
         table.attrs |= {"differences": [], "verdict": ""}
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            grows = {name: config.grows for name, config in self.methods.items()}
-            words = verdict(table, found, kinds, names, self.metrics), growth_verdict(found, grows)
+            words = [verdict(table, found, kinds, names, self.metrics)]
+            if asked:
+                early = {
+                    (name, s, grows): labelled(one.early, cells, labels, last)
+                    for (name, s, grows), one in zip(
+                        [(name, s, True) for t, name, s in jobs if t == last and name in asked]
+                        + [(name, s, False) for name in asked for s in self.seeds],
+                        [one for one in made if one.early is not None],
+                        strict=True,
+                    )
+                    if one.early is not None
+                }
+                words += self._judge(early, observed[last], cells, labels, table)
             table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
         return table
+
+    def _judge(
+        self,
+        early: Mapping[tuple[str, int, bool], Population],
+        observed: Population,
+        cells: Cells,
+        labels: np.ndarray | None,
+        table: pd.DataFrame,
+    ) -> list[str]:
+        """What growth is worth, in words and in ``attrs``: forecasts by name, seed and whether cells grow."""
+        metrics = [self.metrics[0], *(m for m in self.metrics[1:] if m == "composition")]
+        words, rows, start = [], [], float(cells.observed[-3])
+        for name in dict.fromkeys(name for name, *_ in early):
+            with_growth, without = (
+                [early[name, s, grows].capped(self.max_cells) for s in self.seeds] for grows in (True, False)
+            )
+            found = compare_growth(with_growth, without, observed, metrics, self.n_boot)
+            rows += [{"model": name, "start": start, **row} for row in found]
+            words.append(growth_verdict(name, start, found))
+        table.attrs["growth"] = rows
+        if labels is not None:
+            rates = naive_rates(cells, labels, cells.observed[:-1], self.seeds[0])
+            words.append(naive_in_words(rates, cells.unit or "unit of time"))
+            table.attrs["naive_growth"] = [asdict(rate) for rate in rates]
+        return words

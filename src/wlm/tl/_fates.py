@@ -23,6 +23,8 @@ from wlm.tl._links import N_DRAWS, Link, Observed, all_links, check_count, rollo
 from wlm.tl._predict import warn_beyond_horizon
 from wlm.tl._terminal_states import UNDECIDED
 
+#: What chances are of.
+COUNTS = ("lineages", "cells")
 #: Share of the cells in another state than observed, beyond what samples differ by, from which a fit is warned about.
 MISSED = 0.1
 
@@ -32,6 +34,7 @@ def fates(
     *,
     key: str = "wlm",
     at: Any = None,
+    count: str = "lineages",
     n_draws: int = N_DRAWS,
     rng: RNG = 0,
     mod: str | None = None,
@@ -46,11 +49,12 @@ def fates(
     :math:`P_k` from the :math:`k`-th population to the next and members :math:`E` of the terminal states, fates are
     :math:`P_k P_{k+1} \cdots P_{K-1} E`.
 
-    Transport is balanced: every population turns into the whole of the next one, so that chances of early cells add
-    up to the composition that is observed at the last time. Where cells of one fate divide more than others, this is
-    the share of descendants, not that of the cells that choose the fate. Of a fit with growth, cells are coupled by the
-    masses that they have grown to. The free rollout of the fit is not led this
-    way; a warning is logged where its composition at the last time misses the observed one.
+    Of a fit without growth transport is balanced: every population turns into the whole of the next one, so that
+    chances of early cells add up to the composition that is observed at the last time. Where cells of one fate divide
+    more than others, this is the share of descendants, not that of the cells that choose the fate. Of a fit with growth
+    cells are coupled by the masses that they have grown to, and ``count`` says which of the two is meant. The free
+    rollout of the fit is not led this way; a warning is logged where its composition at the last time misses the
+    observed one.
 
     Parameters
     ----------
@@ -61,6 +65,11 @@ def fates(
     at
         The time at which cells have to be in a state: the last training time, by default, or a later one. Until then
         the last population moves freely, with noise that grows as that of the last interval.
+    count
+        What chances are of, in a fit with growth. ``"lineages"``: of a line of descent, one cell at a time, however
+        many others it has: the share of the founders that choose the fate. ``"cells"``: of the descendants at the end,
+        which are more where cells multiply: weighted by their descendants, early cells add up to the composition of the
+        last time. Without growth the two are the same.
     n_draws
         Repetitions of stochastic dynamics, and of the noise after the last training time.
     rng
@@ -78,11 +87,13 @@ def fates(
         training time or after the last get those of the nearest cells of that time.
     ``obs["K_fate_entropy"]`` : float32
         Entropy of the probabilities, in bits: 0 where one end is certain, 1 for two ends as in the toss of a coin.
+    ``obs["K_fate_descendants"]`` : float32, of fits with growth, with ``count="cells"``
+        Expected descendants of each cell at the end, over their mean at the time of the cell.
     ``obs["K_fate_spread"]`` : float32, of fits with ``n_models``
         Root mean square difference of the probabilities from their mean over the models.
     ``uns["K_fates"]`` : dict
-        ``names``; ``at``; ``times`` (T,), those observed, with mean ``entropy`` (T,), the share of the fate that is
-        ``decided`` (T,) by then (see :func:`wlm.core.fates.decided`), for each fate against all others in
+        ``names``; ``at``; ``count``; ``times`` (T,), those observed, with mean ``entropy`` (T,), the share of the fate
+        that is ``decided`` (T,) by then (see :func:`wlm.core.fates.decided`), for each fate against all others in
         ``decided_by_fate`` (T, n_fates), and ``decided_at`` (n_fates,), when half of it is; ``noise`` (T,), the
         standard deviation of predictions from there in each dimension, in ``use_rep`` units; ``observed`` and
         ``predicted`` (n_fates,), the composition of the last training time and that of the free rollout to it from
@@ -94,7 +105,8 @@ def fates(
     KeyError
         If there is no fit, or terminal states are missing.
     ValueError
-        If there is one terminal state, ``at`` is before the last training time, or ``adata`` is not what was fitted.
+        If there is one terminal state, ``at`` is before the last training time, ``count`` is neither ``"cells"`` nor
+        ``"lineages"``, or ``adata`` is not what was fitted.
 
     Examples
     --------
@@ -113,6 +125,8 @@ def fates(
     target = get_target(adata, mod)
     check_writable(target)
     check_count("n_draws", n_draws)
+    if count not in COUNTS:
+        raise ValueError(f"count must be one of {list(COUNTS)}, found {count!r}")
     observed = Observed.of(adata, key, mod)
     fit, seed = observed.fit, as_seed(rng)
     names, members = _terminal(target, observed)
@@ -120,17 +134,23 @@ def fates(
     if end > fit.training[-1]:
         warn_beyond_horizon(fit, np.array([end]))
     links = all_links(observed, n_draws=n_draws, seed=seed)
-    chances = _last(observed, members, names, end, n_draws=n_draws, seed=seed, noise=_noise_of(observed, links))
-    runs = _runs(observed, links, chances)
+    growing = count == "cells" and fit.dynamics.grows
+    noise = _noise_of(observed, links)
+    chances = _last(observed, members, names, end, n_draws=n_draws, seed=seed, noise=noise, growing=growing)
+    ends = _runs(observed, links, chances, growing=growing)  # of each cell: how many, if they are counted
+    runs = [one / one.sum(1, keepdims=True) for one in ends] if growing else ends
     p = np.mean(runs, axis=0)
-    note = _note(observed, names, members, p, links)
-    note |= {"at": end, "seed": seed, "n_draws": int(n_draws), "fit": fit.checksum}
+    descendants = _descendants(observed, ends) if growing else None
+    note = _note(observed, names, members, p, links, descendants)
+    note |= {"at": end, "count": count, "seed": seed, "n_draws": int(n_draws), "fit": fit.checksum}
     obs = {"fate_entropy": _or_missing(entropy(p), p)}
+    if descendants is not None:
+        obs["fate_descendants"] = descendants
     if fit.others:
         n_models = 1 + len(fit.others)
         models = np.stack([np.mean(runs[m::n_models], axis=0) for m in range(n_models)])
         obs["fate_spread"] = _or_missing(np.sqrt(models.var(axis=0, ddof=1).mean(-1)), p)
-    forget(target, key, {"obs": ("fate_spread",)})
+    forget(target, key, {"obs": ("fate_spread", "fate_descendants")})
     slots: dict[str, dict[str, Any]] = {
         "obsm": {"fates": observed.whole(p.astype(np.float32), np.nan)},
         "obs": {name: observed.whole(values.astype(np.float32), np.nan) for name, values in obs.items()},
@@ -203,26 +223,35 @@ def _last(
     n_draws: int,
     seed: int,
     noise: float,
+    growing: bool,
 ) -> list[NDArray[np.float64]]:
-    """Probabilities (n, f) of the states for the cells of the last training time, one for each run."""
+    """Probabilities (n, f) of the states for the cells of the last training time, one for each run.
+
+    If ``growing``, times the cells that each has become.
+    """
     last = float(observed.fit.training[-1])
     if end == last:
         return [_one_hot(members, names)]
     x = observed.x[observed.at(last)]
     n_models, rng = 1 + len(observed.fit.others), np.random.default_rng(seed)
-    moved = [z for z, _ in rollouts(observed, last, end, n_draws=n_draws, seed=seed)]
+    moved, w = rollouts(observed, last, end, n_draws=n_draws, seed=seed), observed.w(observed.at(last))
     found = []
     for run in range(n_models * n_draws):
-        z = moved[run % len(moved)]
+        z, mass = moved[run % len(moved)]
         z = z + np.sqrt(noise * (end - last)) * rng.normal(size=z.shape)
         found.append(_one_hot(from_neighbours(x, members, z), names))
+        if growing and mass is not None:
+            found[-1] *= (mass if w is None else mass / w)[:, None]
     return found
 
 
 def _runs(
-    observed: Observed, links: Sequence[Link], chances: Sequence[NDArray[np.float64]]
+    observed: Observed, links: Sequence[Link], chances: Sequence[NDArray[np.float64]], *, growing: bool
 ) -> list[NDArray[np.float64]]:
-    """Probabilities (n, f) of all cells, NaN where there is no time, by each model and draw."""
+    """Probabilities (n, f) of all cells, NaN where there is no time, by each model and draw.
+
+    If ``growing``, descendants of each cell that end in a state, up to a common factor for each time.
+    """
     training = observed.fit.training
     chain = [one for one in links if one.time in training[:-1]]
     beside = [one for one in links if one.time not in training]
@@ -231,13 +260,22 @@ def _runs(
     for run in range(n_runs):
         p = np.full((len(observed.x), chances[0].shape[1]), np.nan)
         p[observed.at(training[-1])] = chances[run % len(chances)]
-        for one, found in zip(
-            chain, pull_back([one.step(run) for one in chain], chances[run % len(chances)]), strict=True
-        ):
+        steps = [one.step(run, growing=growing) for one in chain]
+        for one, found in zip(chain, pull_back(steps, chances[run % len(chances)]), strict=True):
             p[one.cells] = found
         for one in beside:  # held out: cells start there, and no path goes through them
-            p[one.cells] = one.step(run) @ p[one.targets]
+            p[one.cells] = one.step(run, growing=growing) @ p[one.targets]
         out.append(p)
+    return out
+
+
+def _descendants(observed: Observed, ends: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Descendants (n,) of each cell at the end, over the mean of its time, of ``ends`` (n, f) by each run."""
+    out = np.full(len(observed.x), np.nan)
+    for t in np.unique(observed.times[np.isfinite(observed.times)]):
+        i = observed.at(t)
+        each = np.stack([one[i].sum(1) for one in ends])
+        out[i] = (each / np.average(each, axis=1, weights=observed.w(i))[:, None]).mean(0)
     return out
 
 
@@ -252,11 +290,16 @@ def _note(
     members: NDArray[Any],
     p: NDArray[np.float64],
     links: Sequence[Link],
+    descendants: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
-    """What is said of the fates as a whole."""
+    """What is said of the fates as a whole, where cells count as often as they have descendants, if that is known."""
     times = np.unique(observed.times[np.isfinite(observed.times)])
     there = [observed.at(t) for t in times]
-    by_fate = np.array([[decided(np.stack([q, 1 - q], 1), observed.w(i)) for q in p[i].T] for i in there])  # (T, f)
+
+    def mass(i: NDArray[np.intp]) -> NDArray[np.float64]:
+        return shares(observed.w(i), len(i)) * (1.0 if descendants is None else descendants[i])
+
+    by_fate = np.array([[decided(np.stack([q, 1 - q], 1), mass(i)) for q in p[i].T] for i in there])  # (T, f)
     noise = {one.time: one.noise for one in links}
     last = observed.at(observed.fit.training[-1])
     composition = shares(observed.w(last), len(last)) @ _one_hot(members, names)
@@ -267,8 +310,8 @@ def _note(
     return {
         "names": np.array(names, dtype=object),
         "times": times,
-        "entropy": np.array([shares(observed.w(i), len(i)) @ entropy(p[i]) for i in there]),
-        "decided": np.array([decided(p[i], observed.w(i)) for i in there]),
+        "entropy": np.array([np.average(entropy(p[i]), weights=mass(i)) for i in there]),
+        "decided": np.array([decided(p[i], mass(i)) for i in there]),
         "decided_by_fate": by_fate,
         "decided_at": np.array([decided_at(times, column) for column in by_fate.T]),
         "noise": np.array([noise.get(t, np.nan) for t in times]),

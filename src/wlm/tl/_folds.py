@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,17 @@ from wlm.tl._scores import Population
 from wlm.tl._simulation import simulate
 
 
+class Made(NamedTuple):
+    """Cells predicted by a fit that has not seen their time, and the seconds it took.
+
+    ``early`` are the same predicted freely from the training time before the one that predictions start from.
+    """
+
+    population: Population
+    seconds: float
+    early: Population | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """How fits of an evaluation are made: device, models of an ensemble, scale of velocities, finished fits."""
@@ -43,17 +54,17 @@ class Fold:
             cells, _ = prepare(cells, config, self.velocity_scale, seeds[0])
             return cells, [train_model(cells, config, s, seeds[0], self.where) for s in seeds]
 
-    def predict(self, cells: Cells, t: float, config: Method[Any, Any], seed: int) -> tuple[Population, float]:
-        """Cells predicted for time ``t`` by a fit that has not seen it, and the seconds the fit took."""
+    def predict(self, cells: Cells, t: float, config: Method[Any, Any], seed: int, *, early: bool = False) -> Made:
+        """Cells predicted for time ``t`` by a fit that has not seen it, also ``early``, if that is asked for."""
         own = cells.without(t)
         if "velocity" not in config.takes and own.v is not None:
             own = own.without_velocities()
         if not config.grows:
             own = own.without_growth()
-        file = None if self.cache is None else self.cache / f"{self.name(own, t, config, seed)}.npz"
-        known = None if file is None else self.kept(file, 1)
+        file = None if self.cache is None else self.cache / f"{self.name(own, t, config, seed, early=early)}.npz"
+        known = None if file is None else self.kept(file, 2 if early else 1)
         if known is not None:
-            return known[0][0], known[1]
+            return Made(known[0][0], known[1], known[0][1] if early else None)
         read, seeds = own, as_seeds(seed, self.n_models)
         own, trained = self.fit(own, config, seed)
         seconds = sum(model.seconds for model in trained)
@@ -63,21 +74,18 @@ class Fold:
             note = forecast_note(read, own, config, self.velocity_scale, seeds, self.where)
             units = ensemble.members[0].dynamics.units
             ensemble = replace(ensemble, forecast=as_forecast(note, units))
-        part = simulate(
-            ensemble,
-            own.x,
-            trained[0].fields["velocity"],
-            own.times,
-            np.array([t]),
-            start,
-            own.training,
-            weights=own.w,
-            seed=seed,
-        )[0]
-        found = Population(part.positions[0], part.w, limits=band(part.positions, part.weights))
+        v, w = trained[0].fields["velocity"], own.w
+        asked: dict[str, Any] = {"weights": w, "seed": seed}
+        part = simulate(ensemble, own.x, v, own.times, np.array([t]), start, own.training, **asked)[0]
+        found = [Population(part.positions[0], part.w, limits=band(part.positions, part.weights))]
+        if early:
+            before = own.training[own.training < start[0]][-1:]
+            free = replace(ensemble, forecast=None)
+            part = simulate(free, own.x, v, own.times, np.array([t]), before, np.empty(0), **asked)[0]
+            found.append(Population(part.positions[0], part.w))
         if file is not None:
-            self.keep(file, [found], seconds)
-        return found, seconds
+            self.keep(file, found, seconds)
+        return Made(found[0], seconds, found[1] if early else None)
 
     def kept(self, file: Path, n: int) -> tuple[list[Population], float] | None:
         """The ``n`` populations in a file, and the seconds their fit took; None if it is not there."""
@@ -86,7 +94,8 @@ class Fold:
         known, found = checkpoints.read(file), []
         for k in range(n):
             x, w, limits = (known[f"{name}{k or ''}"] for name in ("x", "w", "limits"))
-            found.append(Population(x.numpy(), None if w is None else w.numpy(), limits=limits.numpy()))
+            w, limits = (None if a is None else a.numpy() for a in (w, limits))
+            found.append(Population(x.numpy(), w, limits=limits))
         return found, known["seconds"]
 
     def keep(self, file: Path, found: list[Population], seconds: float) -> None:
@@ -102,12 +111,13 @@ class Fold:
         except OSError as error:  # a full disk is no reason to lose the evaluation as well
             warnings.warn(f"a finished fit could not be kept in cache: {error}", stacklevel=2)
 
-    def name(self, cells: Cells, t: float, config: Method[Any, Any], seed: int) -> str:
+    def name(self, cells: Cells, t: float, config: Method[Any, Any], seed: int, *, early: bool = False) -> str:
         """A name for a fit, different for whatever could change its prediction."""
         threads = n_threads() if self.where.type == "cpu" else 0
         settings = (
             *(threads, __version__, torch.__version__, config.name, config.to_json(), self.n_models, float(t), seed),
             *(str(self.where), self.velocity_scale, self.backtest, cells.rna),
+            *(("early",) if early else ()),
         )
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\0".join(map(str, cells.names)).encode())

@@ -79,7 +79,8 @@ class Link:
     """Where the ``cells`` (n,) of ``time`` are among the ``targets`` (m,) of the training time ``to``.
 
     ``arrivals`` are sparse (n, m), one for each model and draw: the probabilities of each target for the predicted
-    cell. ``neighbours`` (n, n) are what is known of where a cell is: it may be any of those around it. ``noise`` is the
+    cell; ``grown``, of a fit with growth, the cells (n,) that each has become by then, up to a common factor.
+    ``neighbours`` (n, n) are what is known of where a cell is: it may be any of those around it. ``noise`` is the
     standard deviation of the predictions in each dimension, NaN where nothing was predicted.
     """
 
@@ -90,22 +91,32 @@ class Link:
     arrivals: tuple[Any, ...]
     neighbours: Any
     noise: float
+    grown: tuple[NDArray[np.floating], ...] | None = None
 
-    def step(self, run: int) -> Step:
-        """The transitions of one run: draws of the same models follow each other, where there are several."""
-        return Step(self.neighbours, self.arrivals[run % len(self.arrivals)])
+    def step(self, run: int, *, growing: bool = False) -> Step:
+        """The transitions of one run: draws of the same models follow each other, where there are several.
+
+        If ``growing``, each times the cells that the cell has become.
+        """
+        grown = self.grown[run % len(self.grown)] if growing and self.grown is not None else None
+        return Step(self.neighbours, self.arrivals[run % len(self.arrivals)], grown)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Transitions (n, m), rows of which sum to one, as two sparse factors: their product has many more entries."""
+    """Transitions (n, m) as two sparse factors, since their product has many more entries.
+
+    Rows sum to one, or to the mean of the cells ``grown`` (n,) out of those around.
+    """
 
     neighbours: Any
     arrival: Any
+    grown: NDArray[np.floating] | None = None
 
     def __matmul__(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of probabilities (m, f), the means (n, f) over where each cell goes."""
-        return self.neighbours @ (self.arrival @ p)
+        there = self.arrival @ p
+        return self.neighbours @ (there if self.grown is None else self.grown[:, None] * there)
 
 
 def link(observed: Observed, time: float, *, n_draws: int, seed: int, n_candidates: int = N_CANDIDATES) -> Link:
@@ -126,11 +137,13 @@ def link(observed: Observed, time: float, *, n_draws: int, seed: int, n_candidat
     around = neighbourhoods(x, N_NEIGHBOURS, w=a)
     if len(later) == 0 or time < fit.training[0]:
         return Link(time, to, cells, targets, (among_neighbours(x, y, N_NEIGHBOURS, b=b),), around, np.nan)
-    noise, arrivals = [], []
+    noise, arrivals, grown = [], [], []
     for z, mass in rollouts(observed, time, to, n_draws=n_draws, seed=seed):
         noise.append(residual(z, y, a=mass, b=b, seed=seed))
         arrivals.append(noisy_coupling(z, y, noise[-1], n_candidates, a=mass, b=b))
-    return Link(time, to, cells, targets, tuple(arrivals), around, float(np.mean(noise)))
+        if fit.dynamics.grows and mass is not None:
+            grown.append(mass if a is None else mass / a)
+    return Link(time, to, cells, targets, tuple(arrivals), around, float(np.mean(noise)), tuple(grown) or None)
 
 
 def rollouts(

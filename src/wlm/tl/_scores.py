@@ -13,14 +13,15 @@ from wlm._adata.cells import Cells
 from wlm._adata.neighbours import from_neighbours
 from wlm.core.chains import spline_interpolation
 from wlm.core.metrics import METRICS
-from wlm.core.transport import interpolate
+from wlm.core.transport import interpolate, relaxed_midpoint
 from wlm.core.uncertainty import band, coverage
 
 #: What a model is compared with: copying a neighbour, mixing both, or interpolating between them or through all times.
-BASELINES = ("previous", "next", "pooled", "ot_midpoint", "spline")
+#: The last one, of couplings in which cells may multiply, where a method has growth.
+BASELINES = ("previous", "next", "pooled", "ot_midpoint", "spline", "relaxed_midpoint")
 
-#: Most cells a side in the samples that intervals are taken from.
-N_SAMPLE = 500
+#: Most cells a side in the samples that intervals are taken from, and in a semi-relaxed coupling.
+N_SAMPLE, N_RELAXED = 500, 1000
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,13 @@ def score(
     return {"time": t, "model": model, "seed": seed, **sizes, **values}
 
 
-def naive(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[str, Population]:
-    """The populations that a model is compared with; a spline where three other times give one a bend."""
+def naive(
+    cells: Cells, labels: np.ndarray | None, t: float, seed: int, *, growing: bool = False
+) -> dict[str, Population]:
+    """The populations that a model is compared with; a spline where three other times give one a bend.
+
+    If a model is ``growing``, also interpolation by a coupling in which cells may multiply, of at most ``N_RELAXED``.
+    """
     before, after = cells.observed[cells.observed < t][-1], cells.observed[cells.observed > t][:1]
     previous = population_at(cells, before, labels)
     populations = {"previous": previous}
@@ -107,6 +113,10 @@ def naive(cells: Cells, labels: np.ndarray | None, t: float, seed: int) -> dict[
         x = interpolate(previous.x, following.x, share, a=previous.w, b=following.w, seed=seed)
         populations["ot_midpoint"] = labelled(Population(x, previous.w), cells, labels, t)
         populations["pooled"] = _mixed(previous, following, share)
+        if growing:
+            one, other = previous.capped(N_RELAXED), following.capped(N_RELAXED)
+            x, w = relaxed_midpoint(one.x, other.x, share, a=one.w, b=other.w, seed=seed)
+            populations["relaxed_midpoint"] = labelled(Population(x, w), cells, labels, t)
         others = cells.without(t)
         if len(others.observed) > 2:
             x = spline_interpolation(others.populations(), t).astype(cells.x.dtype)
@@ -158,9 +168,9 @@ def differences(
         share = min(0.5, N_SAMPLE / max(len(p.x) for p in (there, *here.values())))
         scale[t] = np.sqrt(share / (1 - share))
         for k in range(n_boot):
-            part = _share(there, share, k)
+            part = share_of(there, share, k)
             for (name, _), p in here.items():
-                score = SCORES[metric](_share(p, share, k), part)
+                score = SCORES[metric](share_of(p, share, k), part)
                 sampled[name, t][k] += score / sum(other == name for other, _ in here)
     rows = []
     pairs = [(a, b) for a in methods for b in models if b not in methods]
@@ -181,7 +191,7 @@ def differences(
     return rows
 
 
-def _share(population: Population, share: float, k: int) -> Population:
+def share_of(population: Population, share: float, k: int) -> Population:
     """The ``k``-th sample of a share of the cells, of the same rows of all populations of one size."""
     n = len(population.x)
     return population.some(np.random.default_rng((k, n)).permutation(n)[: max(1, round(share * n))])
@@ -232,30 +242,6 @@ def verdict(
                 lines.append(f"{in_words(row, best, scores[best])}: {kind}, {name}, {numbers}{floor}")
                 if metric == metrics[0]:
                     lines[-1] += f"; {part['time'].nunique()} held-out time(s), {len(by_seed)} seed(s)"
-    return "\n".join(lines)
-
-
-def growth_verdict(differences: Sequence[Mapping[str, Any]], grows: Mapping[str, bool]) -> str:
-    """Whether a fit with growth forecasts better than one without, in words, a line for each such pair of fits.
-
-    Supported is what lowers the first metric at the last time beyond the interval. Inner times do not decide: they are
-    met from both sides, by any motion.
-    """
-    lines = []
-    for row in differences:
-        pair = row["model"], row["baseline"]
-        if row["kind"] != "forecast" or "low" not in row or not set(pair) <= set(grows):
-            continue
-        if grows[pair[0]] == grows[pair[1]]:
-            continue
-        sign = 1 if grows[pair[0]] else -1
-        growing, other = pair[::sign]
-        change, *limits = sign * row["difference"], *sorted(sign * row[k] for k in ("low", "high"))
-        word = "SUPPORTED" if limits[1] < 0 else "NOT SUPPORTED"
-        lines.append(
-            f"growth {word}: forecast, {growing} against {other}, {row['metric']} {change:+.3g} "
-            f"(95 % {limits[0]:+.3g} to {limits[1]:+.3g}, other cells of the same samples); {row['n_times']} time(s)"
-        )
     return "\n".join(lines)
 
 

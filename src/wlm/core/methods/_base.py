@@ -102,6 +102,10 @@ class Method(ABC, Generic[M, S]):
                 "as growth_key, or choose growth=True to learn rates"
             )
 
+    def conserved(self, *, has_velocity: bool) -> Self:
+        """The same method without growth, for comparison: every other choice is the one that it makes with growth."""
+        return dataclasses.replace(self, growth=False) if self.grows else self  # type: ignore[call-arg]
+
     def check(self, *, has_velocity: bool) -> None:
         """Refuse a configuration that the data cannot serve, before any work starts."""
         if has_velocity and "velocity" not in self.takes:

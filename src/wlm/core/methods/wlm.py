@@ -221,6 +221,11 @@ class WLM(Method[Mechanics, MechanicsState]):
                 "multiple of the number of processes, or 1 to train in each of them by itself"
             )
 
+    def conserved(self, *, has_velocity: bool) -> WLM:
+        learned = self.grows and self.initial_velocity == "auto" and not has_velocity  # as prepare chooses
+        start = "learned" if learned else self.initial_velocity
+        return replace(self, growth=False, initial_velocity=start)
+
     def agree(self, choices: Sequence[Mapping[str, Any]]) -> str | None:
         if any(choice["path"] in ("velocities", "rollout") for choice in choices):
             return arrivals_agreed(choices)
