@@ -302,9 +302,9 @@ def test_debug_shows_the_traceback_and_bugs_keep_theirs(source, out, monkeypatch
 
 
 def test_option_values(monkeypatch):
-    from wlm.cli.commands import _options
+    from wlm.cli.arguments import read_options
 
-    read = _options(["a=1", "b=0.5", "c=true", "d=null", "e=zero", "f=x=y"])
+    read = read_options(["a=1", "b=0.5", "c=true", "d=null", "e=zero", "f=x=y"])
     assert read == {"a": 1, "b": 0.5, "c": True, "d": None, "e": "zero", "f": "x=y"}
 
 

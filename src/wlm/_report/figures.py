@@ -21,8 +21,6 @@ PIXELS = 96
 
 #: Matplotlib's own style, whatever the user has set, and the same bytes every time.
 STYLE = {"svg.fonttype": "path", "svg.hashsalt": "wlm", "savefig.facecolor": "white"}
-#: Not a matter of style.
-SILENT = {"figure.max_open_warning": 0}
 
 
 @contextmanager
@@ -30,9 +28,8 @@ def drawing() -> Iterator[None]:
     """Figures drawn inside have the report's style, are not shown, and are closed at the end."""
     interactive = plt.isinteractive()
     before = set(plt.get_fignums())
-    with plt.rc_context(), warnings.catch_warnings():
+    with plt.rc_context({"figure.max_open_warning": 0}), warnings.catch_warnings():
         plt.style.use(["default", STYLE])
-        plt.rcParams.update(SILENT)
         warnings.simplefilter("ignore", UserWarning)  # of layout: the figure is drawn all the same
         plt.ioff()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,68 @@ def report(
     True
     """
     out = _check_path(path)
+    made = compose(
+        adata_or_path,
+        key=key,
+        label_key=label_key,
+        basis=basis,
+        genes=genes,
+        evaluation=evaluation,
+        comparison=comparison,
+        drivers=drivers,
+        title=title,
+        mod=mod,
+        rng=rng,
+        show_progress=show_progress,
+    )
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.write_text(made.page, encoding="utf-8")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    logger.info("wrote %s: %s", out, made.words)
+    return out
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report: its ``page``, what is in its ``sections``, and the tables that were ``dropped`` for its size."""
+
+    page: str
+    sections: Sequence[Section]
+    dropped: Sequence[str]
+
+    @property
+    def megabytes(self) -> float:
+        """Its size."""
+        return len(self.page.encode()) / 1e6
+
+    @property
+    def words(self) -> str:
+        """What there is of it, in words."""
+        absent = [section.title for section in self.sections if section.left_out]
+        text = f"{self.megabytes:.1f} MB, {len(self.sections) - len(absent)} sections"
+        text += f"; left out: {several(absent, 20)}" if absent else ""
+        return text + (f"; without the tables {several(self.dropped)}, for its size" if self.dropped else "")
+
+
+def compose(
+    adata_or_path: Any,
+    *,
+    key: str,
+    label_key: str | None,
+    basis: str | None,
+    genes: str | Sequence[str] | None,
+    evaluation: Any,
+    comparison: Any,
+    drivers: Any,
+    title: str | None,
+    mod: str | None,
+    rng: RNG,
+    show_progress: bool | None,
+) -> Made:
+    """The report of :func:`report`, not written."""
     given = {"evaluate": evaluation, "compare": comparison, "drivers": drivers}
     tables = {verb: _read(verb, table) for verb, table in given.items() if table is not None}
     adata = read_object(adata_or_path) if isinstance(adata_or_path, (str, os.PathLike)) else adata_or_path
@@ -126,30 +189,16 @@ def report(
             bar.set_postfix_str(heading)
             sections.append(_section(subject, name, heading, fill))
             bar.update()
-    fit = subject.fit
+    fit, n = subject.fit, int(np.isfinite(subject.times).sum())
     page, dropped = render(
         sections,
-        title=title or f"How {int(np.isfinite(subject.times).sum()):,} cells move over {len(fit.observed)} times",
+        title=title or f"How {n:,} cells move over {len(fit.observed)} times",
         subtitle=f"A report on the fit uns[{fit.key!r}], method {fit.dynamics.method.name!r}, by wlm {__version__}",
         summary=_summary(subject, sections),
         version=__version__,
         date=date.today().isoformat(),
     )
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-    absent = [section.title for section in sections if section.left_out]
-    logger.info(
-        "wrote %s (%.1f MB)%s%s",
-        out,
-        len(page.encode()) / 1e6,
-        f"; left out: {several(absent, 20)}" if absent else "",
-        f"; without the tables {several(dropped)}, for its size" if dropped else "",
-    )
-    return out
+    return Made(page, sections, dropped)
 
 
 def _section(subject: Subject, name: str, heading: str, fill: Any) -> Section:
