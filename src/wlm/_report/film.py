@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wlm._report.blocks import Film
 from wlm._report.subject import Subject
-from wlm._report.words import at
+from wlm._store.words import at
 from wlm.pl._basis import embedding
 
 #: The SVG's size and margin; frames; moving cells; standing cells of each time; paths drawn.

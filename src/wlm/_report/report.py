@@ -21,7 +21,7 @@ from wlm._report.html import render
 from wlm._report.sections import SECTIONS
 from wlm._report.subject import Subject, read_object, read_subject
 from wlm._report.tables import read_table
-from wlm._report.words import at, meets, several
+from wlm._store.words import at, meets, several
 from wlm._version import __version__
 
 #: Columns that say that a table is that of a verb.

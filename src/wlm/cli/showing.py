@@ -30,7 +30,7 @@ def info(
 
     Example: wlm info fitted.h5ad
     """
-    from wlm._report.facts import facts, in_words
+    from wlm._store.facts import facts, in_words
 
     with read_notes(source) as notes:
         fits = [key for key in notes if notes.is_fit(key)]

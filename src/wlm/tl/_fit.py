@@ -19,6 +19,7 @@ from wlm._adata.reading import Reading
 from wlm._logging import logger
 from wlm._random import RNG
 from wlm._store.fit import as_forecast
+from wlm._store.words import UNMET
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
@@ -27,9 +28,6 @@ from wlm.tl._backtest import forecast_note
 from wlm.tl._growth import measure_growth
 from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare_all
 from wlm.tl._simulation import measure_coverage, measure_free
-
-#: Floors that a free rollout may be away from a training time before a fit says so.
-UNMET = 3.0
 
 
 def fit(

@@ -12,7 +12,8 @@ from wlm._logging import quiet
 from wlm._report.blocks import LeftOut, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import at, objects, percent, several
+from wlm._report.words import objects
+from wlm._store.words import at, percent, several
 from wlm.pl import composition as draw_composition
 from wlm.pl import fate_probabilities
 from wlm.pl import fates as draw_fates

@@ -10,7 +10,8 @@ import pandas as pd
 from wlm._report.blocks import Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import constants, duration, meets, number, objects, several
+from wlm._report.words import objects
+from wlm._store.words import constants, duration, meets, number, several
 from wlm.pl import energy, friction, training
 
 #: What the numbers of the diagnosis mean.

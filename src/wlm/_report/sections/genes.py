@@ -10,7 +10,8 @@ from wlm._adata.components import LOADINGS
 from wlm._report.blocks import LeftOut, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import most, objects, several
+from wlm._report.words import most, objects
+from wlm._store.words import several
 from wlm.pl import drivers as draw_drivers
 from wlm.pl import genes as draw_genes
 from wlm.tl import gene_trends

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wlm._report.blocks import Table, Words
 from wlm._report.subject import Subject
-from wlm._report.words import several
+from wlm._store.words import several
 from wlm.pp._checks import LEVELS
 
 #: Checks of a fit that is still to be made.

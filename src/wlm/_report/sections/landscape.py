@@ -11,7 +11,8 @@ from wlm._adata.columns import read_obs_labels
 from wlm._report.blocks import LeftOut, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import objects, per_time
+from wlm._report.words import objects
+from wlm._store.words import per_time
 from wlm.pl import growth as draw_growth
 from wlm.pl import potential, velocity
 

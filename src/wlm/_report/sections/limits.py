@@ -9,7 +9,7 @@ import numpy as np
 from wlm._adata.components import LOADINGS
 from wlm._report.blocks import Listing, Words
 from wlm._report.subject import Subject
-from wlm._report.words import at, meets, per_time
+from wlm._store.words import at, meets, per_time
 from wlm.pp._checks import LEVELS
 
 

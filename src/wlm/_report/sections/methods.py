@@ -10,7 +10,8 @@ import pandas as pd
 
 from wlm._report.blocks import Code, Listing, Table, Words
 from wlm._report.subject import Subject
-from wlm._report.words import constants, number, objects, several
+from wlm._report.words import objects
+from wlm._store.words import constants, number, several
 from wlm._version import __version__
 
 #: Packages that numbers of a fit or of this report depend on.

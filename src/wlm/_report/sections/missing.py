@@ -12,7 +12,8 @@ from wlm._report.blocks import LeftOut, Table, Words
 from wlm._report.figures import picture
 from wlm._report.film import film
 from wlm._report.subject import Subject
-from wlm._report.words import at, most, number, several
+from wlm._report.words import most
+from wlm._store.words import at, number, several
 from wlm.pl import rollout
 from wlm.tl import predict
 from wlm.tl._scores import Population, halves, naive, population_at, score

@@ -12,7 +12,8 @@ import pandas as pd
 from wlm._report.blocks import LeftOut, Listing, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import at, number, objects, percent
+from wlm._report.words import objects
+from wlm._store.words import at, number, percent
 from wlm.pl import comparison as draw_comparison
 from wlm.pl import evaluation as draw_evaluation
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from wlm._report.words import constants, meets, number, several
 from wlm._store.fit import parse_fit
 from wlm._store.group import conditions
+from wlm._store.words import constants, meets, number, several
 
 #: What verbs add to a fit ``K`` as ``K_<name>`` in ``uns``, and what that is.
 RESULTS = {"diagnosis": "a diagnosis", "terminal": "terminal states", "fates": "fates", "transitions": "transitions"}
@@ -69,9 +69,7 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         return [f"{found['key']}: {found['error']}"]
     models = "one model" if found["models"] == 1 else f"{found['models']} models"
     steps = f" of {found['steps']} steps" if "steps" in found else ""
-    lines = [
-        f"{found['key']}: method {found['method']!r}, {models}{steps}, seed {found['seed']}, wlm {found['version']}"
-    ]
+    lines = [f"{found['key']}: method {found['method']!r}, {models}{steps}, seed {found['seed']}"]
     unit = f", in {found['unit']}" if found["unit"] else ""
     held = f"; held out: {several(f'{t:g}' for t in found['held_out'])}" if found["held_out"] else ""
     lines.append(f"times: obs[{found['time_key']!r}]{unit}: {several((f'{t:g}' for t in found['training']), 50)}{held}")
@@ -80,7 +78,7 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
     only = f", those of condition {found['condition']!r}" if found["condition"] is not None else ""
     lines.append(f"cells: {size}{found['dimensions']} dimensions of obsm[{found['use_rep']!r}], {velocity}{only}")
     if found["seconds"] is not None:
-        lines.append(f"made in {found['seconds']:g} s on {found['device']}")
+        lines.append(f"made by wlm {found['version']} in {found['seconds']:g} s on {found['device']}")
     lines += [f"{c['name']}: {number(c['value'])} {c['unit']}" for c in found.get("constants", ())]
     lines += [line[:1].lower() + line[1:] for line in found.get("words", ())]
     if found["results"]:
