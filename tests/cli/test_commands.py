@@ -11,26 +11,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command_line import failed, run
 
 import wlm
-from wlm.cli import app
 
 SHORT = {"n_steps": 5, "width": 16}
 OPTIONS = [f"--option={name}={value}" for name, value in SHORT.items()]
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def failed(result, code, words):
-    """One line on standard error with ``words``, nothing on standard output, and this exit code."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == "" and "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("wlm: error: ")]
-    assert len(lines) == 1 and words in lines[0], result.stderr
-    return True
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """One HTML file with everything that is known of a fit."""
 
-from wlm._report.report import report
+from wlm._report.verb import report
 
 __all__ = ["report"]

@@ -78,7 +78,6 @@ class Film:
     svg: str
     frames: str
     labels: Sequence[str]
-    alt: str
     caption: str
 
 

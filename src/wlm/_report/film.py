@@ -22,7 +22,7 @@ N_FRAMES, MOVING, STANDING, PATHS = 41, 250, 300, 40
 def film(s: Subject) -> Film:
     """Cells of the first training time on their free rollout, over the observed cells of the nearest time."""
     fit = s.fit
-    shown, project, labels = embedding(s.cells, fit, None, (0, 1) if fit.n_dims > 1 else (0, 0))
+    shown, project, labels = embedding(s.cells, fit, None, (0, 1))
     stored = fit.uns["rollout"]
     times = np.asarray(stored["times"], dtype=float)
     paths = project(np.asarray(stored["positions"])[:, :MOVING]).astype(float)  # (T, n, 2)
@@ -39,7 +39,8 @@ def film(s: Subject) -> Film:
     nearest = [float(fit.observed[np.argmin(np.abs(fit.observed - t))]) for t in frames]
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="film-title">'
-        f'<title id="film-title">Cells moving along {escape(labels[0])} and {escape(labels[1])}</title>'
+        f'<title id="film-title">Cells of the first training time moving along {escape(labels[0])} (across) and '
+        f"{escape(labels[1])} (up).</title>"
         f'<g class="all">{dots}</g><g class="lines">{lines}</g>'
         f'<path class="moving" d="{place.dots(moving[-1])}"/></svg>'
     )
@@ -50,7 +51,6 @@ def film(s: Subject) -> Film:
             f"{at(fit, round(float(t), 6))}{f' {fit.unit}' if fit.unit and fit.unit != fit.time_key else ''}"
             for t in frames
         ],
-        f"Cells of the first training time moving along {labels[0]} (across) and {labels[1]} (up).",
         f"Cells of {at(fit, float(times[0]))} (blue) let go on the dynamics, without correction on the way, with their "
         f"paths (orange); dark grey: the observed cells of the nearest time, pale grey: all others. {labels[0]} runs "
         f"to the right, {labels[1]} upwards. Cells beyond the frame have left the range of the data.",

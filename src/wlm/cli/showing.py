@@ -148,7 +148,7 @@ def report(
 
     Example: wlm report fitted.h5ad -o report.html --evaluation scores.json
     """
-    from wlm._report.report import compose
+    from wlm._report.verb import compose
 
     with writing(output, kinds=PAGES, force=force) as write:
         made = compose(

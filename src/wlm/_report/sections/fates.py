@@ -20,6 +20,7 @@ from wlm.pl import fates as draw_fates
 from wlm.tl import composition as find_composition
 from wlm.tl import fates as find_fates
 from wlm.tl import terminal_states
+from wlm.tl._terminal_states import UNDECIDED
 
 #: Predicted cells for each time, at most; share of cells with other labels from which a prediction is called bad.
 N_CELLS, MISSED = 2000, 0.15
@@ -78,8 +79,9 @@ def fates(s: Subject) -> list[Any]:
     early = s.fit.training[0]
     blocks += [
         Words(
-            f"Cells end in {several(names)} at {at(s.fit, float(note['at']))}. Chances follow couplings of each "
-            "population to the next: they are paths of the model, not lineages that were seen."
+            f"Cells end in {several(n for n in names if n != UNDECIDED)} at {at(s.fit, float(note['at']))}"
+            f"{'; some are in none of these (undecided)' if UNDECIDED in names else ''}. Chances follow couplings of "
+            "each population to the next: they are paths of the model, not lineages that were seen."
         ),
         Words(
             f"The free rollout puts {percent(missed)} of the cells into other states than observed at the last "

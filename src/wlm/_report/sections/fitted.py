@@ -78,7 +78,7 @@ def _identity(s: Subject) -> str:
         text += f", {params['seconds']:g} s on {params.get('device', '?')}"
     held = [t for t in fit.observed if t not in fit.training]
     text += f". It was trained on {len(fit.training)} times, {fit.time_key} {several(f'{t:g}' for t in fit.training)}"
-    return f"{text}; {fit.time_key} {several(f'{t:g}' for t in held)} was held out." if held else f"{text}."
+    return f"{text}; held out: {fit.time_key} {several(f'{t:g}' for t in held)}." if held else f"{text}."
 
 
 def _in_words(name: str, value: float, unit: str, s: Subject) -> str:

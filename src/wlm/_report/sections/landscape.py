@@ -46,7 +46,7 @@ def landscape(s: Subject) -> list[Any]:
             alt="Streamlines of the velocity of cells over the first two dimensions.",
             caption="Where cells are going at their own time.",
         ),
-        Table(_by_time(s, energy, "energy"), "energy_by_time", "Energy of the cells by time", rows=30),
+        Table(_by_time(s, energy, "energy"), "energy_by_time", "Energy of the cells by time"),
         Table(_cells(s, {"energy": energy}), "cells", "Energy and velocity of cells", rows=0, needed=False),
     ]
 
@@ -108,6 +108,6 @@ def growth(s: Subject) -> list[Any]:
             alt="Net growth rate of the cells on an embedding.",
             caption=f"Net growth rate of each cell ({unit}).",
         ),
-        Table(_by_time(s, rates, f"rate ({unit})"), "growth_rates", "Net rates by time", rows=30),
+        Table(_by_time(s, rates, f"rate ({unit})"), "growth_rates", "Net rates by time"),
         Table(share, "growth_worth", "How many equal cells the rollout is worth, as a share of its cells", rows=30),
     ]

@@ -58,7 +58,7 @@ def _paragraph(s: Subject) -> str:
         + (f", with velocities {params['velocity_key']!r}." if params.get("velocity_key") else ", without velocities."),
     ]
     if held:
-        text.append(f"{fit.time_key} {several(held)} was held out of training.")
+        text.append(f"Held out of training: {fit.time_key} {several(held)}.")
     models = 1 + len(fit.others)
     text.append(
         f"{'An ensemble of ' + str(models) + ' models was' if models > 1 else 'One model was'} trained for "

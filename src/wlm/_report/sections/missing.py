@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wlm._report.blocks import LeftOut, Table, Words
+from wlm._report.blocks import LeftOut, Picture, Table, Words
 from wlm._report.figures import picture
 from wlm._report.film import film
 from wlm._report.subject import Subject
@@ -41,22 +41,26 @@ def missing(s: Subject) -> list[Any]:
                 "wlm.tl.predict."
             )
         )
-    blocks.append(film(s))
-    shown = np.unique([*fit.observed[fit.observed > fit.training[0]], *wanted])
-    blocks.append(
-        picture(
-            *(rollout, s.adata),
-            **s.common,
-            times=shown if len(shown) <= PANELS else None,
-            rng=s.seed,
-            alt="A panel for each time: observed cells in grey, predicted ones in blue, and paths in the last panel.",
-            caption="Each panel starts from the observed cells of the training time before: predicted and observed "
-            "cells should overlap. Paths in the last panel run freely from the first time.",
-        )
-    )
+    if fit.n_dims > 1:
+        blocks += [film(s), _rollout(s, wanted)]
     if len(wanted):
         blocks.append(Table(_moments(s, wanted), "predicted_times", "Predicted cells at times without training data"))
     return blocks
+
+
+def _rollout(s: Subject, wanted: np.ndarray) -> Picture:
+    """Observed and predicted populations at all times that are there and those that are wanted."""
+    fit = s.fit
+    shown = np.unique([*fit.observed[fit.observed > fit.training[0]], *wanted])
+    return picture(
+        *(rollout, s.adata),
+        **s.common,
+        times=shown if len(shown) <= PANELS else None,
+        rng=s.seed,
+        alt="A panel for each time: observed cells in grey, predicted ones in blue, and paths in the last panel.",
+        caption="Each panel starts from the observed cells of the training time before: predicted and observed cells "
+        "should overlap. Paths in the last panel run freely from the first time.",
+    )
 
 
 def held_out(s: Subject) -> np.ndarray:
@@ -114,7 +118,7 @@ def _held_words(s: Subject, table: pd.DataFrame) -> list[Any]:
         word, tone = ("nearer", "good") if own < least else ("no nearer", "bad")
         blocks.append(
             Words(
-                f"{at(s.fit, float(t))} was held out. The prediction is {word} to its cells than the best answer that "
+                f"At {at(s.fit, float(t))}, held out, the prediction is {word} to the cells than the best answer that "
                 f"needs no model: W1 {number(own)} against {number(least)} ({best}); two halves of the true cells are "
                 f"{number(float(scores['floor']))} apart (fewer cells, so a little farther). One seed, without an "
                 "interval: wlm.tl.evaluate gives one.",
