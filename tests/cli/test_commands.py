@@ -190,7 +190,8 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    names = ("fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "doctor")
+    names = ["fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "doctor"]
+    names += ["info", "plot", "report", "diagnose", "velocity"]
     for arguments in (["--help"], *([name, "-h"] for name in names)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
@@ -436,6 +437,7 @@ def test_velocities_need_counts(source, out):
         ("predict", {"adata", "mod", "rng"}),
         ("drivers", {"adata", "mod", "rng"}),
         ("gene_trends", {"adata", "mod", "rng"}),
+        ("diagnose", {"adata", "mod", "rng"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
         ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
     ],

@@ -186,6 +186,23 @@ def test_every_argument_of_the_report_has_an_option():
         assert there is None or there in command, name
 
 
+# diagnose
+
+
+@pytest.mark.slow
+def test_the_diagnosis_is_that_of_python(fitted, fitted_file, tmp_path):
+    out = tmp_path / "diagnosed.h5ad"
+    result = run("diagnose", fitted_file, "-o", out)
+    assert result.exit_code == 0, result.output
+    table = wlm.tl.diagnose(fitted)
+    assert table.attrs["verdict"] in result.stdout
+    assert ad.read_h5ad(out).uns["wlm_diagnosis"]["inertia"] == fitted.uns["wlm_diagnosis"]["inertia"]
+    printed = json.loads(run("diagnose", fitted_file, "--json").stdout)
+    values = {row["quantity"]: row["value"] for row in printed["rows"]}
+    assert values["friction"] == pytest.approx(table.loc["friction", "value"]) and values["friction_sd"] is None
+    assert failed(run("diagnose", fitted_file, "--seeds", 0), 2, "seeds must be a positive integer")
+
+
 # options of methods
 
 

@@ -1,5 +1,7 @@
 """Each section by itself: what it says, and why it is left out."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -267,3 +269,15 @@ def test_an_ensemble_has_its_spread(cells, quick):
     sd = np.std(cells.uns["wlm"]["ensemble"]["friction"], ddof=1)
     assert "an ensemble of 2 models" in text and f"over 2 models {sd:.3g}" in text
     assert "one seed" not in said(limits(s)).lower() and "n_models=2" in call(s)
+
+
+def test_fates_of_many_cells_are_left_to_the_user(fitted, monkeypatch):
+    module = sys.modules["wlm._report.sections.fates"]
+
+    monkeypatch.setattr(module, "MOST_CELLS", 299)
+    assert left_out(fates, subject(fitted), "of 300 cells", "wlm.tl.terminal_states(adata")
+
+
+def test_labels_that_are_none_are_refused(fitted):
+    with pytest.raises(ValueError, match="holds numbers"):
+        subject(fitted, label_key="latent_time")

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
-from wlm._adata.columns import is_lazy, layer_names, read_column
+from wlm._adata.columns import is_lazy, layer_names, read_column, read_obs_labels
 from wlm._adata.mudata import get_target, is_mudata
 from wlm._store.fit import StoredFit, check_representation, open_fit
 from wlm.pp import doctor
@@ -148,7 +148,7 @@ def read_subject(
                 f"genes {absent or list(names)} are not in var_names; name some of {list(cells.var_names[:5])}"
             )
     if label_key is not None:
-        read_column(cells, label_key)
+        read_obs_labels(cells, label_key)
     else:
         label_key, why["labels"] = _labels(cells, fit)
     there = basis if basis is None or basis in cells.obsm else f"X_{basis}"

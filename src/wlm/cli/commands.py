@@ -3,7 +3,7 @@
 # What the commands need is imported inside them: `wlm --help` answers at once.
 
 from wlm.cli.app import app
-from wlm.cli.finding import drivers, fates, gene_trends
+from wlm.cli.finding import diagnose, drivers, fates, gene_trends
 from wlm.cli.fitting import fit, predict
 from wlm.cli.judging import compare, evaluate, evaluate_clones
 from wlm.cli.preparing import doctor, velocity
@@ -11,7 +11,19 @@ from wlm.cli.showing import info, plot, report
 
 #: The order of work.
 ORDER = (
-    *("doctor", "velocity", "fit", "info", "predict", "evaluate", "evaluate_clones", "compare", "fates", "drivers"),
+    *(
+        "doctor",
+        "velocity",
+        "fit",
+        "info",
+        "predict",
+        "evaluate",
+        "evaluate_clones",
+        "diagnose",
+        "compare",
+        "fates",
+        "drivers",
+    ),
     *("gene_trends", "plot", "report"),
 )
 app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__name__))  # type: ignore[union-attr]
@@ -19,6 +31,7 @@ app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__
 __all__ = [
     "app",
     "compare",
+    "diagnose",
     "doctor",
     "drivers",
     "evaluate",

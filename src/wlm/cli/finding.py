@@ -157,3 +157,48 @@ def drivers(
     shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
     typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
     typer.echo(f"{table.attrs['verdict']} ({table.attrs['assumption']})")
+
+
+@app.command()
+@guarded
+def diagnose(
+    source: In,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the diagnosis: .h5ad or .zarr."),
+    ] = None,
+    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    seeds: Annotated[int, typer.Option(help="Fits to take the spread of the friction over.")] = 1,
+    holdout: Annotated[
+        list[str] | None,
+        typer.Option(help="A time to hold out to see whether velocities help; repeatable. Or: each. [default: none]"),
+    ] = None,
+    n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what kind of dynamics the fit in IN has found: friction, energies, inertia.
+
+    Example: wlm diagnose fitted.h5ad --seeds 3 -o diagnosed.h5ad
+    """
+    with writing(output, force=force) as write:
+        adata = read(source)
+        with no_information():  # the verdict is printed with the table
+            table = wlm.tl.diagnose(
+                adata,
+                key=key,
+                seeds=seeds,
+                holdout="each" if holdout == ["each"] else holdout or None,
+                n_jobs=n_jobs,
+                rng=seed,
+            )
+        write(adata)
+    if as_json:
+        rows = table.reset_index(names="quantity").to_dict("records")
+        typer.echo(json.dumps(without_nan({"rows": rows, "verdict": table.attrs["verdict"]})))
+        return
+    typer.echo(table.to_string(float_format=lambda x: f"{x:.3g}", na_rep="-"))
+    typer.echo(table.attrs["verdict"])

@@ -22,6 +22,8 @@ from wlm.tl import fates as find_fates
 from wlm.tl import terminal_states
 from wlm.tl._terminal_states import UNDECIDED
 
+#: Cells of which fates are found for a report, at most.
+MOST_CELLS = 30_000
 #: Predicted cells for each time, at most; share of cells with other labels from which a prediction is called bad.
 N_CELLS, MISSED = 2000, 0.15
 
@@ -56,7 +58,12 @@ def fates(s: Subject) -> list[Any]:
     """How likely cells end in each terminal state: what is stored, or found now."""
     blocks: list[Any] = []
     if s.result("terminal") is None or s.result("fates") is None:
-        made = s.writable()
+        made = s.writable() if len(s.x) <= MOST_CELLS else None
+        if made is None and len(s.x) > MOST_CELLS:
+            raise LeftOut(
+                f"terminal states and fates are not stored, and of {len(s.x):,} cells they are not made in passing",
+                f"wlm.tl.terminal_states({objects(s)}, label_key=...{s.call}); wlm.tl.fates({objects(s)}{s.call})",
+            )
         if made is None:
             raise LeftOut(
                 "terminal states and fates are not in the object, which is on disk or a MuData",
