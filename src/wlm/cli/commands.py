@@ -11,20 +11,8 @@ from wlm.cli.showing import info, plot, report
 
 #: The order of work.
 ORDER = (
-    *(
-        "doctor",
-        "velocity",
-        "fit",
-        "info",
-        "predict",
-        "evaluate",
-        "evaluate_clones",
-        "diagnose",
-        "compare",
-        "fates",
-        "drivers",
-    ),
-    *("gene_trends", "plot", "report"),
+    *("doctor", "velocity", "fit", "info", "predict", "evaluate", "evaluate_clones", "diagnose", "compare", "fates"),
+    *("drivers", "gene_trends", "plot", "report"),
 )
 app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__name__))  # type: ignore[union-attr]
 
