@@ -52,15 +52,18 @@ def fitted(s: Subject) -> list[Any]:
     )
     if "training_times" in uns:
         blocks.append(Table(training_table(s), "training_times", "How near the training times are met", rows=50))
-    history = {name: np.asarray(values) for name, values in uns["history"].items()}
+    # In one order, whether the fit was read from a file, which sorts names, or not.
+    names = sorted(uns["history"], key=lambda name: (name != "step", name != "loss", name))
+    history = {name: np.asarray(uns["history"][name]) for name in names}
     blocks.append(Table(pd.DataFrame(history), "training_history", "The course of training", rows=0, needed=False))
     return [*blocks, *_diagnosis(s)]
 
 
 def training_table(s: Subject) -> pd.DataFrame:
     """``uns[K]["training_times"]`` with the distance in floors."""
-    found = {name: np.asarray(values, dtype=float) for name, values in s.fit.uns["training_times"].items()}
-    table = pd.DataFrame(found)
+    found = s.fit.uns["training_times"]
+    names = ("times", "w1", "floor", "sd_ratio", "outside")
+    table = pd.DataFrame({name: np.asarray(found[name], dtype=float) for name in names if name in found})
     table.insert(3, "w1 in floors", table["w1"] / table["floor"])
     return table.rename(columns={"times": s.fit.time_key})
 

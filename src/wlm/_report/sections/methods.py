@@ -87,7 +87,7 @@ def _params(s: Subject) -> dict[str, Any]:
     stored = {name: value for name, value in s.fit.uns["params"].items() if name != "condition"}
     if s.fit.condition is not None:
         stored |= {"condition_key": s.fit.condition["key"], "condition": s.fit.condition["value"]}
-    return {"time_key": s.fit.time_key} | {name: _plain(value) for name, value in stored.items()}
+    return {"time_key": s.fit.time_key} | {name: _plain(value) for name, value in sorted(stored.items())}
 
 
 def call(s: Subject) -> str:
