@@ -1,6 +1,7 @@
 """Shared cells. Real ones come from ``../shared/data`` or the folder in WLM_TEST_DATA."""
 
 import os
+import shutil
 import tempfile
 
 # One thread a worker, and the same numbers everywhere. numba, in scanpy's preprocessing, would set that of torch too.
@@ -40,6 +41,11 @@ QUICK = {
 }
 
 
+def chromium() -> str | None:
+    """Path of Chromium, if it is there."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
 def scvelo_works() -> bool:
     """Whether scVelo is installed, and works: its last version, 0.3.4, fails with numpy 2.4 and with pandas 3."""
     if find_spec("scvelo") is None:
@@ -57,6 +63,8 @@ def pytest_collection_modifyitems(config, items):
         absent.add("gpu")
     if not scvelo_works():
         absent.add("scvelo")
+    if find_spec("playwright") is None or chromium() is None:
+        absent.add("browser")
     if find_spec("cellrank") is None:
         absent.add("cellrank")
     dropped = [item for item in items if any(item.get_closest_marker(name) for name in absent)]

@@ -1,12 +1,16 @@
 """The package's logger, ``logging.getLogger("wlm")``: what is set on it, or on logging as a whole, holds.
 
-Where nobody has set anything, it writes information to standard error.
+Where nobody has set anything, it writes information to standard error. ``wlm.settings.verbosity`` sets its level.
 """
 
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+#: The level of hints, below information: what a number means, and what to run next.
+HINT = 15
+logging.addLevelName(HINT, "HINT")
 
 logger = logging.getLogger("wlm")
 # This file is imported with the first module that needs it, which may be long after a user has chosen.
@@ -20,6 +24,27 @@ if not logger.hasHandlers():
 
 
 _lock, _calls, _level = threading.Lock(), 0, logging.INFO
+
+
+def hint(message: str, *arguments: object) -> None:
+    """Say what helps those who are new to it, if they have asked for hints."""
+    logger.log(HINT, message, *arguments)
+
+
+def get_level() -> int:
+    """The level that users have chosen, inside :func:`quiet` too."""
+    with _lock:
+        return _level if _calls else logger.getEffectiveLevel()
+
+
+def set_level(level: int) -> None:
+    """Choose the level; calls that are quiet now stay so until they end."""
+    global _level
+    with _lock:
+        if _calls:
+            _level = level
+            level = max(level, logging.WARNING)
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -11,26 +11,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command_line import failed, run
 
 import wlm
-from wlm.cli import app
 
 SHORT = {"n_steps": 5, "width": 16}
 OPTIONS = [f"--option={name}={value}" for name, value in SHORT.items()]
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def failed(result, code, words):
-    """One line on standard error with ``words``, nothing on standard output, and this exit code."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == "" and "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("wlm: error: ")]
-    assert len(lines) == 1 and words in lines[0], result.stderr
-    return True
 
 
 @pytest.fixture
@@ -205,18 +191,8 @@ def test_usage_is_code_2_and_help_and_version_are_0(source, out):
         assert result.exit_code == 2 and "Traceback" not in result.output, arguments
         assert "Usage: " in result.output
     assert run("--version").stdout == f"wlm {wlm.__version__}\n"
-    names = (
-        "fit",
-        "predict",
-        "fates",
-        "evaluate",
-        "evaluate-clones",
-        "drivers",
-        "gene-trends",
-        "compare",
-        "plan",
-        "doctor",
-    )
+    names = ["fit", "predict", "fates", "evaluate", "evaluate-clones", "drivers", "gene-trends", "compare", "doctor"]
+    names += ["plan", "info", "plot", "report", "diagnose", "velocity"]
     for arguments in (["--help"], *([name, "-h"] for name in names)):
         result = run(*arguments)
         assert result.exit_code == 0 and result.stdout.startswith("Usage: ")
@@ -314,9 +290,9 @@ def test_debug_shows_the_traceback_and_bugs_keep_theirs(source, out, monkeypatch
 
 
 def test_option_values(monkeypatch):
-    from wlm.cli.commands import _options
+    from wlm.cli.arguments import read_options
 
-    read = _options(["a=1", "b=0.5", "c=true", "d=null", "e=zero", "f=x=y"])
+    read = read_options(["a=1", "b=0.5", "c=true", "d=null", "e=zero", "f=x=y"])
     assert read == {"a": 1, "b": 0.5, "c": True, "d": None, "e": "zero", "f": "x=y"}
 
 
@@ -462,6 +438,7 @@ def test_velocities_need_counts(source, out):
         ("predict", {"adata", "mod", "rng"}),
         ("drivers", {"adata", "mod", "rng"}),
         ("gene_trends", {"adata", "mod", "rng"}),
+        ("diagnose", {"adata", "mod", "rng"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
         ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
         ("plan", {"adata", "mod", "rng"}),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wlm._logging import logger
+from wlm.cli.arguments import without_nan
 
 if TYPE_CHECKING:
     import anndata as ad
 
 OBJECTS = (".h5ad", ".zarr")
 TABLES = (".csv", ".tsv", ".json")
+FIGURES, FILMS, PAGES = (".png", ".svg", ".pdf"), (".gif", ".mp4"), (".html", ".htm")
 
 
 def read(path: Path) -> ad.AnnData:
@@ -48,6 +50,55 @@ def opened(path: Path) -> Iterator[ad.AnnData]:
         with _readable(path):
             file = zarr.open_group(path, mode="r")
         yield _unloaded(path, file)
+
+
+class Notes(Mapping[str, Any]):
+    """The entries of ``uns`` in an open file, read one by one."""
+
+    def __init__(self, group: Any):
+        self._group = group
+
+    def __getitem__(self, key: str) -> Any:
+        from anndata.io import read_elem
+
+        return read_elem(self._group[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group)
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def is_fit(self, key: str) -> bool:
+        """Whether an entry is a fit, or the list of those of several conditions; nothing of it is read."""
+        entry = self._group[key]
+        names = set(entry) if hasattr(entry, "keys") else set()
+        return {"format", "method", "time"} <= names or {"condition_key", "conditions"} <= names
+
+
+@contextmanager
+def read_notes(path: Path) -> Iterator[Notes]:
+    """The ``uns`` of an object, of which nothing else is read."""
+    kind = _check_source(path)
+    if kind == ".h5ad":
+        import h5py
+
+        with _readable(path):
+            file: Any = h5py.File(path, "r")
+        with file:
+            yield Notes(_uns(path, file))
+    else:
+        import zarr
+
+        with _readable(path):
+            file = zarr.open_group(path, mode="r")
+        yield Notes(_uns(path, file))
+
+
+def _uns(path: Path, file: Any) -> Any:
+    if "obs" not in file or "var" not in file:
+        raise ValueError(f"{str(path)!r} holds no AnnData: there is no obs or no var")
+    return file["uns"] if "uns" in file else {}
 
 
 def _unloaded(path: Path, file: Any) -> ad.AnnData:
@@ -93,6 +144,8 @@ def _readable(path: Path) -> Iterator[None]:
 def writing(path: Path | None, *, kinds: tuple[str, ...] = OBJECTS, force: bool) -> Iterator[Callable[[Any], None]]:
     """A function that writes an object or a table to ``path``; whether that is possible is checked now.
 
+    What is neither is a function itself, of the path that it is to write to.
+
     It writes beside ``path`` and renames, so that ``path`` is never half a file and a failure leaves it as it was.
     """
     if path is None:
@@ -111,12 +164,14 @@ def writing(path: Path | None, *, kinds: tuple[str, ...] = OBJECTS, force: bool)
     new, old = (folder / f".{path.stem}.{os.getpid()}.{name}{kind}" for name in ("new", "old"))
 
     def write(result: Any) -> None:
-        if kind == ".h5ad":
+        if callable(result):  # it knows how to write itself
+            result(new)
+        elif kind == ".h5ad":
             result.write_h5ad(new)
         elif kind == ".zarr":
             result.write_zarr(new)
         elif kind == ".json":
-            new.write_text(json.dumps({"rows": result.to_dict("records"), "verdict": result.attrs["verdict"]}))
+            new.write_text(json.dumps(without_nan({"rows": result.to_dict("records"), **_plain(result.attrs)})))
         else:
             result.to_csv(new, index=False, sep="\t" if kind == ".tsv" else ",")
         if path.is_dir():  # a folder cannot be replaced in one go
@@ -133,6 +188,17 @@ def writing(path: Path | None, *, kinds: tuple[str, ...] = OBJECTS, force: bool)
             if rest.is_dir():
                 shutil.rmtree(rest)
             rest.unlink(missing_ok=True)
+
+
+def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables say beside their rows, as far as it is plain."""
+    found: dict[str, Any] = {}
+    for name, value in attrs.items():
+        try:
+            found[str(name)] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return found
 
 
 def _check_source(path: Path) -> str:

@@ -19,7 +19,7 @@ from wlm._adata.checks import check_flag
 from wlm._adata.columns import read_column
 from wlm._adata.reading import Part, Reading
 from wlm._adata.times import read_holdout, with_unit
-from wlm._logging import logger
+from wlm._logging import hint, logger
 from wlm._random import RNG, as_seeds
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, METHODS, Method, get_method
@@ -230,6 +230,12 @@ def evaluate(
     table.attrs["time"] = with_unit(time_key, next(iter(parts.values())).cells.unit)
     if baselines:
         logger.info(table.attrs["verdict"])
+        hint(
+            "W1 is the mean distance that cells would have to be moved to turn the predicted population into the "
+            "observed one; the floor is that of two halves of the observed cells; per cents are of the best answer "
+            "that needs no model, and their interval says what other cells of the same samples would change; "
+            "wlm.pl.evaluation(table) draws it"
+        )
     return table
 
 

@@ -16,9 +16,10 @@ from wlm._adata.checks import check_flag
 from wlm._adata.columns import take_cells
 from wlm._adata.mudata import get_target
 from wlm._adata.reading import Reading
-from wlm._logging import logger
+from wlm._logging import hint, logger
 from wlm._random import RNG
 from wlm._store.fit import as_forecast
+from wlm._store.words import UNMET
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
@@ -27,9 +28,6 @@ from wlm.tl._backtest import forecast_note
 from wlm.tl._growth import measure_growth
 from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare_all
 from wlm.tl._simulation import measure_coverage, measure_free
-
-#: Floors that a free rollout may be away from a training time before a fit says so.
-UNMET = 3.0
 
 
 def fit(
@@ -318,6 +316,12 @@ def fit(
         run.tidy(len(parts))
     said = config.name, where, total, "; ".join(filter(None, rates)) or "-", ", ".join(written)
     logger.info("fitted %s on %s in %.0f s (%s); added %s", *said)
+    named_key = "" if key_added == "wlm" else f", key={key_added!r}"
+    hint(
+        "next: wlm.pl.training(adata%s) and wlm.pl.rollout(adata%s) show whether it fits, wlm.tl.evaluate(adata, %r) "
+        "whether it beats answers that need no model, and wlm.report(adata%s) writes all into one file",
+        *(named_key, named_key, time_key, named_key),
+    )
     return out if copy else None
 
 

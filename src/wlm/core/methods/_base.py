@@ -70,6 +70,9 @@ class Method(ABC, Generic[M, S]):
     """
 
     name: ClassVar[str] = ""
+    #: What it does, in a sentence for the Methods of a paper, and the papers to cite for it.
+    account: ClassVar[str] = ""
+    papers: ClassVar[tuple[str, ...]] = ()
     #: What it can use besides the positions of the cells: ``"velocity"``; and whether they may multiply: ``"growth"``.
     takes: ClassVar[frozenset[str]] = frozenset()
     #: Scalars that ``step`` returns besides the loss and the model's constants, with what they mean, for plots.

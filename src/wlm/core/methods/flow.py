@@ -121,6 +121,10 @@ class Flow(Method[VelocityField, State]):
     """
 
     name: ClassVar[str] = "flow"
+    account: ClassVar[str] = (
+        "regression: cells follow curves through chains of optimal couplings of the observed populations, around a "
+        "velocity field that is regressed on them, without training by simulation"
+    )
 
     path: str = "auto"
     n_features: int = 150

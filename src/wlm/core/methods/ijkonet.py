@@ -142,6 +142,14 @@ class IJKOnet(Method[GradientFlow, GameState]):
     """
 
     name: ClassVar[str] = "ijkonet"
+    account: ClassVar[str] = (
+        "iJKOnet: cells slide down an energy, which is found by inverse optimisation of the implicit steps of its "
+        "gradient flow (the JKO scheme)"
+    )
+    papers: ClassVar[tuple[str, ...]] = (
+        "M. Persiianov, J. Chen, P. Mokrov, A. Tyurin, E. Burnaev, A. Korotin. Learning of Population Dynamics: "
+        "Inverse Optimization Meets JKO Scheme. ICLR 2026.",
+    )
 
     scalars: ClassVar[Mapping[str, str]] = {"misfit": "misfit (0: every step explained)"}
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {

@@ -197,6 +197,13 @@ class JKOnetStar(Method[GradientFlow, RegressionState]):
     """
 
     name: ClassVar[str] = "jkonet_star"
+    account: ClassVar[str] = (
+        "JKOnet*: cells slide down an energy, which is regressed on the optimality condition of a JKO step along "
+        "optimal couplings of consecutive populations"
+    )
+    papers: ClassVar[tuple[str, ...]] = (
+        "A. Terpin, N. Lanzetti, M. Gadea, F. Dörfler. Learning diffusion at lightspeed. NeurIPS 2024.",
+    )
 
     energy: str = "V"
     time_varying: bool = False

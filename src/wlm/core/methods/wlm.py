@@ -113,6 +113,18 @@ class WLM(Method[Mechanics, MechanicsState]):
     """
 
     name: ClassVar[str] = "wlm"
+    account: ClassVar[str] = (
+        "Wasserstein Lagrangian Mechanics: cells follow second-order dynamics, dx/dt = v and dv/dt = -γv - (1+γ)∇U, in "
+        "which the potential U, a permutation-invariant network that sees the whole population, and the friction γ are "
+        "learned together; rollouts are integrated by a leapfrog scheme and trained to meet each observed population "
+        "in Sinkhorn divergence"
+    )
+    papers: ClassVar[tuple[str, ...]] = (
+        "A Call to Lagrangian Action: Learning Population Mechanics from Temporal Snapshots (the paper that introduced "
+        "Wasserstein Lagrangian Mechanics).",
+        "J. Feydy, T. Séjourné, F.-X. Vialard, S. Amari, A. Trouvé, G. Peyré. Interpolating between Optimal Transport "
+        "and MMD using Sinkhorn Divergences. AISTATS 2019.",
+    )
     takes: ClassVar[frozenset[str]] = frozenset({"velocity", "growth"})
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
         "depth": (1, "DEPTH"),
