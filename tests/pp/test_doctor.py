@@ -577,3 +577,9 @@ def test_reprogramming(real_data):
     assert report.loc[report["level"] == "error"].index.tolist() == ["representation"]
     sc.pp.pca(adata, n_comps=10)
     assert not wlm.pp.doctor(adata)["level"].isin(["warning", "error"]).any()
+
+
+def test_a_method_without_training_steps_is_timed_too(cells):
+    x, times = cells.obsm["X_pca"], cells.obs["day"].to_numpy(dtype=float)
+    finding = RUN_TIME(x, times, np.unique(times), "cpu", "flow")
+    assert finding.level == "ok" and "without training by steps" in finding.found
