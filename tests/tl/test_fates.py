@@ -408,6 +408,9 @@ def test_fates_of_lineages_and_of_descendants():
     assert change.mean() > 0.01
     with pytest.raises(ValueError, match="count must be one of"):
         wlm.tl.fates(adata, count="clones")
+    wlm.tl.fates(adata, count="cells")
+    wlm.tl.terminal_states(adata, label_key="branch")
+    assert not [name for name in adata.obs if name.startswith("wlm_fate_")], "fates of other states are removed"
 
 
 def test_without_growth_lineages_and_cells_have_the_same_fates(split):

@@ -12,7 +12,7 @@ from wlm._store.fit import StoredFit
 #: What there may be of a fit ``K`` by slot, as ``K_<name>``: it goes with the fit that it was computed from.
 RESULTS = {
     "uns": ("terminal", "fates", "transitions"),
-    "obs": ("terminal", "initial", "fate_entropy", "fate_spread"),
+    "obs": ("terminal", "initial", "fate_entropy", "fate_spread", "fate_descendants"),
     "obsm": ("fates",),
     "obsp": ("transitions",),
 }
