@@ -200,6 +200,10 @@ def test_the_diagnosis_is_that_of_python(fitted, fitted_file, tmp_path):
     printed = json.loads(run("diagnose", fitted_file, "--json").stdout)
     values = {row["quantity"]: row["value"] for row in printed["rows"]}
     assert values["friction"] == pytest.approx(table.loc["friction", "value"]) and values["friction_sd"] is None
+    assert "composition" not in printed
+    changes = json.loads(run("diagnose", fitted_file, "--label-key", "fate", "--json").stdout)["composition"]
+    for one in changes:
+        assert one["growth"] + one["motion"] == pytest.approx(one["change"], abs=1e-6)
     assert failed(run("diagnose", fitted_file, "--seeds", 0), 2, "seeds must be a positive integer")
 
 

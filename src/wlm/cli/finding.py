@@ -177,6 +177,9 @@ def diagnose(
         list[str] | None,
         typer.Option(help="A time to hold out to see whether velocities help; repeatable. Or: each. [default: none]"),
     ] = None,
+    label_key: Annotated[
+        str | None, typer.Option(help="Column of obs with labels: how much of what changes their shares is growth.")
+    ] = None,
     n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -196,13 +199,17 @@ def diagnose(
                 key=key,
                 seeds=seeds,
                 holdout="each" if holdout == ["each"] else holdout or None,
+                label_key=label_key,
                 n_jobs=n_jobs,
                 rng=seed,
             )
         write(adata)
     if as_json:
         rows = table.reset_index(names="quantity").to_dict("records")
-        typer.echo(json.dumps(without_nan({"rows": rows, "verdict": table.attrs["verdict"]})))
+        found = {"rows": rows, "verdict": table.attrs["verdict"]}
+        if "composition" in table.attrs:
+            found["composition"] = table.attrs["composition"].to_dict("records")
+        typer.echo(json.dumps(without_nan(found)))
         return
     typer.echo(table.to_string(float_format=lambda x: f"{x:.3g}", na_rep="-"))
     typer.echo(table.attrs["verdict"])
