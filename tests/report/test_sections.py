@@ -169,6 +169,7 @@ def test_a_diagnosis_is_shown(fitted):
     assert values["inertia"] == pytest.approx(found.loc["inertia", "value"])
     energies = table(blocks, "energies")
     assert np.allclose(energies["kinetic"], fitted.uns["wlm_diagnosis"]["kinetic_path"])
+    assert values["grown"] == 0 and not energies["grown"].any(), "cells are conserved"
 
 
 def test_forecasts_that_are_no_better_than_a_copy_are_called_bad(fitted):
@@ -213,6 +214,16 @@ def LeftOut_of(section, s):
     with pytest.raises(LeftOut) as error:
         section(s)
     return error.value.reason
+
+
+def test_scores_of_samples_left_out_are_explained_as_such(fitted):
+    scores = pd.DataFrame(
+        {"group": ["a", "a", "b", "b"], "time": 1.0, "model": ["wlm", "previous"] * 2, "seed": 0}
+        | {"n_observed": 9, "n_predicted": 9, "w1": [1.0, 2.0, 1.5, 2.0]}
+    )
+    assert "interval is over the samples" in said(scorecard(subject(fitted, evaluate=scores)))
+    of_times = said(scorecard(subject(fitted, evaluate=scores.drop(columns="group"))))
+    assert "other cells of the same samples" in of_times and "over the samples" not in of_times
 
 
 def test_a_comparison_is_shown(fitted):

@@ -233,8 +233,8 @@ def evaluate(
         hint(
             "W1 is the mean distance that cells would have to be moved to turn the predicted population into the "
             "observed one; the floor is that of two halves of the observed cells; per cents are of the best answer "
-            "that needs no model, and their interval says what other cells of the same samples would change; "
-            "wlm.pl.evaluation(table) draws it"
+            "that needs no model, and their interval %s; wlm.pl.evaluation(table) draws it",
+            "says what other cells of the same samples would change" if group_key is None else "is over the groups",
         )
     return table
 

@@ -24,10 +24,14 @@ DIAGNOSIS = {
     "kinetic": "change of kinetic energy from the first to the last time, mean per cell",
     "potential": "change of potential energy",
     "dissipated": "energy lost to friction",
+    "grown": "energy brought by cells with more of it that multiply more",
     "imbalance": "largest error of the energy balance, relative to the energy exchanged",
     "conservation_error": "the same without friction",
     "velocity_gain": "how much lower the held-out W1 is with velocities",
 }
+
+#: Energies along the rollout; diagnoses of an earlier wlm lack the last.
+ENERGIES = ("kinetic", "potential", "dissipated", "grown")
 
 
 def fitted(s: Subject) -> list[Any]:
@@ -114,7 +118,7 @@ def _diagnosis(s: Subject) -> list[Any]:
     table = pd.DataFrame(rows, columns=["quantity", "value", "meaning"])
     path = pd.DataFrame(
         {s.fit.time_key: np.asarray(note["times"], dtype=float)}
-        | {name: np.asarray(note[f"{name}_path"], dtype=float) for name in ("kinetic", "potential", "dissipated")}
+        | {name: np.asarray(note[f"{name}_path"], dtype=float) for name in ENERGIES if f"{name}_path" in note}
     )
     return [
         Table(table, "diagnosis", "What wlm.tl.diagnose found", rows=20),
