@@ -185,7 +185,8 @@ def evaluate_clones(
             )
         write(table)
     if as_json:
-        typer.echo(json.dumps({**table.attrs, "rows": json.loads(table.to_json(orient="records"))}))
+        found = {**table.attrs, "rows": json.loads(table.to_json(orient="records"))}
+        typer.echo(json.dumps(without_nan(found)))  # bins of a curve may be empty
         return
     typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     typer.echo(table.attrs["verdict"])
