@@ -118,3 +118,20 @@ def test_refusals(apart):
         wlm.tl.evaluate(adata, "day", group_key="days", **FAST)
     with pytest.raises(ValueError, match="no group has 10 cells at a time to score"):
         wlm.tl.evaluate(apart, "day", group_key="donor", holdout=0, **FAST)
+
+
+def test_answers_are_compared_at_the_times_that_both_have():
+    """Each donor has a hard time of its own, where there are no others to copy: that does not flatter these."""
+    from wlm.tl._groups import _verdict, differences
+
+    shared = {"m": 1.0, "previous": 1.5, "others": 1.6, "shifted": 1.7, "floor": 0.5}
+    alone = {"m": 10.0, "previous": 30.0, "floor": 0.6}
+    rows = [
+        {"group": group, "time": t, "model": model, "seed": 0, "w1": w1}
+        for group, own in (("a", 8.0), ("b", 9.0))
+        for t, scores in ((1.0, shared), (own, alone))
+        for model, w1 in scores.items()
+    ]
+    table = pd.DataFrame(rows)
+    said = _verdict(table, differences(table, ["m"], "w1"), ["m"], ["w1"])
+    assert "BETTER THAN others (-37.5 %" in said and "mean w1 1 against 1.6, floor 0.5" in said
