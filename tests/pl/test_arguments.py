@@ -364,3 +364,11 @@ def test_signatures_and_docstrings_name_the_shared_arguments():
         assert signature.parameters["legend_loc"].default == "auto" and signature.parameters["title"].default is None
         doc = inspect.getdoc(getattr(wlm.pl, name))
         assert "legend_loc\n    Where the legend is" in doc and doc.index("legend_loc") < doc.index("Returns\n---")
+
+
+def test_clones_of_a_file_without_labels_say_what_is_missing():
+    """Of JSON a column of nothing comes back as None, not as NaN."""
+    table = pd.DataFrame({"model": ["wlm"], "distance": [0.5], "distance_low": 0.4, "distance_high": 0.6})
+    table = table.assign(n_clones=3, brier=[None], brier_low=[None], brier_high=[None])
+    with pytest.raises(ValueError, match="no answer has a brier: it needs labels"):
+        wlm.pl.clones(table, metric="brier")

@@ -58,7 +58,7 @@ def clones(table: pd.DataFrame, *, metric: str = "distance", **style: Unpack[Lab
     metrics = [c.removesuffix("_low") for c in table.columns if c.endswith("_low")]
     if metric not in metrics:
         raise KeyError(f"metric {metric!r} is not in the table, which has {metrics}")
-    rows = table[np.isfinite(table[metric])]
+    rows = table[np.isfinite(table[metric].astype(float))]  # of a file, a column of nothing holds None
     if rows.empty:
         raise ValueError(f"no answer has a {metric}: it needs labels, run wlm.tl.evaluate_clones(label_key=...)")
     look, curve = Style(**style), table.attrs.get("curve") or {}
