@@ -155,6 +155,8 @@ class WLM(Method[Mechanics, MechanicsState]):
     GROWTH_PRICE: ClassVar[float] = 0.1
     GROWTH_SCALE: ClassVar[float] = 0.3
     GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
+    #: How much dearer what is learned besides given rates is: proportions alone would swamp what genes know.
+    BESIDES_PRIOR: ClassVar[float] = 100.0
 
     n_steps: int = 80
     lr: float = 4e-3
@@ -432,7 +434,11 @@ class WLM(Method[Mechanics, MechanicsState]):
         if rates.network is None:
             return path.x.new_zeros(())
         cost = self.GROWTH_SMOOTHNESS * roughness(rates.network, path, times)
-        return cost + price(rates.network, path, times, self.GROWTH_PRICE, self.GROWTH_SCALE)
+        cost = cost + price(rates.network, path, times, self.GROWTH_PRICE, self.GROWTH_SCALE)
+        if rates.prior is None:
+            return cost
+        # Dear as far as the given rates are believed: where populations overrule them, it is as without.
+        return self.BESIDES_PRIOR ** rates.scale.detach().clamp(0, 1) * cost
 
     def _too_far(self, spec: Spec) -> float:
         """The divergence of populations ``TOO_FAR`` apart."""
