@@ -94,9 +94,9 @@ def drivers(
     under its null, the gene is no closer to the direction of the fate than any gene with the same decoded variance. The
     first test alone calls every gene that shares components with a driver; the second alone does not know how many
     cells there are. With two or three components the second test can tell little from chance. Cells that share a fate
-    because they share a clone are fewer than they seem: take one of each clone. If a fit predicts the fates, both tests
-    are about the fates of that fit. The flow has no first test: genes that change because expression was normalised to
-    a total pass the second.
+    because they share a clone count for fewer than they seem: take one cell of each clone. If a fit predicts the fates,
+    both tests are about the fates of that fit. The flow has no first test: genes that change because expression was
+    normalised to a total pass the second.
 
     The loadings of the PCA are a linear decoder of the genes (``decode_r2`` is the share of each gene that it holds),
     and the dynamics come from the first model of the fit. An effect is not an intervention: genes that are switched on
@@ -133,11 +133,11 @@ def drivers(
     A row for each gene that can be decoded, with the largest effect first (in absolute value), float64:
 
     ``effect``, ``low``, ``high``
-        In standard deviations of the gene, see above, with its 95 % interval over cells.
+        In standard deviations of the gene, see above, with the 95 % interval over cells.
     ``p``, ``q``
         P-value and the false discovery rate (Benjamini and Hochberg) at which it is called.
     ``p_fate``, ``p_rotation``
-        Of the two tests; without a fate the second only.
+        P-values of the two tests; without a fate only of the second.
     ``velocity``, ``force``
         The same as ``effect`` of velocity (standard deviations per time unit) and force (per time unit squared, or
         per time unit where dynamics are first-order); means where there is no fate.

@@ -151,26 +151,26 @@ def evaluate(
 
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
-    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score.
-    Where a method has growth and the last time is held out (``holdout="all"``, or that time), a twin of it is fitted
-    as well, which differs in nothing but that cells are conserved. Both forecast the last time freely from the time
-    before the last one that they have seen, since growth adds up over time and the noise of shares does not. The
-    verdict then says whether growth is ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the
-    first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a
-    list with a dict for each such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``,
-    their ``difference`` and its interval ``low``, ``high``.
-    ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list with a dict for each label: its
-    relative net rates without a network, before the last time: ``slope`` of the logarithm of its odds per unit of
-    time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of semi-relaxed couplings.
-    ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
-    the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
-    ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
-    ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
-    The interval says what other cells of the same samples would change; that time points, animals or batches differ
-    is not in it. With ``group_key`` differences are means of each group's, over its times and seeds, and the interval
-    is Student's t over the groups (``n_groups``), of which there have to be two; fits without one or the other group
-    share cells, which it does not know. ``kind`` is then ``"left-out group"``. ``attrs["seconds"]`` is how long a fit
-    took on average, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.evaluation` draws the table.
+    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score. If a method
+    has growth and the last time is held out (``holdout="all"``, or that time), a twin is fitted as well, which differs
+    only in that it conserves cells. Both forecast the last time freely from the time before the last one that they have
+    seen, since growth adds up over time and the noise of shares does not. The verdict then says whether growth is
+    ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the first metric and, with
+    ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a list with a dict for each
+    such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``, their ``difference`` and its
+    interval ``low``, ``high``. ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list
+    with a dict for each label: its relative net rates without a network, before the last time: ``slope`` of the
+    logarithm of its odds per unit of time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of
+    semi-relaxed couplings. ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``,
+    ``baseline``, ``kind`` (of the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``,
+    ``n_times``, ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 %
+    interval ``low``, ``high``, from samples of the same observed cells for both (make it a table with
+    ``pandas.DataFrame``). The interval says how much other cells of the same samples would change; it does not contain
+    differences between time points, animals or batches. With ``group_key`` differences are means of each group's, over
+    its times and seeds, and the interval is Student's t over the groups (``n_groups``), of which there have to be two;
+    fits without one or the other group share cells, which it does not know. ``kind`` is then ``"left-out group"``.
+    ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times with its unit.
+    :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------

@@ -92,23 +92,23 @@ def plan(
         Root mean square distance of the courses from their mean there, before the pick, and of ``n_cells`` cells from
         their population; sliced 2-Wasserstein times :math:`\sqrt d`, in ``use_rep`` units.
     ``gain``, ``share``
-        By how much the pick lowers the mean disagreement over the window, and as a share of what it is now.
+        The drop of the mean disagreement over the window by the pick, and that drop as a share of the present
+        disagreement.
     ``even_time``, ``even_gain``
         What evenly spaced sampling would pick (the middle of the longest gap; of equally long ones the first is named),
         and what the whole even plan up to here would gain (the mean, where gaps are equally long).
     ``cost``, ``gain_per_cost``
         With ``cost``.
 
-    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks
-    has a 95 % interval that includes zero. The interval is over bootstrap samples of the courses, less what picks look
-    better by because the same courses chose them (optimism). ``attrs["advantage"]`` has it: ``value``, ``low``,
-    ``high`` (gain per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``,
-    ``disagreement`` with its 95 % interval
-    ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each candidate (NaN of times that
-    are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far the courses through the
-    others were from the cells, ``found``, and their disagreement, ``expected``; the disagreement is corrected by
-    ``scale``. ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of one even plan,
-    ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.plan` draws it.
+    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**, that is, whether the 95 % interval
+    of the advantage of the picks includes zero. The interval is over bootstrap samples of the courses, corrected for
+    the optimism of picks that the same courses chose. ``attrs["advantage"]`` has it: ``value``, ``low``, ``high`` (gain
+    per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``, ``disagreement``
+    with its 95 % interval ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each
+    candidate (NaN of times that are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far
+    the courses through the others were from the cells, ``found``, and their disagreement, ``expected``; the
+    disagreement is corrected by ``scale``. ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of
+    one even plan, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.plan` draws it.
 
     Raises
     ------

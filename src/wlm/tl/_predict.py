@@ -110,8 +110,9 @@ def predict(
     ``obs[weight_key]`` : float64
         If the fit has weights and ``n_cells`` is not given: the weight of that cell.
     ``obs["K_weight"]`` : float64
-        If the fit has growth: how many cells the row stands for at this time. Relative, 1 on average, unless the fit
-        has ``totals``: then the descendants that are expected of a cell of ``from_time``, times its weight there.
+        If the fit has growth: the number of cells that the row stands for at this time. It is relative, 1 on average,
+        unless the fit has ``totals``; then it is the expected number of descendants of a cell of ``from_time``, times
+        its weight there.
     ``obs[condition_key]`` : category
         If the fit is one of a condition: its name.
     ``obs[labels]``, ``obsm[basis]``
@@ -119,8 +120,8 @@ def predict(
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``obs["K_outside"]`` : bool
-        Whether the cell is farther from the observed cells of the training times than all but 1 % of these are from
-        each other: a prediction that has left the data.
+        Whether the cell has left the data: it is farther from the observed cells of the training times than all but 1 %
+        of these are from each other.
     ``obs["K_spread"]`` : float32
         Of a fit with ``n_models``: root mean square distance of the cell from its mean over the models, in ``use_rep``
         units; ``obsm`` has the cell of the first model.
@@ -135,8 +136,8 @@ def predict(
         (T, d) are the band that holds ``level`` (95 %) of the predicted cells of all models in each dimension,
         ``mean_sd`` (T, d) the standard deviation of the population's mean over the models. Of a fit with growth,
         ``ess`` (T,) is how many equal cells the weighted population is worth, as a share of its cells, and
-        ``resampled`` (T,) says where rows count the same. How many observed cells such bands held at held-out times
-        says ``uns["K"]["coverage"]``, see :func:`wlm.tl.fit`.
+        ``resampled`` (T,) says where rows count the same. ``uns["K"]["coverage"]`` has the share of observed cells
+        inside such bands at held-out times, see :func:`wlm.tl.fit`.
 
     Raises
     ------
