@@ -88,7 +88,7 @@ def doctor(
     """Look an object over before a fit, and propose the call.
 
     Reads ``obs``, ``obsm[use_rep]``, its loadings in ``varm`` and a sample of at most 500 rows of ``X`` and the layers,
-    so that large objects on disk are checked without being loaded. Nothing of ``adata`` is changed.
+    so it checks large objects on disk without loading them. ``adata`` does not change.
 
     Parameters
     ----------
@@ -99,21 +99,21 @@ def doctor(
     use_rep, n_dims, nan
         As for :func:`wlm.tl.fit`.
     velocity_key
-        Velocities that the fit is to use: a key of ``obsm`` or a layer. By default only a look is taken at
-        those with the usual names, and the proposed call has none.
+        Velocities for the fit: a key of ``obsm`` or a layer. By default the doctor only checks velocities with the
+        usual names, and the proposed call has none.
     method
-        The method that is to be fitted, whose training is timed with its defaults.
+        Method to fit; the doctor times its training with the default options.
     device
-        Where the model is timed, as for :func:`wlm.tl.fit`.
+        Device on which to time the model, as for :func:`wlm.tl.fit`.
 
     Returns
     -------
     One row per check, always the same ones in the same order, with the columns ``check``, ``level`` (``"ok"``,
     ``"note"``, ``"warning"``, or ``"error"`` for what a fit would refuse), ``found`` and ``advice``.
-    ``attrs["summary"]`` is it for reading: problems first, a line each, and the passed checks in one.
-    ``attrs["call"]`` is the proposed call of :func:`wlm.tl.fit` and ``attrs["arguments"]`` its arguments (both
-    empty if no column holds times). It runs once errors are mended; ``nan="drop"``, ``n_dims`` and another
-    ``key_added`` are in it where they mend what was found.
+    ``attrs["summary"]`` is a version for reading: problems first, one per line, and the passed checks in one line.
+    ``attrs["call"]`` is the proposed call of :func:`wlm.tl.fit` and ``attrs["arguments"]`` its arguments (both empty if
+    no column holds times). The call runs once errors are mended; it contains ``nan="drop"``, ``n_dims`` and another
+    ``key_added`` if these mend a finding.
 
     Raises
     ------

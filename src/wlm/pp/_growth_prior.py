@@ -39,28 +39,30 @@ def growth_prior(
 ) -> ad.AnnData | None:
     """Estimate the net rate of each cell, births less deaths, from what it expresses: for ``growth_key`` of ``tl.fit``.
 
-    The score of proliferation less that of apoptosis, averaged over the 15 nearest cells, less its mean at each time
-    and over its standard deviation, times ``scale``. It is a guess with two assumptions: that these genes tell who
-    divides and who dies, and how fast a standard deviation of them is. ``tl.fit(growth=True)`` learns a factor of it.
+    The rate is the proliferation score minus the apoptosis score, averaged over the 15 nearest cells, centred at each
+    time, divided by its standard deviation, and multiplied by ``scale``. It is a guess with two assumptions: these
+    genes show which cells divide and which die, and one standard deviation corresponds to the rate ``scale``.
+    ``tl.fit(growth=True)`` learns a factor for it.
 
     Parameters
     ----------
     adata
-        Cells with log-normalised genes in ``X`` or ``layer``: all genes, as few of these are highly variable.
+        Cells with log-normalised expression of all genes in ``X`` or ``layer``: few of the genes used here are highly
+        variable.
     organism
         ``"human"`` or ``"mouse"``: how the symbols of the genes are written.
     time_key
         Column of ``obs`` with the times at which rates are centred; by default over all cells.
     proliferation, apoptosis
-        Genes, as symbols in ``var_names``, or a column of ``obs`` with a score. By default the columns that other tools
-        write, where they are there: ``cell_growth_rate`` (Waddington-OT: the logarithm is the rate, and nothing else is
-        read), ``proliferation`` and ``apoptosis`` (moscot), ``S_score`` and ``G2M_score`` (scanpy, their mean); else 97
-        genes of the phases S and G2/M (Tirosh et al. 2016) and 39 that carry out apoptosis (Elmore 2007; Singh et al.
-        2019). Genes in both sets count for neither. An empty list leaves a set out.
+        Genes, as symbols in ``var_names``, or a column of ``obs`` with a score. By default the columns of other tools,
+        if present: ``cell_growth_rate`` (Waddington-OT: the logarithm is the rate, and nothing else is read),
+        ``proliferation`` and ``apoptosis`` (moscot), ``S_score`` and ``G2M_score`` (scanpy, their mean); else 97 genes
+        of the phases S and G2/M (Tirosh et al. 2016) and 39 that carry out apoptosis (Elmore 2007; Singh et al. 2019).
+        Genes in both sets count for neither. An empty list leaves a set out.
     layer
         Layer with the expression; by default ``X``. ``raw`` is never read.
     use_rep
-        Key of ``obsm`` with the coordinates in which neighbours are near; by default ``"X_pca"`` or ``"pca"``.
+        Key of ``obsm`` with the coordinates for the neighbours; by default ``"X_pca"`` or ``"pca"``.
     scale
         Rate, per unit of time, of one standard deviation of the score.
     key_added

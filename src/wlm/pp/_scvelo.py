@@ -47,10 +47,10 @@ def velocity(
 ) -> ad.AnnData | None:
     """Compute RNA velocities and project them: from counts to ``fit`` in one call.
 
-    Counts are brought to the same total for each cell. Without components in ``obsm["X_pca"]`` or ``obsm["pca"]``,
-    genes are chosen, ``X`` is set to the logarithm of the normalised spliced counts, and principal components of the
-    chosen genes are computed. Otherwise all genes are used, and ``X`` and the components stay as they are. Then
-    neighbours, moments, velocities, and :func:`wlm.pp.project_velocity`. No gene is removed, unless
+    The function brings the counts of each cell to the same total. Without components in ``obsm["X_pca"]`` or
+    ``obsm["pca"]``, it chooses genes, sets ``X`` to the logarithm of the normalised spliced counts, and computes
+    principal components of the chosen genes. Otherwise it uses all genes and keeps ``X`` and the components as they
+    are. Neighbours, moments, velocities, and :func:`wlm.pp.project_velocity` follow. No gene is removed, unless
     ``subset_genes=True``.
 
     Parameters
@@ -58,27 +58,27 @@ def velocity(
     adata
         With counts, whole or with fractions, in ``layers["spliced"]`` and ``layers["unspliced"]``, or else in
         ``"mature"`` and ``"nascent"`` (kb-python), ``"S"`` and ``"U"`` (alevin-fry), ``"total"`` and ``"new"``
-        (dynamo). A layer in which all cells have the same total is taken to be normalised.
+        (dynamo). A layer in which all cells have the same total counts as normalised.
     method
         ``"scvelo"`` (extra ``velocity``: ``pip install 'wlm[velocity]'``), ``"steady_state"`` (wlm's own, for the first
-        two modes), or ``"auto"``: scVelo, and wlm's own where scVelo is missing or cannot run. The log says which.
+        two modes), or ``"auto"``: scVelo, or wlm's own if scVelo is missing or cannot run. The log says which.
     mode
         ``"deterministic"`` (steady state), ``"stochastic"`` (scVelo's own default) or ``"dynamical"`` (slow, by scVelo
-        only). On the simulated bifurcation, whose true velocities are known, the deterministic ones point best (see
-        the benchmarks).
+        only). On the simulated bifurcation, whose true velocities are known, the deterministic velocities point best
+        (see the benchmarks).
     min_shared_counts, n_top_genes
-        Use genes with that many counts in cells with both kinds of molecules, and of them the most variable;
-        ``n_top_genes=None`` uses all of them.
+        Use genes with at least ``min_shared_counts`` counts in cells with both kinds of molecules, and the
+        ``n_top_genes`` most variable of these; ``n_top_genes=None`` uses all of them.
     n_comps
         Principal components.
     n_neighbors
-        Neighbours for the moments and for the smoothing of the projection.
+        Number of neighbours for the moments and for the smoothing of the projection.
     pseudotime
         Also order the cells along the velocities, in ``obs["velocity_pseudotime"]`` (0 to 1): for cells of one
         sample, whose bins (:func:`wlm.pp.bin_time`) can stand in for sampling times. By scVelo only.
     subset_genes
-        Remove the genes that were not used. The layers that are added are dense, three numbers for each gene and
-        cell: this keeps large objects small.
+        Remove the unused genes. The added layers are dense, with three numbers for each gene and cell, so this keeps
+        large objects small.
     copy
         Return a copy with the result instead of writing to ``adata``.
 

@@ -12,8 +12,8 @@ def bin_time(
 ) -> ad.AnnData | None:
     """Bin a continuous time, such as a pseudotime, into populations that can be compared.
 
-    For cells of one sample, where an order of the cells stands in for sampling times: what is fitted then
-    has the units of that order, and says nothing about days.
+    Use it for cells of one sample, if an order of the cells stands in for sampling times. A fit then has the units of
+    that order and says nothing about days.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def bin_time(
     key
         Column of ``obs`` with numbers, for example ``"velocity_pseudotime"``.
     n_bins
-        Bins, of about equally many cells.
+        Number of bins, with about equally many cells each.
     key_added
         Column for the result; by default ``f"{key}_bin"``.
     copy

@@ -26,19 +26,19 @@ def project_velocity(
 
     .. math:: \dot x = \frac{c\,(\dot s - s\,\textstyle\sum\dot s / \sum s)}{1 + cs},
 
-    which is what the loadings then project. c is the ratio of the cell's totals in the matrix x that PCA was computed
-    on (the layer, or ``X``, that explains the components) and in the abundances (``layers["Ms"]``, ``"M_s"`` or
-    ``"spliced"``). Logarithms to another base are divided by its natural logarithm (``uns["log1p"]["base"]``).
-    Where x was scaled after the logarithm, centred or not, its rate is divided by ``var["std"]`` too. Where x
-    is not logarithmic, velocities are projected as they are.
+    which the loadings then project. c is the ratio of the cell's totals in the matrix x that PCA was computed on (the
+    layer, or ``X``, that explains the components) and in the abundances (``layers["Ms"]``, ``"M_s"`` or ``"spliced"``).
+    Logarithms to another base are divided by its natural logarithm (``uns["log1p"]["base"]``). Where x was scaled after
+    the logarithm, centred or not, its rate is divided by ``var["std"]`` too. Where x is not logarithmic, velocities are
+    projected as they are.
 
-    If neither ``X`` nor a layer explains the components, the usual steps are tried on the side: counts are normalised
-    and logged, logarithms scaled, scaled values unscaled. If that fails too, the loadings are of another PCA, and
-    the call is refused. Where nothing can be compared (no ``X``, or genes taken out after the PCA) the log says
-    what was assumed.
+    If neither ``X`` nor a layer explains the components, the function tries the usual steps on the side: it normalises
+    and logs counts, scales logarithms, or unscales scaled values. If that also fails, the loadings belong to another
+    PCA, and the call is refused. If nothing can be compared (no ``X``, or genes removed after the PCA), the log states
+    the assumption.
 
-    scVelo's ``velocity_pca`` is another thing, a direction for plotting: smoothed over transition
-    probabilities, centred and rescaled.
+    scVelo's ``velocity_pca`` is different: a direction for plotting, smoothed over transition probabilities, centred
+    and rescaled.
 
     Parameters
     ----------
@@ -49,11 +49,10 @@ def project_velocity(
     vkey
         Layer with velocities, shape (n_obs, n_vars).
     use_rep
-        The components that the loadings belong to: ``"X_pca"``, or ``"pca"`` (scanpy 2), the default where only
-        that is there.
+        Components that the loadings belong to: by default ``"X_pca"``, else ``"pca"`` (scanpy 2).
     smooth
-        Average over the neighbours in ``obsp["connectivities"]``, where there are any: velocities of single
-        cells are noisy. Neighbours at other times take part.
+        Average over the neighbours in ``obsp["connectivities"]``, if there are any: velocities of single cells are
+        noisy. Neighbours at other times take part.
     key_added
         Key of ``obsm`` for the result; by default ``f"{vkey}_projected"``.
     copy

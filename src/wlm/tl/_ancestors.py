@@ -25,8 +25,8 @@ def ancestors(
 ) -> pd.DataFrame:
     """Find the cells of earlier times that become a given state.
 
-    Bayes' rule on the fates: the probability that an ancestor of the state is this cell of its time, rather than
-    another one, is in proportion to the cell's probability of that fate, and to its weight.
+    This applies Bayes' rule to the fates. The probability that an ancestor of the state is a given cell, rather than
+    another cell of the same time, is proportional to the cell's probability of that fate and to its weight.
 
     Parameters
     ----------

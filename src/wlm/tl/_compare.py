@@ -55,28 +55,28 @@ def compare(
 ) -> pd.DataFrame:
     r"""Say what differs between conditions, on which days, and how sure that is, over samples.
 
-    The unit is the sample: p-values come from giving samples the condition of others, never from shuffling cells, which
-    finds a difference between any two animals. Nothing is trained unless ``method`` is given. Nothing of ``adata`` is
-    changed.
+    The unit is the sample. P-values come from exchanging conditions between samples, never from shuffling cells, which
+    finds a difference between any two animals. Nothing is trained unless you give a ``method``, and ``adata`` does not
+    change.
 
     Every statistic is a distance between samples at a time; conditions differ where samples of different conditions are
-    farther apart than samples of the same (pseudo-F, Anderson, Austral Ecology 26, 2001). All relabelings are made
-    where there are at most ``n_perm``. Samples change places only with samples of the same times, and of the same batch
-    with ``batch_key``: where a donor was split, the donor is the batch, and this is the paired test.
+    farther apart than samples of the same (pseudo-F, Anderson, Austral Ecology 26, 2001). The test makes all
+    relabelings if there are at most ``n_perm``. Samples change places only with samples of the same times and, with
+    ``batch_key``, of the same batch. If a donor was split, the donor is the batch: this is the paired test.
 
     Parameters
     ----------
     adata, time_key, use_rep, n_dims, weight_key, nan, mod
-        As for :func:`wlm.tl.fit`. Two times at least in every condition.
+        As for :func:`wlm.tl.fit`. Every condition needs at least two times.
     condition_key
         Column of ``obs`` with the conditions.
     sample_key
-        Column of ``obs`` with the animals, donors or cultures; each is of one condition. Without it, or with fewer than
-        two samples a side, there are effect sizes and no p-values.
+        Column of ``obs`` with the animals, donors or cultures; each belongs to one condition. Without it, or with fewer
+        than two samples a side, the table has effect sizes but no p-values.
     batch_key
         Column of ``obs`` with batches, within which samples are exchanged.
     reference
-        Condition that the others are compared with; the first one by default.
+        Condition to compare the others with; by default the first.
     label_key
         Column of ``obs`` with labels, such as cell types, whose shares are compared.
     genes
@@ -85,20 +85,20 @@ def compare(
         Key of ``layers`` with their values.
     method, **method_options
         Also fit each sample by this method, with the same options and seed, and compare speeds and predicted
-        populations. Every sample needs two times. Energies of two
-        fits have no common zero: see :func:`wlm.tl.energy_difference`.
+        populations. Every sample needs two times. The energies of two fits have no common zero: see
+        :func:`wlm.tl.energy_difference`.
     times
-        With ``method``: times at which predicted populations are compared, after the first.
+        Times, after the first, at which to compare predicted populations; only with ``method``.
     alpha
         Level of the verdict.
     n_perm
-        Most relabelings; as many random ones where there are more.
+        Largest number of relabelings; if more are possible, this many random ones.
     max_cells
-        Most cells of a sample in a population whose W1 is computed; all samples of a time give the same number.
+        Largest number of cells of a sample for a W1; all samples of a time give the same number.
     min_cells
-        Samples with fewer cells at a time are left out of it.
+        A sample with fewer cells at a time is left out there.
     n_jobs
-        Distances and fits at the same time, through joblib.
+        Number of distances and fits to compute at the same time, through joblib.
     rng
         Seed, numpy Generator or SeedSequence.
     device

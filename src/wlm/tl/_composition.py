@@ -35,11 +35,11 @@ def composition(
 ) -> pd.DataFrame:
     """Compare the shares of cell types that are predicted with those that are observed.
 
-    Cells are predicted as by :func:`wlm.tl.predict`, from the last training time before. Each has the label that weighs
-    most among its 15 nearest cells of the training times.
+    Cells are predicted as in :func:`wlm.tl.predict`, from the last training time before. Each predicted cell gets the
+    label with the largest weight among its 15 nearest cells of the training times.
 
-    Shares change because cells change, and of a fit with growth because some multiply more than others; how much is
-    which, :func:`wlm.tl.diagnose` says with ``label_key``.
+    Shares change because cells change and, in a fit with growth, because some cells multiply more than others.
+    :func:`wlm.tl.diagnose` with ``label_key`` says how much is due to each.
 
     Parameters
     ----------
@@ -48,16 +48,17 @@ def composition(
     label_key
         Column of ``obs`` with labels, such as cell types.
     times
-        Times after the first training time, as numbers or labels; by default all that were observed.
+        Times after the first training time, as numbers or labels; by default all observed times.
     key
         Name of the fit; of fits by condition, the key of one.
     count
-        What shares are of. ``"cells"``: a predicted cell counts as often as it has multiplied by then, as in what is
-        observed. ``"lineages"``: the cells of the first training time are followed freely, and each counts once,
-        however many descendants it has: in which label the founders' lineages are. No population shows this, so that
-        nothing is ``observed`` after the first time. Without growth the two differ in where predictions start.
+        What the shares count. ``"cells"``: a predicted cell counts as often as it has multiplied by then, as in
+        observed populations. ``"lineages"``: the cells of the first training time are followed freely, and each counts
+        once, however many descendants it has; this shows in which label the founders' lineages are. No population shows
+        lineages, so nothing is ``observed`` after the first time. Without growth the two differ in where predictions
+        start.
     n_cells
-        Predicted cells for each time, a random choice by weight; None for all.
+        Number of predicted cells for each time, chosen at random by weight; None for all.
     rng
         Seed, numpy Generator or SeedSequence.
     mod

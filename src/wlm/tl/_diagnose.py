@@ -48,18 +48,18 @@ def diagnose(
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     seeds
-        Fits to take the spread of the friction over: the stored one and ``seeds - 1`` more with the same
-        settings and other seeds. They are not kept.
+        Number of fits for the spread of the friction: the stored one and ``seeds - 1`` more, with the same settings and
+        other seeds. The other fits are not kept.
     holdout
-        Times, or ``"each"``, to hold out in turn, with ``seeds`` fits each, to compare fits with and
-        without the velocities (see :func:`wlm.tl.evaluate`), on all cells, those that this fit has not seen
-        included. By default no such comparison is made.
+        Times, or ``"each"``, to hold out in turn, to compare fits with and without the velocities (see
+        :func:`wlm.tl.evaluate`), with ``seeds`` fits each. They use all cells, also those that this fit has not seen.
+        By default there is no such comparison.
     label_key
         Column of ``obs`` with labels such as cell types, to split the changes of their shares into growth and motion.
     n_jobs
         Fits to run at the same time.
     rng
-        Seed of the other fits.
+        Seed for the other fits.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 

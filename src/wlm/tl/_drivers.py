@@ -79,27 +79,28 @@ def drivers(
 ) -> pd.DataFrame:
     r"""Rank genes by how the dynamics turn them towards a fate, before cells get there.
 
-    Cells observed before the last training time are compared with other cells of the same time: those that go to the
-    fate, and those that do not. What is compared is expression, velocity and force in the fitted principal components,
-    projected on each gene through its loadings :math:`\ell_g` and divided by its standard deviation :math:`s_g`:
+    At each time before the last training time, cells that go to the fate are compared with cells that do not. The
+    comparison is of expression, velocity and force in the fitted principal components, projected on each gene through
+    its loadings :math:`\ell_g` and divided by its standard deviation :math:`s_g`:
 
     .. math:: \text{effect}_g = \sum_t \frac{n_t}{n} \frac{\mathrm{Cov}_t(p, x)\cdot\ell_g}{\mathrm{sd}_t(p)\, s_g},
 
-    the standard deviations by which the gene is higher in a cell whose probability :math:`p` of the fate is one
-    standard deviation higher, among the :math:`n_t` cells of the same time. Without a fate it is the mean velocity of
-    the population, :math:`\bar v\cdot\ell_g / s_g`, in standard deviations per time unit.
+    the number of standard deviations by which the gene is higher in a cell whose probability :math:`p` of the fate is
+    one standard deviation higher, among the :math:`n_t` cells of the same time. Without a fate the effect is the mean
+    velocity of the population, :math:`\bar v\cdot\ell_g / s_g`, in standard deviations per time unit.
 
-    A gene has to pass two tests, and ``p`` is the larger of their p-values. Fates are permuted between the cells of one
-    time: nothing goes with the fate then. Loadings are turned at random, in closed form: the gene is no nearer to the
-    direction of the fate than any of the same decoded variance. The first alone calls each gene that shares components
-    with a driver; the second alone does not know how many cells there are. With two or three components little can be
-    told apart from chance by the second. Cells that share a fate because they share a clone are not as many as they
-    seem: take one of each clone. Where a fit predicts the fates, both tests are about what its fates go with. The flow
-    has no first test: genes that change because expression was normalised to a total pass the second.
+    A gene must pass two tests, and ``p`` is the larger of their p-values. The first permutes fates between the cells of
+    one time: under its null, nothing goes with the fate. The second rotates the loadings at random, in closed form:
+    under its null, the gene is no closer to the direction of the fate than any gene with the same decoded variance. The
+    first test alone calls every gene that shares components with a driver; the second alone does not know how many
+    cells there are. With two or three components the second test can tell little from chance. Cells that share a fate
+    because they share a clone count for fewer than they seem: take one cell of each clone. If a fit predicts the fates,
+    both tests are about the fates of that fit. The flow has no first test: genes that change because expression was
+    normalised to a total pass the second.
 
-    The genes are those of a linear decoder, the loadings of the PCA (``decode_r2`` says what it holds of each), and the
-    dynamics are those of the first model of the fit. An effect is no intervention: genes that are switched on together
-    have the same.
+    The loadings of the PCA are a linear decoder of the genes (``decode_r2`` is the share of each gene that it holds),
+    and the dynamics come from the first model of the fit. An effect is not an intervention: genes that are switched on
+    together have the same effect.
 
     Parameters
     ----------
@@ -108,20 +109,20 @@ def drivers(
     fate
         A name in ``uns["K_fates"]`` (:func:`wlm.tl.fates`); a column of ``obs`` with the probability of a fate for each
         cell; or a pair of a column and one of its labels, for cells whose own fate is known. A label says where a cell
-        will end, not what it is when it is observed. Cells with a missing value are left out, and times at which fewer
-        than ten cells have one or all have the same. None: the flow of the whole population.
+        will end, not what it is when it is observed. Cells with a missing value are left out, and so are times at which
+        fewer than ten cells have a value or all have the same. None: the flow of the whole population.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     times
-        Observed times before the last to compare cells at; by default all training times before the last.
+        Observed times at which to compare cells; by default all training times before the last.
     n_perm
-        Permutations. The smallest p-value is one over ``n_perm + 1``; that of the whole table takes some more than the
-        number of genes over the discoveries that are hoped for.
+        Number of permutations. The smallest p-value is one over ``n_perm + 1``. For a false discovery rate over the
+        whole table, take more than the number of genes divided by the number of discoveries that you hope for.
     n_boot
-        Samples of cells, drawn anew at each time, for the intervals; 0 for none. They do not know how other fits would
-        differ.
+        Number of bootstrap samples of the cells of each time, for the intervals; 0 for none. The intervals do not know
+        how other fits would differ.
     transcription_factors
-        Names of genes to mark in the column ``tf``, from a list of your choice; none comes with wlm.
+        Names of genes to mark in the column ``tf``, from a list of your choice; wlm brings no list.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -132,11 +133,11 @@ def drivers(
     A row for each gene that can be decoded, with the largest effect first (in absolute value), float64:
 
     ``effect``, ``low``, ``high``
-        In standard deviations of the gene, see above, with its 95 % interval over cells.
+        In standard deviations of the gene, see above, with the 95 % interval over cells.
     ``p``, ``q``
         P-value and the false discovery rate (Benjamini and Hochberg) at which it is called.
     ``p_fate``, ``p_rotation``
-        Of the two tests; without a fate the second only.
+        P-values of the two tests; without a fate only of the second.
     ``velocity``, ``force``
         The same as ``effect`` of velocity (standard deviations per time unit) and force (per time unit squared, or
         per time unit where dynamics are first-order); means where there is no fate.

@@ -19,19 +19,21 @@ def energy_difference(
 ) -> pd.DataFrame:
     r"""Subtract the energy of one fit from that of another, at the cells of both.
 
-    An energy is known up to a constant, and that of a population depends on who is in it. Both fits are asked about the
-    same population, the observed cells of both at a time, each side counting half; and of each energy its mean over
-    that population is taken away. What is left are the hills and valleys that one landscape has and the other lacks.
+    An energy is known only up to a constant, and the energy of a population depends on its cells. Both fits are
+    therefore evaluated on the same population, the observed cells of both at a time, where each side counts half. From
+    each energy its mean over that population is subtracted. The difference shows the hills and valleys that one
+    landscape has and the other lacks.
 
     Parameters
     ----------
     adata
         An AnnData or MuData with both fits, for example those of two conditions, which ``fit(..., condition_key=)``
-        names ``"K_<condition>"``. Both by one method, in the same representation and columns of time.
+        names ``"K_<condition>"``. Both must have the same method, representation and time column.
     key, reference
         Names of the fits: the energy of ``key`` minus that of ``reference``.
     times
-        Times at which to compare, as the column of times writes them; by default all that both were trained on.
+        Times at which to compare, in the format of the time column; by default all times that both fits were trained
+        on.
     mod
         Modality of a MuData.
 

@@ -82,37 +82,37 @@ def evaluate(
     Parameters
     ----------
     adata, time_key, use_rep, n_dims, nan, mod, device, n_models, **method_options
-        As for :func:`wlm.tl.fit`. With several ``n_models`` the cells of the first are scored, and ``"coverage"`` is
-        that of the band of all.
+        As for :func:`wlm.tl.fit`. With several ``n_models``, scores use the cells of the first model, and
+        ``"coverage"`` the band of all models.
     velocity_key, velocity_scale, weight_key, strata_key, condition_key
-        As for :func:`wlm.tl.fit`. Velocities are calibrated anew on the training times of every fit, scores and
-        baselines use the weights as well, and each condition is scored by itself.
+        As for :func:`wlm.tl.fit`. Every fit calibrates velocities anew on its training times, scores and baselines also
+        use the weights, and each condition is scored separately.
     group_key
         Column of ``obs`` with donors, animals or cultures. Each is left out in turn: a fit to the others predicts it at
-        each of its times with at least 10 cells (or those named as ``holdout``) after the first time of the others. It
-        starts from its own cells of its time before, which get the velocities that the others' cells have there, or
-        from the others' cells where it was not seen before; cells move freely and are not led to those of the others.
-        This is what a fit is worth for another sample, and the intervals are over samples.
+        each of its times with at least 10 cells (or those named as ``holdout``) after the first time of the others. The
+        prediction starts from the group's own cells at its previous time, with the velocities that the others' cells
+        have there, or from the others' cells if the group was not seen before. Cells move freely and are not led to the
+        others' cells. This measures what a fit is worth for another sample, and the intervals are over samples.
     growth_key, totals
-        As for :func:`wlm.tl.fit`; methods without growth have no use for them.
+        As for :func:`wlm.tl.fit`; methods without growth do not use them.
     method
-        One method or several, all with the same options; or options of each by name: ``{"wlm": {"n_steps": 400},
-        "ijkonet": {"energy": "V+U"}}``. Settings of one method have names of their own and say which it is: ``{"short":
-        {"method": "wlm", "n_steps": 100}, "long": {"method": "wlm"}}``. Beside a method that takes velocities, those
-        that do not are fitted without.
+        One method or several, all with the same options; or a dict with the options of each:
+        ``{"wlm": {"n_steps": 400}, "ijkonet": {"energy": "V+U"}}``. To compare settings of one method, name each
+        setting and give its method: ``{"short": {"method": "wlm", "n_steps": 100}, "long": {"method": "wlm"}}``.
+        Methods that take no velocities are fitted without them.
     holdout
-        ``"each"`` holds out every time between the first and the last, one at a time, ``"all"`` also the last, which
-        is then a forecast; or the times to hold out one at a time, observed in every condition.
+        ``"each"`` holds out every time between the first and the last, one at a time; ``"all"`` also holds out the
+        last, as a forecast. Or a list of times to hold out one at a time, all observed in every condition.
     metrics
-        Any of ``"w1"``, ``"w2"`` (exact optimal transport), ``"mmd"`` and ``"energy"`` (see
-        :mod:`wlm.core.metrics`), in ``use_rep`` units; ``"coverage"``, the share of the observed coordinates within the
-        band that holds 95 % of the predicted ones (0.95 is right, less is overconfident); and ``"composition"``, with
-        ``label_key``. The first one decides the verdict.
+        Any of ``"w1"``, ``"w2"`` (exact optimal transport), ``"mmd"`` and ``"energy"`` (see :mod:`wlm.core.metrics`),
+        in ``use_rep`` units; ``"coverage"``, the share of the observed coordinates inside the band that holds 95 % of
+        the predicted ones (0.95 is right, less is overconfident); and ``"composition"``, with ``label_key``. The first
+        metric decides the verdict.
     label_key
-        Column of ``obs`` with labels such as cell types, for ``"composition"``: predicted cells get the label that
-        weighs most among their 15 nearest cells of the other times (closer ones weigh more), and the score is half the
-        sum of absolute differences between the shares of the labels, predicted and observed (0 to 1). Missing
-        labels count as one more label.
+        Column of ``obs`` with labels such as cell types, for ``"composition"``: predicted cells get the label with the
+        largest weight among their 15 nearest cells of the other times (closer cells weigh more). The score is half the
+        sum of absolute differences between predicted and observed shares of the labels (0 to 1). Missing labels count
+        as one more label.
     baselines
         Also score ``previous`` and ``next`` (copies of the neighbouring populations), ``pooled`` (both, mixed by the
         fraction of time), ``ot_midpoint`` (their linear optimal-transport interpolation at that fraction), ``spline``
@@ -124,23 +124,24 @@ def evaluate(
         lower). With ``group_key``: ``previous`` (the cells that a prediction starts from), ``others`` (the other
         samples at this time), ``shifted`` (the former, moved as the mean of the others moves) and ``floor``.
     seeds
-        Fits per held-out time.
+        Number of fits per held-out time.
     backtest
-        As for :func:`wlm.tl.fit`, for forecasts: each then takes a second fit, without the last two times.
+        As for :func:`wlm.tl.fit`, for forecasts: each then needs a second fit, without the last two times.
     n_jobs
-        Fits to run at the same time, through joblib; -1 is one for each core. With 1 they run as
-        ``joblib.parallel_config`` says, on the workers of a cluster for example (``backend="dask"``), else one by one.
+        Fits to run at the same time, through joblib; -1 is one for each core. With 1 they follow
+        ``joblib.parallel_config``, for example to the workers of a cluster (``backend="dask"``), and otherwise run one
+        by one.
     rng
         Seed, numpy Generator or SeedSequence.
     max_cells
         Score at most this many cells a side; exact transport takes seconds at 5000.
     n_boot
-        Random samples of half of the cells (at most 500 a side) to take intervals of differences from, at least 20;
-        0 for none.
+        Number of random samples of half of the cells (at most 500 a side) for the intervals of differences, at least
+        20; 0 for none.
     cache
-        Folder for finished fits: the same call, made again after it was interrupted, or with more methods, seeds or
-        times, makes only the fits that it lacks. Workers have to see it. It is made if need be; delete it when
-        done, and when wlm itself was changed.
+        Folder for finished fits. The same call, made again after an interruption or with more methods, seeds or times,
+        makes only the missing fits. All workers must see the folder. It is created if necessary; delete it when you are
+        done, and whenever wlm itself changes.
 
     Returns
     -------
@@ -150,26 +151,26 @@ def evaluate(
 
     ``attrs["verdict"]`` says in words whether the model is better than the best baseline, a line for each method and
     kind of held-out time (and condition), then for each other metric: ``BETTER THAN``, ``WORSE THAN`` or, where the
-    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score.
-    Where a method has growth and the last time is held out (``holdout="all"``, or that time), a twin of it is fitted
-    as well, which differs in nothing but that cells are conserved. Both forecast the last time freely from the time
-    before the last one that they have seen, since growth adds up over time and the noise of shares does not. The
-    verdict then says whether growth is ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the
-    first metric and, with ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a
-    list with a dict for each such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``,
-    their ``difference`` and its interval ``low``, ``high``.
-    ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list with a dict for each label: its
-    relative net rates without a network, before the last time: ``slope`` of the logarithm of its odds per unit of
-    time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of semi-relaxed couplings.
-    ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``, ``baseline``, ``kind`` (of
-    the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``, ``n_times``,
-    ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 % interval
-    ``low``, ``high``, from samples of the same observed cells for both (make it a table with ``pandas.DataFrame``).
-    The interval says what other cells of the same samples would change; that time points, animals or batches differ
-    is not in it. With ``group_key`` differences are means of each group's, over its times and seeds, and the interval
-    is Student's t over the groups (``n_groups``), of which there have to be two; fits without one or the other group
-    share cells, which it does not know. ``kind`` is then ``"left-out group"``. ``attrs["seconds"]`` is how long a fit
-    took on average, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.evaluation` draws the table.
+    interval of the first metric includes zero, ``NO DIFFERENCE FROM``, in per cent of the baseline's score. If a method
+    has growth and the last time is held out (``holdout="all"``, or that time), a twin is fitted as well, which differs
+    only in that it conserves cells. Both forecast the last time freely from the time before the last one that they have
+    seen, since growth adds up over time and the noise of shares does not. The verdict then says whether growth is
+    ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the first metric and, with
+    ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a list with a dict for each
+    such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``, their ``difference`` and its
+    interval ``low``, ``high``. ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list
+    with a dict for each label: its relative net rates without a network, before the last time: ``slope`` of the
+    logarithm of its odds per unit of time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of
+    semi-relaxed couplings. ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``,
+    ``baseline``, ``kind`` (of the held-out times: ``"interpolation"`` or ``"forecast"``, after all others), ``metric``,
+    ``n_times``, ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 %
+    interval ``low``, ``high``, from samples of the same observed cells for both (make it a table with
+    ``pandas.DataFrame``). The interval says how much other cells of the same samples would change; it does not contain
+    differences between time points, animals or batches. With ``group_key`` differences are means of each group's, over
+    its times and seeds, and the interval is Student's t over the groups (``n_groups``), of which there have to be two;
+    fits without one or the other group share cells, which it does not know. ``kind`` is then ``"left-out group"``.
+    ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times with its unit.
+    :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------

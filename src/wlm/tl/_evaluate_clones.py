@@ -80,10 +80,10 @@ def evaluate_clones(
 ) -> pd.DataFrame:
     """Score predicted positions and fates against the cells' own sisters: cells of the same clone, observed later.
 
-    Clones are no part of the fit: they are truth that was held out, cell by cell. A cell at ``start`` is predicted at
-    ``end`` (:func:`wlm.tl.predict`); there it should be near the cells of its own clone, and have their label. Sisters
-    stand for the future of a cell that was destroyed when it was measured: they went their own ways since they parted,
-    so that nothing gets all of them right.
+    The fit does not see clones: they are a held-out truth for each cell. A cell at ``start`` is predicted at ``end``
+    (:func:`wlm.tl.predict`); there it should be close to the cells of its own clone, and have their label. Sisters
+    stand for the future of a cell that its measurement destroyed. They have gone separate ways since they parted, so no
+    answer gets all of them right.
 
     Parameters
     ----------
@@ -95,13 +95,13 @@ def evaluate_clones(
     label_key
         Column of ``obs`` with labels, such as cell types, for all scores but the first.
     labels
-        Labels to tell apart; sisters with others do not count. By default all that sisters have.
+        Labels to tell apart; sisters with other labels do not count. By default all labels of the sisters.
     start, end
         Observed times; by default the last two training times.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     n_boot
-        Samples of clones for the intervals; 0 for none.
+        Number of bootstrap samples of clones for the intervals; 0 for none.
     rng
         Seed, numpy Generator or SeedSequence.
     mod

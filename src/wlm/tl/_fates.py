@@ -41,20 +41,19 @@ def fates(
 ) -> None:
     r"""Compute how likely each observed cell is to end in each terminal state.
 
-    Cells go from each observed time to the next training time with every model of the fit, stochastic ones several
-    times. There they are somewhere among the observed cells: with the coupling to these that is most likely if
-    predictions have Gaussian noise, whose size is the residual of the fit (a Schrödinger bridge, the entropic coupling
-    with :math:`\epsilon = 2\sigma^2`, Léonard 2014). From there they go on. A cell's chances are the mean over its 15
-    nearest cells of the same time, and those it is one of, since it was measured with noise as well. With transitions
-    :math:`P_k` from the :math:`k`-th population to the next and members :math:`E` of the terminal states, fates are
+    Every model of the fit moves the cells from each observed time to the next training time, stochastic models several
+    times. There the most likely coupling places them among the observed cells, if predictions have Gaussian noise whose
+    size is the residual of the fit (a Schrödinger bridge, the entropic coupling with :math:`\epsilon = 2\sigma^2`,
+    Léonard 2014). From there they continue. Cells are also measured with noise, so a cell's chances are the mean over
+    its 15 nearest cells of the same time, and over those whose neighbour it is. With transitions :math:`P_k` from the
+    :math:`k`-th population to the next and members :math:`E` of the terminal states, fates are
     :math:`P_k P_{k+1} \cdots P_{K-1} E`.
 
-    Of a fit without growth transport is balanced: every population turns into the whole of the next one, so that
-    chances of early cells add up to the composition that is observed at the last time. Where cells of one fate divide
-    more than others, this is the share of descendants, not that of the cells that choose the fate. Of a fit with growth
-    cells are coupled by the masses that they have grown to, and ``count`` says which of the two is meant. The free
-    rollout of the fit is not led this way; a warning is logged where its composition at the last time misses the
-    observed one.
+    Without growth, transport is balanced: every population turns into the whole of the next one, so the chances of
+    early cells add up to the composition observed at the last time. If cells of one fate divide more than others, this
+    is the share of descendants, not the share of cells that choose the fate. With growth, cells are coupled by the
+    masses that they have grown to, and ``count`` chooses between the two. The free rollout of the fit is not led this
+    way; the log warns if its composition at the last time misses the observed one.
 
     Parameters
     ----------
@@ -63,15 +62,15 @@ def fates(
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     at
-        The time at which cells have to be in a state: the last training time, by default, or a later one. Until then
-        the last population moves freely, with noise that grows as that of the last interval.
+        Time at which cells must be in a state: by default the last training time, or a later one. Until then the last
+        population moves freely, with noise that grows as in the last interval.
     count
-        What chances are of, in a fit with growth. ``"lineages"``: of a line of descent, one cell at a time, however
-        many others it has: the share of the founders that choose the fate. ``"cells"``: of the descendants at the end,
-        which are more where cells multiply: weighted by their descendants, early cells add up to the composition of the
-        last time. Without growth the two are the same.
+        What the chances count, in a fit with growth. ``"lineages"``: a single line of descent, one cell at a time,
+        however many sisters branch off; this gives the share of founders that choose the fate. ``"cells"``: the
+        descendants at the end, of which there are more where cells multiply; weighted by their descendants, early cells
+        add up to the composition of the last time. Without growth the two are the same.
     n_draws
-        Repetitions of stochastic dynamics, and of the noise after the last training time.
+        Number of repetitions of stochastic dynamics, and of the noise after the last training time.
     rng
         Seed, numpy Generator or SeedSequence.
     mod

@@ -65,96 +65,96 @@ def fit(
     Parameters
     ----------
     adata
-        Cells with times in ``obs`` and coordinates in ``obsm``: an AnnData, also backed or lazy, or a MuData. Of more
-        than 100,000 cells at a time a random sample of so many is trained on, which no seed changes.
-        ``X`` is read only where it is in memory, to find the mean that PCA subtracted.
+        Cells with times in ``obs`` and coordinates in ``obsm``: an AnnData, also backed or lazy, or a MuData. If a time
+        has more than 100,000 cells, training uses a random sample of this size, the same for every seed. ``X`` is read
+        only if it is in memory, to find the mean that PCA subtracted.
     time_key
-        Column of ``obs`` with the times: numbers, or labels such as ``"day 3"``, ``"E8.5"``, ``"12h"``
-        (see :func:`wlm.pp.parse_time`). At least two distinct times, with their real spacing.
+        Column of ``obs`` with the times: numbers, or labels such as ``"day 3"``, ``"E8.5"``, ``"12h"`` (see
+        :func:`wlm.pp.parse_time`). At least two distinct times; their real spacing counts.
     method
-        ``"wlm"``, second-order mechanics with a learned potential and friction; ``"ijkonet"``, the gradient flow of
-        a learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on
-        optimal couplings, a fast baseline; ``"flow"``, curves through optimal couplings around a velocity field, in
-        seconds, with nothing trained by simulation. Only the first takes velocities. Or a method with its options, such
-        as ``wlm.core.methods.WLM.paper("eb")``.
+        ``"wlm"``, second-order mechanics with a learned potential and friction; ``"ijkonet"``, the gradient flow of a
+        learned energy, by inverse optimisation of the JKO scheme; ``"jkonet_star"``, the same by regression on optimal
+        couplings, a fast baseline; ``"flow"``, curves through optimal couplings around a velocity field, in seconds,
+        without any training by simulation. Only the first takes velocities. Or a method with its options, such as
+        ``wlm.core.methods.WLM.paper("eb")``.
     use_rep
-        Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI,
-        Harmony, diffusion maps), from which :func:`wlm.tl.predict` gets to genes with a decoder only. By default
-        ``"X_pca"``, or ``"pca"`` (scanpy 2) where only that is there.
+        Key of ``obsm`` with the coordinates, shape (n_obs, d): principal components, or any others (scVI, Harmony,
+        diffusion maps), for which :func:`wlm.tl.predict` needs a decoder to return genes. By default ``"X_pca"``, else
+        ``"pca"`` (scanpy 2).
     n_dims
         Use only the first dimensions; all by default.
     velocity_key
-        Velocities of the cells: a key of ``obsm`` (n_obs, >= d), or a layer of gene velocities, which is
-        projected (see :func:`wlm.pp.project_velocity`). ``"auto"`` finds RNA velocity in the usual places and
-        says what it chose. Velocities may be missing (all NaN) at whole times after the first: cells start
-        there with the momentum that the rollout brings.
+        Velocities of the cells: a key of ``obsm`` (n_obs, >= d), or a layer of gene velocities, which the fit projects
+        (see :func:`wlm.pp.project_velocity`). ``"auto"`` finds RNA velocity in the usual places and logs its choice.
+        Velocities may be missing (all NaN) at whole times after the first: cells start there with the momentum that the
+        rollout brings.
     velocity_scale
-        Factor to units per unit of ``time_key``. By default 1 for a key of ``obsm``, and calibrated for RNA
-        velocities (a layer, or what :func:`wlm.pp.project_velocity` wrote), which have a unit of time of their
-        own: with the factor that best predicts the displacement between training populations.
-        ``"calibrate"`` does so for any velocities.
+        Factor to units per unit of ``time_key``. By default 1 for a key of ``obsm``. RNA velocities (a layer, or the
+        output of :func:`wlm.pp.project_velocity`) have their own unit of time and are calibrated, with the factor that
+        best predicts the displacement between training populations. ``"calibrate"`` does so for any velocities.
     weight_key
-        Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and
-        in predictions. For uneven sampling; all cells count the same by default. Cells that divide and die are what
-        ``growth`` is for.
+        Column of ``obs`` with positive weights: a cell of weight 2 counts as two such cells, in training and in
+        predictions. Use it for uneven sampling; by default all cells count the same. For cells that divide and die, use
+        ``growth``.
     strata_key
-        Column of ``obs`` with samples, donors or other groups. Every batch of a training then holds each of them in
-        proportion to its cells, where it varies by chance otherwise. It changes no weights: see ``weight_key``.
+        Column of ``obs`` with samples, donors or other groups. Every training batch then holds each group in proportion
+        to its cells; otherwise the shares vary by chance. It changes no weights: see ``weight_key``.
     condition_key
-        Column of ``obs`` with conditions, at most 20: each is fitted by itself, with the same settings and seed.
+        Column of ``obs`` with conditions, at most 20: each is fitted separately, with the same settings and seed.
     growth
-        Whether cells divide and die, for ``method="wlm"``. False conserves them: changing proportions are then
-        explained by motion. True learns a smooth net rate (births less deaths) of each state, which has a price, so
-        that motion is preferred where it explains the populations as well; with ``growth_key`` what is learned is a
-        factor of the given rates and what they leave. ``"prior"`` takes the rates of ``growth_key`` as they are.
-        Populations tell the differences of rates between cells only, so that rates are **relative** to the mean of the
-        population at each time unless ``totals`` are given. Numbers of observed cells are never taken for sizes of
-        populations.
+        Whether cells divide and die, for ``method="wlm"``. False conserves them: motion then explains changing
+        proportions. True learns a smooth net rate (births less deaths) of each state. The rate has a price, so the fit
+        prefers motion if it explains the populations as well; with ``growth_key`` it learns a factor of the given rates
+        and a residual. ``"prior"`` takes the rates of ``growth_key`` as they are. Populations only tell differences of
+        rates between cells, so rates are **relative** to the mean of the population at each time, unless you give
+        ``totals``. The fit never takes numbers of observed cells for sizes of populations.
     growth_key
-        Column of ``obs`` with net rates of the cells per unit of ``time_key``, signed, NaN where unknown: those of
-        growth curves of cell types, for example. They are smoothed over states.
+        Column of ``obs`` with net rates of the cells per unit of ``time_key``, signed, NaN where unknown, for example
+        from growth curves of cell types. The fit smooths them over states.
     totals
-        Sizes of the populations, sampled or not, which make rates absolute: a dict such as ``{0: 1e5, 3: 8e5}`` with
-        every training time, or a column of ``obs`` that has one number for all cells of a time.
+        Sizes of the whole populations, which make rates absolute: a dict such as ``{0: 1e5, 3: 8e5}`` with every
+        training time, or a column of ``obs`` with one number for all cells of a time.
     holdout
-        A time, or times, to leave out of training.
+        One or several times to leave out of training.
     backtest
-        Whether to ask the data what forecasts are to follow, of three training times or more: a fit of half as many
-        steps to all training times but the last (of the seed of the first model) is compared with the cells of the
-        last. After the last training time :func:`wlm.tl.predict` then follows whatever was nearest: the model, straight
-        lines at the velocities of the cells, or, of one model of ``method="wlm"``, a velocity field regressed on these
-        velocities; at the full pace, a part of it, or none, which is a copy. Without it, or with ``growth``, the model.
+        Whether to ask the data what forecasts should follow; this needs three training times or more. A fit to all
+        training times but the last, with half as many steps and the seed of the first model, predicts the cells of the
+        last. After the last training time :func:`wlm.tl.predict` then follows whichever answer came closest: the model,
+        straight lines at the velocities of the cells, or, for a single model of ``method="wlm"``, a velocity field
+        regressed on these velocities; each at the full pace, a part of it, or none, which is a copy. Without a
+        back-test, or with ``growth``, forecasts follow the model.
     nan
-        Cells without a time are refused, or with ``"drop"`` left out: what is written is NaN for them.
+        Cells without a time raise an error; ``"drop"`` leaves them out and writes NaN as their results.
     n_models
-        Models of an ensemble: the same data and settings, other seeds. All that is written is by the first, but for
-        what says how far they agree (``spread``, below; see also :func:`wlm.tl.predict`). They are trained one after
-        the other, or at the same time within ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
+        Number of models in an ensemble, with the same data and settings and different seeds. Results come from the
+        first model, except for those that say how far the models agree (``spread``, below; see also
+        :func:`wlm.tl.predict`). The models train one after the other, or at the same time within
+        ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
     key_added
         Name ``K`` under which the results are stored.
     mod
-        Modality of a MuData that is fitted and gets the results. Columns of ``obs`` are taken from it, or else
-        from ``mdata.obs``. Without it, ``use_rep`` and ``velocity_key`` are keys of ``mdata.obsm``, columns are
-        those of ``mdata.obs`` or else of the modalities, and results go to ``mdata.obs``, ``obsm`` and ``uns``.
+        Modality of a MuData to fit, which also gets the results. Columns of ``obs`` come from it, else from
+        ``mdata.obs``. Without ``mod``, ``use_rep`` and ``velocity_key`` are keys of ``mdata.obsm``, columns come from
+        ``mdata.obs``, else from the modalities, and results go to ``mdata.obs``, ``obsm`` and ``uns``.
     store_model
-        Without its model a fit is small, but nothing can be predicted with it: ``uns[K]`` lacks weights, ensemble and
+        Whether to store the model. Without it a fit is small but cannot predict: ``uns[K]`` lacks weights, ensemble and
         rollout.
     checkpoint
-        File to write the training to, now and then. The same call, made again after a crash, goes on from it to the
-        same result. It is deleted in the end. Several trainings (an ensemble, conditions) have files of their own
-        beside it.
+        File for the training state, written periodically. The same call, made again after a crash, resumes from it and
+        reaches the same result. The file is deleted at the end. Several trainings (an ensemble, conditions) write
+        separate files beside it.
     on_interrupt
-        What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged, ``"keep"`` writes the model as it is
-        by then (``uns[K]["params"]["stopped"]`` is the step), or of an ensemble the models that are complete.
-        Checkpoints are then kept.
+        What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged; ``"keep"`` writes the model as it is
+        by then (``uns[K]["params"]["stopped"]`` is the step) or, for an ensemble, the complete models. Checkpoints are
+        then kept.
     rng
-        Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, on the CPU to
-        the bit: a fit has one thread there, whatever the machine and torch's setting, which it leaves as it was. The
-        environment variable ``WLM_NUM_THREADS`` gives it more, which then add up in another order.
+        Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, bit-identical on
+        the CPU. There a fit uses one thread, whatever the machine and torch's setting, which it restores. The
+        environment variable ``WLM_NUM_THREADS`` gives it more threads, which then add in another order.
     device
-        ``"auto"`` is CUDA where there is a device, else the CPU; or any torch device.
+        ``"auto"`` takes CUDA if there is a device, else the CPU; or any torch device.
     show_progress
-        Show a progress bar; by default if the logger ``wlm`` shows information.
+        Whether to show a progress bar; by default, if the logger ``wlm`` shows information.
     copy
         Return a copy of ``adata`` with the results instead of writing to it.
     **method_options
@@ -173,10 +173,10 @@ def fit(
         how to get back to ``genes`` (n_vars,): ``layer``, the matrix that PCA was computed on (``"X"`` or a
         key of ``layers``), ``mean`` (n_vars,), what it subtracted, and ``r2`` (n_vars,), see below.
     ``uns[K]["coverage"]`` : dict, with ``holdout``
-        How many of the held-out cells lie where the fit predicts 95 % of them to be (``nominal``), in each dimension by
-        itself, averaged over dimensions: ``measured`` (k,) at the held-out ``times`` (k,), which are ``lead`` (k,)
-        after the population that predicts them; ``horizon``, the longest lead of a time after the last training time up
-        to which at least 85 % did (NaN if no such time is held out).
+        Share of held-out coordinates inside the predicted 95 % band (``nominal``). ``measured`` (k,): that share at
+        each of the held-out ``times`` (k,), averaged over dimensions; ``lead`` (k,): the time since the population that
+        predicts them; ``horizon``: the longest lead of a time after the last training time up to which the share stayed
+        at 85 % or above (NaN if no such time is held out).
     ``uns[K]["ensemble"]`` : dict, with ``n_models``
         The other models, and ``friction`` or ``diffusion`` (n_models,) of all.
     ``obs["K_spread"]`` : float32, with ``n_models``
@@ -186,10 +186,10 @@ def fit(
         ``scale`` used, whether it was ``calibrated``, ``times`` and mean cosine ``agreement`` (T,) of velocities
         and observed drift at the training times.
     ``uns[K]["training_times"]`` : dict
-        How near a free rollout of the (first) model from the first time comes to the cells that it was trained on, at
-        the training ``times`` (T - 1,) after that: ``w1``, and its ``floor`` between as many other cells of that time,
-        at most 500 a side; ``sd_ratio``, the standard deviation over the observed one (all NaN of fewer than four
-        cells); ``outside``, the share of the cells with no observed one near. More than three floors are warned about.
+        Distance between a free rollout of the (first) model from the first time and the training cells, at the later
+        training ``times`` (T - 1,): ``w1``, and its ``floor`` between as many other cells of that time, at most 500 a
+        side; ``sd_ratio``, the standard deviation over the observed one (all NaN for fewer than four cells);
+        ``outside``, the share of cells without an observed cell nearby. More than three floors cause a warning.
     ``uns[K]["forecast"]`` : dict, with ``backtest``
         What forecasts follow, ``by`` (``"model"``, ``"straight"``, ``"field"``) and ``share`` of its pace, with a
         sentence, ``words``; the ``time`` that was predicted, ``lead`` after the one before, and the ``w1`` (k, 5) of
@@ -213,16 +213,16 @@ def fit(
     ``obs["K_growth"]`` : float32, with ``growth``
         Net rate of each cell per time unit; without ``totals`` relative to the mean of the population at its time.
     ``obs["K_growth_agreement"]`` : float32, with ``growth`` and ``n_models``
-        Share of the models that give the rate the sign that the first gives it.
+        Share of the models that agree with the first model on the sign of the rate.
     ``obs["K_descendants"]`` : float32, with ``growth``
-        Cells that are expected to stem from each at the next observed time; without ``totals`` relative: 1 on average.
-        NaN where ``K_next`` is.
+        Expected descendants of each cell at the next observed time; relative without ``totals``: 1 on average. NaN
+        where ``K_next`` is NaN.
     ``obs["K_velocity_agreement"]`` : float32, with ``velocity_key``
         The cosine for each cell; NaN for held-out times.
     ``obs["K_potential"]`` : float32
-        Energy of each cell in the population of its own time, in ``use_rep`` units squared per time
-        unit squared; of gradient flows V, plus the mean interaction energy with the other cells where there is one,
-        per time unit, up to a constant.
+        Energy of each cell in the population of its own time, in ``use_rep`` units squared per time unit squared; for
+        gradient flows V, plus the mean interaction energy with the other cells if there is one, per time unit, up to a
+        constant.
     ``obsm["K_velocity"]``, ``obsm["K_force"]`` : float32, (n_obs, d)
         Velocity, and acceleration by the potential, at each cell's own time, in ``use_rep`` units per
         time unit and per time unit squared. For gradient flows both are the drift, without diffusion.

@@ -46,30 +46,31 @@ def gene_trends(
 ) -> pd.DataFrame:
     """Follow the expression of genes over time, observed and predicted, of all cells or of each type or fate.
 
-    Predicted cells are those of :func:`wlm.tl.predict` between and after the training times, and at the training
-    times, from which predictions start, the observed ones, decoded like the predicted ones. Decoding is linear and
-    leaves out what the principal components do not hold, so that predicted cells differ less from each other than
-    observed ones do; means are not affected by that.
+    Between and after the training times, predicted cells come from :func:`wlm.tl.predict`. At the training times, from
+    which predictions start, they are the observed cells, decoded like the predicted ones. Decoding is linear and loses
+    the variation that the principal components do not hold, so predicted cells differ less from each other than
+    observed cells do; this does not affect means.
 
     Parameters
     ----------
     adata
         An AnnData or MuData with a fit on principal components.
     genes
-        One or several of ``var_names``.
+        One or several names in ``var_names``.
     groupby
-        Column of ``obs`` with labels, such as cell types: a predicted cell has the label that weighs most among its 15
-        nearest cells of the training times, so that a cell changes groups as it moves. Or ``"fates"`` for the stored
+        Column of ``obs`` with labels, such as cell types: a predicted cell has the label with the largest weight among
+        its 15 nearest cells of the training times, so a cell changes groups as it moves. Or ``"fates"`` for the stored
         fates (:func:`wlm.tl.fates`): a cell counts in each group by the probability of that fate, and keeps it.
     key
         Name of the fit; of fits by condition, the key of one.
     times
-        Times to include besides the observed ones and a grid between them, as numbers or labels; forecasts for example.
+        Times, as numbers or labels, to include besides the observed ones and a grid between them, for example
+        forecasts.
     layer
         Where to read observed expression: a key of ``layers``, or ``"X"``; by default the matrix that the PCA was
-        computed on. To name its copy if it was changed since.
+        computed on. If that matrix changed since, name a copy of it.
     n_cells
-        Predicted cells for each time, see :func:`wlm.tl.predict`; all by default.
+        Number of predicted cells for each time, see :func:`wlm.tl.predict`; by default all.
     mod
         Modality of a MuData that was fitted.
     rng

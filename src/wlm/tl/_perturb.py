@@ -60,13 +60,13 @@ def perturb(
 ) -> Any:
     r"""Set genes to other levels on a day, and predict the population beside the same cells left alone.
 
-    Genes are set through the decoder of the fit (PCA): all cells of the day make the smallest move, in standard
-    deviations of these cells, after which the decoded genes have the level asked for. They then move freely by the
-    fitted dynamics, as their twins do, and are not led to observed cells.
+    Genes are set through the decoder of the fit (PCA). All cells of the day make the smallest move, in standard
+    deviations of these cells, that gives the decoded genes the requested level. They then move freely by the fitted
+    dynamics, as their twins do, and are not led to observed cells.
 
-    What this can and cannot mean: the decoder is linear, and what goes with a gene among the cells of the day moves
-    with it. A marker moves cells as a regulator does; no regulatory network is behind it. A shift is worth a look where
-    it is beyond that of random genes of equal size, the models of an ensemble agree, and cells stay inside the data.
+    The meaning has limits. The decoder is linear, and genes that vary together among the cells of the day move
+    together. A marker moves cells as a regulator does; no regulatory network is behind it. A shift is worth a look if
+    it exceeds that of random genes of equal size, the models of an ensemble agree, and cells stay inside the data.
 
     Parameters
     ----------
@@ -83,23 +83,24 @@ def perturb(
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     label_key
-        Column of ``obs`` with labels, such as cell types or fates, whose shares are compared: those of the 15 nearest
-        observed cells of the training times.
+        Column of ``obs`` with labels, such as cell types or fates, whose shares are compared. Predicted cells get them
+        from their 15 nearest observed cells of the training times.
     n_cells
-        Cells that are perturbed and moved, a random choice; None for all of the day.
+        Number of cells to perturb and move, chosen at random; None for all cells of the day.
     min_r2
-        Share of its variance that the decoder must explain of a gene; others are refused.
+        Smallest share of a gene's variance that the decoder must explain; other genes are refused.
     max_outside
-        Share of the cells that may leave the data by the move; beyond it the perturbation is refused with the part of
-        it that stays inside.
+        Largest share of the cells that may leave the data by the move. Beyond it the perturbation is refused, and the
+        error names the part that stays inside.
     n_null
-        Random sets of as many genes that are turned up or down by moves of equal size, to compare with; 0 for none.
+        Number of random gene sets of the same size, turned up or down by moves of equal size, for comparison; 0 for
+        none.
     n_jobs
-        Perturbations of a screen at the same time, through joblib.
+        Number of perturbations of a screen to run at the same time, through joblib.
     cache
-        Folder for finished perturbations of a screen: the same call, made again, makes only those that it lacks.
+        Folder for finished perturbations of a screen: the same call, made again, makes only the missing ones.
     show_progress
-        Show a progress bar of a screen; by default if the logger ``wlm`` shows information.
+        Whether to show a progress bar for a screen; by default, if the logger ``wlm`` shows information.
     rng
         Seed, numpy Generator or SeedSequence.
     mod

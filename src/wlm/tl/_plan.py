@@ -40,38 +40,39 @@ def plan(
 ) -> pd.DataFrame:
     r"""Say which time to sample next, how many cells, and what that gains over evenly spaced times.
 
-    Courses of the population are drawn: each through other cells of the training times (a bootstrap sample of at most
-    300 of each), by turns along the models of the fit, straight lines and smooth curves through optimal couplings, and
-    early or late within each interval. Where they disagree the data leave most open. A time that is sampled settles the
-    disagreement there and, as far as courses that differ there differ elsewhere too, around it; times are picked
-    greedily, each for the largest drop of the mean disagreement over the window. Nothing is trained, and nothing of
-    ``adata`` is changed.
+    The plan rests on courses of the population. Each goes through a bootstrap sample of at most 300 cells per training
+    time, by turns along the models of the fit, straight lines, and smooth curves through optimal couplings, and is
+    early or late within each interval. The data leave most open where the courses disagree. A sampled time settles the
+    disagreement there and, as far as courses that differ there also differ elsewhere, around it. Times are picked
+    greedily, each for the largest drop of the mean disagreement over the window. Nothing is trained, and ``adata`` does
+    not change.
 
     Parameters
     ----------
     adata
-        An AnnData or MuData with a fit to three training times at least: two say nothing of how the motion bends.
+        An AnnData or MuData with a fit to at least three training times: two cannot show how the motion bends.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     n_times
-        Times to pick.
+        Number of times to pick.
     n_cells
-        Cells to measure at each; by default as many as pay, see below.
+        Number of cells to measure at each time; by default as many as pay, see below.
     cost
-        What an experiment costs. A number is the cost of a day in units of that of a cell: 500 where a day costs as
-        much as 500 cells. Or ``{"day": ..., "cell": ...}`` in any currency, where the cost of a day may be a dict by
-        time with the ``candidates``. Times are then picked by what they gain per cost. By default nothing has a price.
+        Cost of an experiment. A number is the cost of a day in cells: 500 if a day costs as much as 500 cells. Or
+        ``{"day": ..., "cell": ...}`` in any currency, where the cost of a day may be a dict by time with the
+        ``candidates``. Times are then picked by their gain per cost. By default nothing has a price.
     candidates
-        Times that can be sampled; by default the window is cut in eighths of each interval between training times.
+        Times that can be sampled; by default the eighths of each interval between training times.
     until
-        Also look beyond the last training time, up to this one, where courses go on as the forecast of the fit,
-        straight lines and curves do, at a share of their pace. The farther ahead, the more is open: it will be picked.
+        Time, after the last training time, up to which to look ahead. There courses continue along the forecast of the
+        fit, straight lines and curves, at a share of their pace. More is open farther ahead, so late times will be
+        picked.
     pace
-        How uneven the pace of a course may be: within each interval it is at the place of the share
-        :math:`s^{\exp(z)}` of the time, where z is normal with this standard deviation. 0 leaves the disagreement to
-        the kinds of path and the cells.
+        Unevenness of the pace of a course: within each interval, at share s of the time, the course has gone the share
+        :math:`s^{\exp(z)}` of its way, where z is normal with this standard deviation. With 0 only the kinds of path
+        and the cells make courses disagree.
     n_courses
-        Courses to draw, at least 12.
+        Number of courses, at least 12.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -91,23 +92,23 @@ def plan(
         Root mean square distance of the courses from their mean there, before the pick, and of ``n_cells`` cells from
         their population; sliced 2-Wasserstein times :math:`\sqrt d`, in ``use_rep`` units.
     ``gain``, ``share``
-        By how much the pick lowers the mean disagreement over the window, and as a share of what it is now.
+        The drop of the mean disagreement over the window by the pick, and that drop as a share of the present
+        disagreement.
     ``even_time``, ``even_gain``
         What evenly spaced sampling would pick (the middle of the longest gap; of equally long ones the first is named),
         and what the whole even plan up to here would gain (the mean, where gaps are equally long).
     ``cost``, ``gain_per_cost``
         With ``cost``.
 
-    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**: where the advantage of the picks
-    has a 95 % interval that includes zero. The interval is over bootstrap samples of the courses, less what picks look
-    better by because the same courses chose them (optimism). ``attrs["advantage"]`` has it: ``value``, ``low``,
-    ``high`` (gain per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``,
-    ``disagreement`` with its 95 % interval
-    ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each candidate (NaN of times that
-    are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far the courses through the
-    others were from the cells, ``found``, and their disagreement, ``expected``; the disagreement is corrected by
-    ``scale``. ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of one even plan,
-    ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.plan` draws it.
+    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**, that is, whether the 95 % interval
+    of the advantage of the picks includes zero. The interval is over bootstrap samples of the courses, corrected for
+    the optimism of picks that the same courses chose. ``attrs["advantage"]`` has it: ``value``, ``low``, ``high`` (gain
+    per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``, ``disagreement``
+    with its 95 % interval ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each
+    candidate (NaN of times that are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far
+    the courses through the others were from the cells, ``found``, and their disagreement, ``expected``; the
+    disagreement is corrected by ``scale``. ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of
+    one even plan, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.plan` draws it.
 
     Raises
     ------

@@ -46,12 +46,12 @@ def predict(
 ) -> ad.AnnData:
     """Predict the population at any time, between the observed ones or after the last.
 
-    Cells start from an observed population with the velocities that the fit gives them
-    (``obsm["K_velocity"]``). Strictly between two training times the prediction also meets the later one,
-    and without velocities (measured, or of splines) half of the cells get there at constant speed (see
-    :func:`wlm.core.prediction.predict`). At a training time it is the free rollout; after the last, what the back-test
-    of the fit found to be nearest to the last training time (``uns["K"]["forecast"]``, see :func:`wlm.tl.fit`): the
-    model, straight lines or a velocity field, at the full pace, a part of it, or none. Without back-test, the model.
+    Cells start from an observed population with the velocities of the fit (``obsm["K_velocity"]``). Strictly between
+    two training times the prediction also meets the later population; without velocities (measured or from splines)
+    half of the cells travel there at constant speed (see :func:`wlm.core.prediction.predict`). At a training time the
+    prediction is the free rollout. After the last it follows the answer that came closest to the last training time in
+    the back-test of the fit (``uns["K"]["forecast"]``, see :func:`wlm.tl.fit`): the model, straight lines or a velocity
+    field, at the full pace, a part of it, or none. Without a back-test it follows the model.
 
     Parameters
     ----------
@@ -60,40 +60,40 @@ def predict(
     times
         One time or several, as numbers or labels, later than the start.
     key
-        Name ``K`` of the fit. Where ``K`` stands for a fit of each condition, all of them predict; with the key ``K_C``
-        of one condition its cells do, and what is said of cells is named after ``K`` all the same, as in the fit.
+        Name ``K`` of the fit. If ``K`` stands for fits by condition, all of them predict; the key ``K_C`` of one
+        condition predicts only its cells, and the result columns are still named after ``K``, as in the fit.
     from_time
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
-        Cells to return for each time: a random choice (with replacement if there are fewer). By default
-        all. The whole starting population is simulated either way, or ``chunk_size`` of its cells if it is larger.
-        If the fit has weights, or growth, cells are drawn with replacement in proportion to the weights that they have
-        by then, and count the same.
+        Number of cells to return for each time, chosen at random (with replacement if there are fewer); by default all.
+        Either way the whole starting population is simulated, or ``chunk_size`` of its cells if it is larger. If the
+        fit has weights or growth, cells are drawn with replacement in proportion to their weights at that time, and
+        then count the same.
     resample
-        Of a fit with growth: give each cell as many rows as its weight says, on average, all of one weight, instead of
-        a weight. By default at times where few cells stand for most, that is where weights are worth less than 30 % of
-        the cells. A mother then has several rows, and cells that die out have none.
+        For a fit with growth: replace weights by rows of equal weight; the average number of rows of a cell is its
+        weight. By default this happens at times at which few cells stand for most, that is, if the weights are worth
+        less than 30 % of the cells. A mother then has several rows, and cells that die out have none.
     genes
         True decodes the cells to gene expression through ``varm["PCs"]``, for a fit on ``"X_pca"``; names of genes
-        decode these alone. A function
-        decodes them itself, for any representation: it takes positions (n, d), float32, in ``use_rep`` units,
-        and returns expression, an array (n, n_vars) or a DataFrame (n, n_genes) with gene names as columns.
+        decode only these. A function is a decoder for any representation: it takes positions (n, d), float32, in
+        ``use_rep`` units, and returns expression, an array (n, n_vars) or a DataFrame (n, n_genes) with gene names as
+        columns.
     labels
-        Columns of ``obs`` that predicted cells get from observed ones: of labels, the one that weighs most among the 15
-        nearest cells of the training times (closer ones weigh more); of numbers, the mean of these.
+        Columns of ``obs`` that predicted cells get from their 15 nearest cells of the training times (closer cells
+        weigh more): the label with the largest weight, or the mean of numbers.
     basis
         Embeddings in which predicted cells get coordinates, as keys of ``obsm`` with or without ``X_`` (``"umap"``):
-        means over the 15 nearest cells of the training times, by closeness. Naming the fitted representation adds the
-        dimensions that were not fitted.
+        means over the 15 nearest cells of the training times, by closeness. The name of the fitted representation adds
+        its dimensions that were not fitted.
     append
-        Return observed and predicted cells in one object, told apart by ``obs["K_predicted"]``. Times are then written
-        as the column has them (``"E8.5"``), the representation has all of its dimensions, and with ``genes`` observed
-        cells have the expression that the PCA was computed on.
+        Return observed and predicted cells in one object, told apart by ``obs["K_predicted"]``. Times then have the
+        format of the column (``"E8.5"``), the representation has all its dimensions, and with ``genes`` observed cells
+        have the expression that the PCA was computed on.
     chunk_size
-        Most cells that move together. Larger populations move in random parts of equal size, each of which stands for
-        the whole: time grows linearly with the number of cells, and memory with that of the result only. In parts of
-        10,000 out of 50,000, cells ended 4 % of their way from where they did in the whole, in parts of 25,000 3 %
-        (``benchmarks/scaling.py``).
+        Largest number of cells that move together. Larger populations are split at random into equal parts, each
+        simulated as a stand-in for the whole: run time grows linearly with the number of cells, and memory only with
+        the size of the result. In parts of 10,000 out of 50,000, cells ended 4 % of their way from their end in the
+        whole, in parts of 25,000 3 % (``benchmarks/scaling.py``).
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -110,8 +110,9 @@ def predict(
     ``obs[weight_key]`` : float64
         If the fit has weights and ``n_cells`` is not given: the weight of that cell.
     ``obs["K_weight"]`` : float64
-        If the fit has growth: how many cells the row stands for at this time. Relative, 1 on average, unless the fit
-        has ``totals``: then the descendants that are expected of a cell of ``from_time``, times its weight there.
+        If the fit has growth: the number of cells that the row stands for at this time. It is relative, 1 on average,
+        unless the fit has ``totals``; then it is the expected number of descendants of a cell of ``from_time``, times
+        its weight there.
     ``obs[condition_key]`` : category
         If the fit is one of a condition: its name.
     ``obs[labels]``, ``obsm[basis]``
@@ -119,8 +120,8 @@ def predict(
     ``obsm[use_rep]``, ``obsm["K_velocity"]`` : float32, (n, d)
         Position and velocity, in ``use_rep`` units (per time unit).
     ``obs["K_outside"]`` : bool
-        Whether the cell is farther from the observed cells of the training times than all but 1 % of these are from
-        each other: a prediction that has left the data.
+        Whether the cell has left the data: it is farther from the observed cells of the training times than all but 1 %
+        of these are from each other.
     ``obs["K_spread"]`` : float32
         Of a fit with ``n_models``: root mean square distance of the cell from its mean over the models, in ``use_rep``
         units; ``obsm`` has the cell of the first model.
@@ -135,8 +136,8 @@ def predict(
         (T, d) are the band that holds ``level`` (95 %) of the predicted cells of all models in each dimension,
         ``mean_sd`` (T, d) the standard deviation of the population's mean over the models. Of a fit with growth,
         ``ess`` (T,) is how many equal cells the weighted population is worth, as a share of its cells, and
-        ``resampled`` (T,) says where rows count the same. How many observed cells such bands held at held-out times
-        says ``uns["K"]["coverage"]``, see :func:`wlm.tl.fit`.
+        ``resampled`` (T,) says where rows count the same. ``uns["K"]["coverage"]`` has the share of observed cells
+        inside such bands at held-out times, see :func:`wlm.tl.fit`.
 
     Raises
     ------

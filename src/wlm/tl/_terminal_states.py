@@ -40,12 +40,12 @@ def terminal_states(
 ) -> pd.DataFrame:
     """Find the states in which cells end, and those they come from.
 
-    The candidates are the cell types of the last training time, or without labels groups of its cells with a gap
-    between them (HDBSCAN: Campello et al. 2013). A candidate is terminal if half of its cells or more stay in it over
-    the last interval, by the paths of the fit (see :func:`wlm.tl.fates`), or if it was not there before. Initial states
-    are found likewise, at the first training time and backwards.
+    The candidates are the cell types at the last training time or, without labels, groups of its cells with a gap
+    between them (HDBSCAN: Campello et al. 2013). A candidate is terminal if at least half of its cells stay in it over
+    the last interval, by the paths of the fit (see :func:`wlm.tl.fates`), or if it did not exist before. Initial states
+    are found in the same way, at the first training time and backwards.
 
-    Growth is not looked at: a type whose cells divide or die while none changes stays.
+    Growth plays no part: a type whose cells divide or die while none changes its type stays.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def terminal_states(
     states
         Labels to take as terminal, whatever their cells do.
     n_states
-        Without labels, how many groups there are: k-means finds so many, with a gap between them or not, and all are
-        taken.
+        Number of groups, if there are no labels: k-means finds this many, with or without gaps between them, and all
+        are taken.
     min_share
-        Types with a smaller share of the last time's cells are no candidates.
+        Types with a smaller share of the cells at the last time are not candidates.
     n_draws
-        Repetitions of stochastic dynamics; others are deterministic and need one.
+        Number of repetitions of stochastic dynamics; deterministic dynamics need one.
     rng
         Seed, numpy Generator or SeedSequence.
     mod

@@ -21,9 +21,9 @@ from wlm.tl._links import Observed
 def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod: str | None = None) -> Any:
     """Hand the transitions of a fit over to CellRank.
 
-    The kernel goes into CellRank's estimators as it is: ``cellrank.estimators.GPCCA(kernel)``, then ``compute_schur``,
-    ``compute_macrostates``, ``set_terminal_states``, ``compute_fate_probabilities``, ``compute_lineage_drivers``. Of a
-    large number of cells ``GPCCA`` needs PETSc and SLEPc (``pip install petsc4py slepc4py``).
+    CellRank's estimators take the kernel as it is: ``cellrank.estimators.GPCCA(kernel)``, then ``compute_schur``,
+    ``compute_macrostates``, ``set_terminal_states``, ``compute_fate_probabilities``, ``compute_lineage_drivers``. For
+    many cells ``GPCCA`` needs PETSc and SLEPc (``pip install petsc4py slepc4py``).
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod:
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     kind
-        ``"transitions"``: a ``PrecomputedKernel`` of ``obsp["K_transitions"]``, which within the last time follows the
-        fit. ``"couplings"``: a ``RealTimeKernel`` of the parts of this matrix from each training time to the next,
-        which within the last time goes to neighbours, as CellRank does with couplings of other packages.
+        ``"transitions"``: a ``PrecomputedKernel`` from ``obsp["K_transitions"]``, which follows the fit within the last
+        time. ``"couplings"``: a ``RealTimeKernel`` from the parts of this matrix between consecutive training times,
+        which goes to neighbours within the last time, as CellRank does with couplings of other packages.
     mod
         Modality of a MuData that was fitted.
 
@@ -55,8 +55,8 @@ def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod:
 
     Notes
     -----
-    CellRank fails where cells reach none of the chosen terminal states. Every cell gets to the last training time,
-    where there may be several groups that no path leaves: their number is logged. Choose a terminal state in each.
+    CellRank fails if cells reach none of the chosen terminal states. Every cell reaches the last training time, which
+    may have several groups that no path leaves; the log gives their number. Choose a terminal state in each group.
 
     Examples
     --------

@@ -30,10 +30,10 @@ def transitions(
 ) -> None:
     r"""Compute the transition probabilities between observed cells.
 
-    From each time to the next training time they are those of :func:`wlm.tl.fates`: where the predicted cell is among
-    the observed ones, by the coupling with the noise of the fit, as the mean over the cells around it and over models
-    and draws. Within the last training time cells go on with the fit for as long as they take to cross their
-    neighbourhood, at most one interval, and are then one of the cells there: the chance falls as
+    From each time to the next training time these are the transitions of :func:`wlm.tl.fates`: the coupling with the
+    noise of the fit places the predicted cell among the observed ones, and the probabilities are means over the cells
+    around it, over models and over draws. Within the last training time cells continue with the fit until they have
+    crossed their neighbourhood, for at most one interval, and then become one of the cells there: the chance falls as
     :math:`\exp(-r^2 / 2R^2)` with the distance :math:`r`, where :math:`R` is the width of the neighbourhood.
 
     Transport is balanced between times, and not within the last one.
@@ -45,9 +45,9 @@ def transitions(
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
     n_neighbors
-        Most cells that a cell goes to, the likeliest; the others are left out.
+        Largest number of target cells per cell; only the likeliest are kept.
     n_draws
-        Repetitions of stochastic dynamics; others are deterministic and need one.
+        Number of repetitions of stochastic dynamics; deterministic dynamics need one.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
