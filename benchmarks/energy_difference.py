@@ -42,7 +42,7 @@ def run(method: str, seed: int, n: int, extra: dict[str, Any]) -> dict[str, Any]
     begin = time.process_time()
     common = {"rng": seed, "device": "cpu", "show_progress": False, "backtest": False}
     wlm.tl.fit(adata, "day", condition_key="arm", method=method, **common, **extra)
-    table = wlm.tl.energy_difference(adata, "wlm_bump1", "wlm_bump0")
+    table = wlm.tl.energy_difference(adata, key="wlm_bump1", reference="wlm_bump0")
     truth = pd.Series(bump(adata[table.index].obsm["X_pca"]))
     truth = (truth - truth.groupby(table["time"].to_numpy()).transform("mean")).to_numpy()
     found = table["difference"].to_numpy()

@@ -46,7 +46,7 @@ def quick_fits():
 @pytest.mark.slow
 def test_a_known_bump_is_found():
     adata = both(300, "jkonet_star")
-    table = wlm.tl.energy_difference(adata, "wlm_bump1", "wlm_bump0")
+    table = wlm.tl.energy_difference(adata, key="wlm_bump1", reference="wlm_bump0")
     x = adata[table.index].obsm["X_pca"]
     truth = energy(x, 1.0) - energy(x, 0.0)
     truth = truth - pd.Series(truth).groupby(table["time"].to_numpy()).transform("mean").to_numpy()
@@ -58,22 +58,22 @@ def test_a_known_bump_is_found():
 
 def test_the_gauge(quick_fits):
     """Of each energy the mean over both sides is zero, each side counting half; their difference is antisymmetric."""
-    table = wlm.tl.energy_difference(quick_fits, "wlm_bump1", "wlm_bump0")
+    table = wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="wlm_bump0")
     assert len(table) == quick_fits.n_obs and sorted(table["time"].unique()) == [0, 0.4, 0.8, 1.2, 1.6]
     assert np.allclose(table.groupby("time")[["energy", "reference_energy"]].mean(), 0, atol=1e-5)
     assert np.allclose(table["difference"], table["energy"] - table["reference_energy"])
-    back = wlm.tl.energy_difference(quick_fits, "wlm_bump0", "wlm_bump1")
+    back = wlm.tl.energy_difference(quick_fits, key="wlm_bump0", reference="wlm_bump1")
     assert np.allclose(back["difference"][table.index], -table["difference"], atol=1e-5)
     # One side with fewer cells counts as much as the other: the mean is of the sides' means.
     fewer = quick_fits[(quick_fits.obs["arm"] == "bump0") | (np.arange(quick_fits.n_obs) % 2 == 0)].copy()
-    table = wlm.tl.energy_difference(fewer, "wlm_bump1", "wlm_bump0")
+    table = wlm.tl.energy_difference(fewer, key="wlm_bump1", reference="wlm_bump0")
     means = table.groupby([table["time"], fewer.obs["arm"][table.index].to_numpy()])["energy"].mean().unstack()
     assert np.allclose(means.sum(axis=1), 0, atol=1e-5) and np.abs(means.to_numpy()).max() > 1e-3
 
 
 def test_what_differs_is_where_the_fits_say(quick_fits):
     """The slope of an energy is the force of its fit: without gauge the same, and with it."""
-    table = wlm.tl.energy_difference(quick_fits, "wlm_bump1", "wlm_bump0", times=0.8)
+    table = wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="wlm_bump0", times=0.8)
     own = quick_fits[(quick_fits.obs["arm"] == "bump1") & (quick_fits.obs["day"] == 0.8)]
     stored = own.obs["wlm_potential"] - own.obs["wlm_potential"].mean()
     here = table["energy"][own.obs_names]
@@ -83,7 +83,7 @@ def test_what_differs_is_where_the_fits_say(quick_fits):
 
 def test_the_object_is_left_alone(quick_fits):
     before = quick_fits.copy()
-    wlm.tl.energy_difference(quick_fits, "wlm_bump1", "wlm_bump0")
+    wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="wlm_bump0")
     assert set(quick_fits.obs) == set(before.obs) and set(quick_fits.uns) == set(before.uns)
 
 
@@ -91,27 +91,27 @@ def test_second_order_says_what_its_scale_rests_on(quick):
     adata = cells(0.0, 30, 0)
     for key in ("a", "b"):
         wlm.tl.fit(adata, "day", key_added=key, **quick)
-    table = wlm.tl.energy_difference(adata, "a", "b")
+    table = wlm.tl.energy_difference(adata, key="a", reference="b")
     assert table.attrs["unit"] == "X_pca**2 / time**2" and "friction" in table.attrs["notes"][1]
     assert len(table) == adata.n_obs and np.allclose(table["difference"], 0), "fits that share cells list each once"
 
 
 def test_bad_input(quick_fits, quick):
     with pytest.raises(ValueError, match="name two fits"):
-        wlm.tl.energy_difference(quick_fits, "wlm_bump1", "wlm_bump1")
+        wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="wlm_bump1")
     with pytest.raises(KeyError, match="run wlm.tl.fit"):
-        wlm.tl.energy_difference(quick_fits, "wlm_bump1", "none")
+        wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="none")
     with pytest.raises(ValueError, match="0.3 is not a training time of both fits"):
-        wlm.tl.energy_difference(quick_fits, "wlm_bump1", "wlm_bump0", times=[0.3])
+        wlm.tl.energy_difference(quick_fits, key="wlm_bump1", reference="wlm_bump0", times=[0.3])
     adata = cells(0.0, 30, 0)
     wlm.tl.fit(adata, "day", key_added="a", **quick)
     wlm.tl.fit(adata, "day", key_added="b", method="flow", show_progress=False, backtest=False)
     wlm.tl.fit(adata, "day", key_added="c", n_dims=1, **quick)
     wlm.tl.fit(adata, "day", key_added="d", holdout=[0.4, 0.8], **quick)
     with pytest.raises(ValueError, match="fits differ in method: 'wlm' of 'a', 'flow' of 'b'"):
-        wlm.tl.energy_difference(adata, "a", "b")
+        wlm.tl.energy_difference(adata, key="a", reference="b")
     with pytest.raises(ValueError, match="number of dimensions: 2 of 'a', 1 of 'c'"):
-        wlm.tl.energy_difference(adata, "a", "c")
+        wlm.tl.energy_difference(adata, key="a", reference="c")
     with pytest.raises(ValueError, match=r"0.4 is not a training time of both fits, which share 0, 1.2, 1.6"):
-        wlm.tl.energy_difference(adata, "a", "d", times=0.4)
-    assert set(wlm.tl.energy_difference(adata, "a", "d")["time"]) == {0.0, 1.2, 1.6}
+        wlm.tl.energy_difference(adata, key="a", reference="d", times=0.4)
+    assert set(wlm.tl.energy_difference(adata, key="a", reference="d")["time"]) == {0.0, 1.2, 1.6}

@@ -15,7 +15,7 @@ from wlm.tl._links import Observed
 
 
 def energy_difference(
-    adata: Any, key: str, reference: str, *, times: Any = None, mod: str | None = None
+    adata: Any, *, key: str, reference: str, times: Any = None, mod: str | None = None
 ) -> pd.DataFrame:
     r"""Subtract the energy of one fit from that of another, at the cells of both.
 
@@ -66,7 +66,7 @@ def energy_difference(
     --------
     >>> import wlm  # doctest: +SKIP
     >>> wlm.tl.fit(adata, "day", condition_key="arm", method="ijkonet")  # doctest: +SKIP
-    >>> table = wlm.tl.energy_difference(adata, "wlm_drug", "wlm_control")  # doctest: +SKIP
+    >>> table = wlm.tl.energy_difference(adata, key="wlm_drug", reference="wlm_control")  # doctest: +SKIP
     >>> adata.obs["bump"] = table["difference"]  # doctest: +SKIP
     """
     if key == reference:
