@@ -130,7 +130,7 @@ FAULTS = {
     "genes": (["genes"], "genes wants --gene"),
     "option": (["rollout", "--option", "n_path=3"], "rollout takes no n_path"),
     "one time": (["fates", "--groupby", "fate", "--time", "1", "--time", "2"], "fates draws one --time, found 2"),
-    "column": (["rollout", "--color", "age"], "obs['age'] is missing"),
+    "column": (["rollout", "--color", "age"], "color 'age' is missing"),
     "film": (["animate"], "OUT must end in .gif or .mp4"),
 }
 

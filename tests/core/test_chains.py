@@ -93,7 +93,8 @@ def test_training_starts_with_velocities_of_paths_where_they_bend_or_are_asked_f
     assert needs(turning) and not needs(resting)
     assert needs(resting, initial_velocity="paths") and not needs(turning, initial_velocity="learned")
     assert IJKOnet().prepare(turning) == (turning, {})
-    assert WLM().prepare(with_velocity) == (with_velocity, {})  # measured ones are not replaced
+    prepared, notes = WLM().prepare(with_velocity)  # measured ones are not replaced
+    assert prepared is with_velocity and notes["choice"]["path"] == "rollout"
     for start in ("spline", "paths"):
         with pytest.raises(ValueError, match="no use for measured velocities"):
             train(with_velocity, WLM(initial_velocity=start, **SMALL))

@@ -79,7 +79,7 @@ def pictures(test):
 @pictures
 def test_every_plot_has_a_picture():
     drawn_here = {name.split("_")[0].replace("-", "_") for name in PLOTS}
-    drawn_here |= {"evaluation", "animate", "comparison", "growth", "perturbation", "plan"}
+    drawn_here |= {"evaluation", "animate", "comparison", "growth", "perturbation", "plan", "clones"}
     assert set(wlm.pl.__all__) == drawn_here
 
 
@@ -164,6 +164,18 @@ def test_picture_of_a_plan():
     table.attrs = {"open": {"time": times, "disagreement": now, "low": 0.8 * now, "high": 1.25 * now, "left": left}}
     table.attrs |= {"observed": [0.0, 3.0, 6.0], "even": [1.5], "advantage": {"low": 0.1}, "time": "stage (day)"}
     return wlm.pl.plan(table, return_fig=True)
+
+
+@picture(filename="clones.png")
+def test_picture_of_clones():
+    table = pd.DataFrame({"model": ["wlm", "itself", "transport", "regression"], "n_cells": 60, "n_clones": 20})
+    table["distance"], table["distance_low"] = [0.62, 0.79, 0.75, 0.55], [0.5, 0.7, 0.65, 0.45]
+    table["distance_high"] = table["distance"] + 0.12
+    p, n = np.array([0.08, 0.3, 0.5, 0.71, 0.93]), [30, 12, 5, 12, 30]
+    curve = {"probability": p, "n": n}
+    wlm_, taught = (curve | {"share": s, "share_low": s - 0.08, "share_high": s + 0.08} for s in (0.2 + 0.6 * p, p))
+    table.attrs = {"curve": {"wlm": wlm_, "regression": taught}, "start": 4.0, "end": 6.0, "time": "day"}
+    return wlm.pl.clones(table, return_fig=True)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -89,7 +89,7 @@ def test_it_is_drawn_scored_by_composition_and_kept(apart, tmp_path):
     again = wlm.tl.evaluate(adata, "day", group_key="donor", **ask)
     pd.testing.assert_frame_equal(first, again)
     axes = wlm.pl.evaluation(first, metric="w1")
-    labels = [t.get_text() for t in axes[0].get_legend().get_texts()]
+    labels = [t.get_text() for t in axes[0].figure.legends[0].get_texts()]
     assert "other samples" in labels and len(axes) == 2
 
 

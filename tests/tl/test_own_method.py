@@ -198,7 +198,8 @@ def test_the_next_day_is_planned_and_samples_are_left_out(own):
 
 
 #: Plots of tables, of genes, of a friction and of rates, none of which these cells have.
-OTHERS = {"evaluation", "comparison", "perturbation", "plan", "drivers", "genes", "energy", "friction", "growth"}
+OTHERS = {"evaluation", "comparison", "clones", "perturbation", "plan", "drivers", "genes", "energy", "friction"}
+OTHERS |= {"growth"}
 
 
 @pytest.mark.parametrize("name", [n for n in wlm.pl.__all__ if n not in OTHERS])

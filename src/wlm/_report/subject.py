@@ -18,6 +18,7 @@ from wlm._adata.cells import read_rep
 from wlm._adata.columns import is_lazy, layer_names, read_column, read_obs_labels
 from wlm._adata.mudata import get_target, is_mudata
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.results import DEFAULT_KEY
 from wlm.pp import doctor
 
 #: Embeddings made for drawing, in the order in which one is chosen.
@@ -68,7 +69,7 @@ class Subject:
     @property
     def call(self) -> str:
         """``, key='...'`` for calls that are proposed; nothing of the default."""
-        return "" if self.key == "wlm" else f", key={self.key!r}"
+        return "" if self.key == DEFAULT_KEY else f", key={self.key!r}"
 
     def result(self, name: str) -> Mapping[str, Any] | None:
         """The entry ``K_<name>`` of ``uns`` if it was computed from this fit."""

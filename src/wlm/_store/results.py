@@ -9,6 +9,8 @@ import anndata as ad
 
 from wlm._store.fit import StoredFit
 
+#: The name of a fit unless another was given.
+DEFAULT_KEY = "wlm"
 #: What there may be of a fit ``K`` by slot, as ``K_<name>``: it goes with the fit that it was computed from.
 RESULTS = {
     "uns": ("terminal", "fates", "transitions"),
@@ -29,7 +31,7 @@ def read_result(target: Any, fit: StoredFit, name: str, verb: str) -> Mapping[st
         If it was computed from another fit.
     """
     key = f"{fit.key}_{name}"
-    again = f"run wlm.tl.{verb}(adata{'' if fit.key == 'wlm' else f', key={fit.key!r}'})"
+    again = f"run wlm.tl.{verb}(adata{'' if fit.key == DEFAULT_KEY else f', key={fit.key!r}'})"
     if key not in target.uns:
         raise KeyError(f"uns[{key!r}] is missing; {again} first")
     found = target.uns[key]

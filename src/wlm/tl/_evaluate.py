@@ -376,9 +376,9 @@ class _Scoring:
     baselines: bool
 
     def table(
-        self, cells: Cells, labels: np.ndarray | None, held: np.ndarray | None, groups: np.ndarray | None = None
+        self, cells: Cells, labels: np.ndarray | None, held: Any, groups: np.ndarray | None = None
     ) -> pd.DataFrame:
-        """The scores of all models on the held-out times of these cells, or on each of the groups left out."""
+        """The scores of all models at the held-out times ``held`` (k,), or on each of the groups left out."""
         if cells.v is not None:
             calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
         if groups is not None:
@@ -390,7 +390,6 @@ class _Scoring:
                 max_cells=self.max_cells,
                 baselines=self.baselines,
             )
-        assert held is not None
         growing, last = [name for name, config in self.methods.items() if config.grows], cells.observed[-1]
         asked = growing if self.baselines and last in held else []  # whose growth is to be judged
         twins = {name: self.methods[name].conserved(has_velocity=cells.v is not None) for name in asked}

@@ -19,6 +19,7 @@ from wlm._adata.reading import Reading
 from wlm._logging import hint, logger
 from wlm._random import RNG
 from wlm._store.fit import as_forecast
+from wlm._store.results import DEFAULT_KEY
 from wlm._store.words import UNMET
 from wlm._store.write import check_keys, describe_fit, write_fits
 from wlm.core.devices import get_device, n_threads
@@ -316,7 +317,7 @@ def fit(
         run.tidy(len(parts))
     said = config.name, where, total, "; ".join(filter(None, rates)) or "-", ", ".join(written)
     logger.info("fitted %s on %s in %.0f s (%s); added %s", *said)
-    named_key = "" if key_added == "wlm" else f", key={key_added!r}"
+    named_key = "" if key_added == DEFAULT_KEY else f", key={key_added!r}"
     hint(
         "next: wlm.pl.training(adata%s) and wlm.pl.rollout(adata%s) show whether it fits, wlm.tl.evaluate(adata, %r) "
         "whether it beats answers that need no model, and wlm.report(adata%s) writes all into one file",
