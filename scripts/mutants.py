@@ -50,6 +50,12 @@ class Mutant(NamedTuple):
 
 #: By file: what stands there, what replaces it, and the tests that have to notice.
 TABLE: dict[str, list[tuple[str, str, str]]] = {
+    "arrival.py": [
+        ("x + half * v, y - half * u", "x - half * v, y + half * u", "test_arrival.py"),
+        ("evidence > TRUSTED", "evidence > -TRUSTED", "test_arrival.py"),
+        ("np.log(straight / max(curved", "np.log(curved / max(straight", "test_arrival.py"),
+        ("half = (times[1] - times[0]) / 2", "half = times[1] - times[0]", "test_arrival.py"),
+    ],
     "forecast.py": [
         ("lead = self.pace * (np", "lead = (2 - self.pace) * (np", "test_forecast.py"),
         ("velocities=self.pace * found.velocities", "velocities=found.velocities", "test_forecast.py"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wlm.core.arrival import agreed, arrival
+from wlm.core.arrival import agreed, arrival, cubic
 from wlm.core.methods import WLM
 from wlm.core.populations import Populations
 
@@ -33,6 +33,13 @@ def test_the_evidence_compares_with_straight_lines():
     radius = np.cos(h) + np.sin(h) * h / 2  # of the middle of the cubic between two points a turn of 2h apart
     assert np.isclose(note["evidence"], np.log((1 - np.cos(h)) / abs(1 - radius)), rtol=0.02)
     assert f"{np.exp(-note['evidence']):.2f} times" in note["words"] and "arrive" in note["words"]
+
+
+def test_partners_meet_half_way():
+    """Two cells that pass each other in straight lines: by position alone each would be coupled with the other's end."""
+    x, v = np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.2], [1.0, -1.0]])
+    found = cubic(np.array([1.0, 3.0]), (x, v), (x + 2 * v, v), 2.0)
+    np.testing.assert_allclose(found, x + v, atol=1e-12)
 
 
 @pytest.mark.parametrize(("unit", "length"), [(10.0, 1.0), (1.0, 50.0)])
