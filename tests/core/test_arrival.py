@@ -36,7 +36,7 @@ def test_the_evidence_compares_with_straight_lines():
 
 
 def test_partners_meet_half_way():
-    """Two cells that pass each other in straight lines: by position alone each would be coupled with the other's end."""
+    """Two cells pass each other in straight lines: by position alone each would get the end of the other."""
     x, v = np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.2], [1.0, -1.0]])
     found = cubic(np.array([1.0, 3.0]), (x, v), (x + 2 * v, v), 2.0)
     np.testing.assert_allclose(found, x + v, atol=1e-12)
