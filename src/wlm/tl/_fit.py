@@ -204,7 +204,7 @@ def fit(
         of the paths, which ``obsm["K_velocity"]`` of the training times then holds (option ``initial_velocity`` of
         :class:`wlm.core.methods.WLM`; no choice is made if that names something else). With ``velocity_key`` and three
         training times or more ``path`` is ``"velocities"`` if cells arrive at the next population with its velocities,
-        ``"rollout"`` if these say too little, see :func:`wlm.core.arrival.arrival`.
+        ``"rollout"`` if these say too little, see ``wlm.core.arrival``.
     ``uns[K]["growth"]`` : dict, with ``growth``
         ``mode`` (``"learned"``, ``"prior and residual"`` or ``"prior"``), a sentence on what the rates rest on,
         ``words``, whether rates are ``relative``, and at the observed ``times`` (T,) from the first training time on,
