@@ -538,6 +538,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("sigma * (1 + h * (1 - sigma))", "sigma * (1 + h)", "methods/test_start.py -k action or scalar"),
     ],
     "methods/wlm.py": [
+        ("rates.scale.detach()", "rates.scale", "test_growth.py -k dear"),
+        ("self.BESIDES_PRIOR ** rates", "self.BESIDES_PRIOR * rates", "test_growth.py -k dear"),
         ("(paths.bends or self", "(not paths.bends or self", "test_chains.py -k paths"),
         ("passed[1:]", "passed[:-1]", "methods/test_wlm.py -k costs_nothing"),
         ("loss + state.constant[target]", "loss", "methods/test_wlm.py -k costs_nothing"),

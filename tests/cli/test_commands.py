@@ -136,7 +136,7 @@ FAULTS = {
     "no fit": (["predict", "IN", "2"], "uns['wlm']"),
     "too early": (["predict", "FITTED", "-o", "OUT", "--", "-1"], "cannot predict -1"),
     "no time": (["predict", "FITTED", "late"], "cannot read these times"),
-    "n_cells": (["predict", "FITTED", "2", "--n-cells", "0"], "n_cells must be a positive integer"),
+    "n_cells": (["predict", "FITTED", "2", "--n-cells", "0"], "n_cells must be an integer of at least 1"),
     "metric": (["evaluate", "IN", "--time-key", "day", "--metric", "w3"], "metrics must be among"),
     "fate": (["drivers", "FITTED", "--fate", "end"], "neither a stored fate"),
     "clones": (["evaluate-clones", "FITTED"], "clone_key 'X_clone' is neither"),

@@ -204,7 +204,7 @@ def test_the_diagnosis_is_that_of_python(fitted, fitted_file, tmp_path):
     changes = json.loads(run("diagnose", fitted_file, "--label-key", "fate", "--json").stdout)["composition"]
     for one in changes:
         assert one["growth"] + one["motion"] == pytest.approx(one["change"], abs=1e-6)
-    assert failed(run("diagnose", fitted_file, "--seeds", 0), 2, "seeds must be a positive integer")
+    assert failed(run("diagnose", fitted_file, "--seeds", 0), 2, "seeds must be an integer of at least 1")
 
 
 # options of methods

@@ -11,6 +11,7 @@ from torch import nn
 from wlm.core import growth
 from wlm.core.divergences import self_term, sinkhorn_loss
 from wlm.core.growth import (
+    Growth,
     Prior,
     Rate,
     effective_share,
@@ -274,6 +275,23 @@ def test_totals_give_the_mean_rate_and_nothing_else_does():
     alone = train(still_clusters(0.0, times), WLM(**options)).dynamics
     assert alone.growth(p.positions[0], 3.0).mean() == pytest.approx(0.0, abs=1e-6)
     assert alone.simulate(p.positions[0], [3.0, 7.0]).weights[-1].mean() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_what_is_learned_besides_a_prior_is_dear_as_far_as_the_prior_counts():
+    """A hundred times as dear where its factor is 1, ten times at a half, as without a prior at 0; never cheaper."""
+    torch.manual_seed(0)
+    rates, alone = (Growth(2, prior=prior, residual=True, level=False) for prior in (True, False))
+    alone.network = rates.network
+    torch.nn.init.normal_(rates.network.last)
+    path = Particles(torch.randn(3, 1, 20, 2), None, torch.zeros(3, 1, 20))
+    times = torch.tensor([[0.0], [1.0], [2.0]])
+    base = WLM()._price(alone, path, times).item()
+    for scale, factor in ((1e-6, 1), (0.5, 10), (1.0, 100), (3.0, 100)):
+        rates.raw_scale.data.fill_(math.log(math.expm1(scale)))
+        cost = WLM()._price(rates, path, times)
+        assert cost.item() == pytest.approx(factor * base, rel=1e-3)
+    (slope,) = torch.autograd.grad(cost, rates.raw_scale, allow_unused=True)
+    assert slope is None, "the price is no reason to trust the prior less"
 
 
 @pytest.mark.slow

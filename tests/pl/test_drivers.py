@@ -56,5 +56,5 @@ def test_other_tables_are_refused(table):
             wlm.pl.drivers(wrong)
     with pytest.raises(ValueError, match="no rows"):
         wlm.pl.drivers(table.iloc[:0])
-    with pytest.raises(ValueError, match="n_genes must be a positive integer"):
+    with pytest.raises(ValueError, match="n_genes must be an integer of at least 1"):
         wlm.pl.drivers(table, n_genes=0)

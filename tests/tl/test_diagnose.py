@@ -74,7 +74,7 @@ def test_other_cells_are_not_mixed_into_the_spread(fitted):
     ("call", "error", "message"),
     [
         ({"key": "other"}, KeyError, "run wlm.tl.fit"),
-        ({"seeds": 0}, ValueError, "seeds must be a positive integer"),
+        ({"seeds": 0}, ValueError, "seeds must be an integer of at least 1"),
         ({"holdout": "each"}, ValueError, "fitted without velocities"),
     ],
     ids=str,

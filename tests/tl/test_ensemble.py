@@ -143,5 +143,5 @@ def test_cells_that_leave_the_data_are_flagged(fitted):
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
 def test_impossible_ensembles_are_refused(cells, n):
-    with pytest.raises(ValueError, match="n_models must be a positive integer"):
+    with pytest.raises(ValueError, match="n_models must be an integer of at least 1"):
         wlm.tl.fit(cells, "day", n_models=n)

@@ -345,7 +345,7 @@ def test_fates_are_refused_with_the_remedy(split, how, error, message):
         ({"label_key": "type", "states": "left"}, TypeError, r"write states=\['left'\]"),
         ({"label_key": "type", "states": ["early"]}, ValueError, "'early'.* have no cell at 4"),
         ({"label_key": "type", "n_states": 2}, ValueError, "leave it or label_key out"),
-        ({"n_states": 0}, ValueError, "n_states must be a positive integer"),
+        ({"n_states": 0}, ValueError, "n_states must be an integer of at least 1"),
         ({"n_states": 61}, ValueError, "more than the 60 cells"),
         ({"label_key": "type", "min_share": 1}, ValueError, "min_share must be"),
         ({"label_key": "type", "n_draws": 0}, ValueError, "n_draws must be"),

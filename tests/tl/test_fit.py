@@ -469,6 +469,25 @@ def test_cells_start_with_the_velocities_of_their_paths(turning, quick, tmp_path
         wlm.tl.diagnose(turning, holdout=2)
 
 
+def test_cells_arrive_with_measured_velocities_that_are_trusted(turning, quick, tmp_path, caplog):
+    """Just before the next training time they move as cells there do; with velocities that point back they do not."""
+    angle, out = (turning.obs["day"].to_numpy() * np.pi / 4), 1 + 0.2 * turning.obs["day"].to_numpy()
+    v = np.stack([-np.sin(angle), np.cos(angle)], 1) * (out * np.pi / 4)[:, None]
+    v += 0.2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    turning.obsm["v"], turning.obsm["back"] = v.astype(np.float32), -v.astype(np.float32)
+    with caplog.at_level("INFO", logger="wlm"):
+        wlm.tl.fit(turning, "day", velocity_key="v", velocity_scale=1.0, **quick)
+    assert turning.uns["wlm"]["choice"]["path"] == "velocities" and "cells arrive with" in caplog.text
+    turning.write_h5ad(tmp_path / "cells.h5ad")
+    there = v[turning.obs["day"] == 3].mean(0)
+    for adata in (turning, ad.read_h5ad(tmp_path / "cells.h5ad")):
+        found = wlm.tl.predict(adata, 2.9999).obsm["wlm_velocity"]
+        np.testing.assert_allclose(found.mean(0), there, atol=0.05)
+    wlm.tl.fit(turning, "day", velocity_key="back", velocity_scale=1.0, key_added="b", **quick)
+    assert turning.uns["b"]["choice"]["path"] == "rollout"
+    assert np.abs(wlm.tl.predict(turning, 2.9999, key="b").obsm["b_velocity"].mean(0) + there).max() > 0.3
+
+
 @pytest.mark.slow
 def test_of_many_cells_all_get_velocities_of_paths(turning, quick, monkeypatch):
     monkeypatch.setattr("wlm.core.populations.MOST", 20)

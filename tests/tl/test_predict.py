@@ -66,7 +66,7 @@ def test_of_a_large_population_a_sample_moves(fitted):
     assert list(parts.obs["origin"]) == list(whole.obs["origin"])
     distance = np.linalg.norm(parts.obsm["X_pca"] - whole.obsm["X_pca"], axis=1).mean()
     assert 0 < distance < 0.2 * np.linalg.norm(whole.obsm["X_pca"], axis=1).mean()
-    with pytest.raises(ValueError, match="chunk_size must be a positive integer"):
+    with pytest.raises(ValueError, match="chunk_size must be an integer of at least 1"):
         wlm.tl.predict(fitted, 3, chunk_size=0)
 
 

@@ -108,7 +108,7 @@ def test_they_survive_a_file(split, tmp_path, kind):
 
 def test_bad_input_is_refused(split, monkeypatch):
     for arguments in ({"n_neighbors": 0}, {"n_draws": True}):
-        with pytest.raises(ValueError, match="must be a positive integer"):
+        with pytest.raises(ValueError, match="must be an integer of at least 1"):
             wlm.tl.transitions(split, **arguments)
     with pytest.raises(ValueError, match="kind must be 'transitions' or 'couplings'"):
         wlm.tl.to_cellrank(split, kind="velocity")

@@ -165,3 +165,11 @@ def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither True nor False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, found {value!r}")
+
+
+def check_integer(name: str, value: Any, least: int = 1, *, optional: bool = False) -> None:
+    """Refuse what is no integer of at least so much; None passes where it is ``optional``."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 In = Annotated[Path, typer.Argument(metavar="IN", help="Cells, .h5ad or .zarr.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write, .h5ad or .zarr.")]
@@ -51,6 +54,11 @@ Options = Annotated[
 NSteps = Annotated[int | None, typer.Option(help="Training steps. [default: the method's]")]
 Lr = Annotated[float | None, typer.Option(help="Learning rate. [default: the method's]")]
 BatchSize = Annotated[int | None, typer.Option(help="Cells of each time in a step. [default: the method's]")]
+Table = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
+]
+Key = Annotated[str, typer.Option(help="Name of the fit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -91,6 +99,16 @@ def check_method(name: str, options: dict[str, Any]) -> None:
     from wlm.core.methods import get_method
 
     get_method(name, options)
+
+
+def print_table(table: pd.DataFrame, found: dict[str, Any] | None, *, digits: int = 4, **style: Any) -> None:
+    """Print what was ``found`` as JSON; without it the table, and its verdict if it has one."""
+    if found is not None:
+        typer.echo(json.dumps(without_nan(found)))
+        return
+    typer.echo(table.to_string(float_format=lambda x: f"{x:.{digits}g}", **style))
+    if table.attrs.get("verdict"):
+        typer.echo(table.attrs["verdict"])
 
 
 def without_nan(value: Any) -> Any:

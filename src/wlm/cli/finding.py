@@ -11,7 +11,7 @@ import typer
 import wlm
 from wlm._logging import quiet as no_information
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import Debug, Force, In, Quiet, Seed, without_nan
+from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, Table, print_table, without_nan
 from wlm.cli.files import TABLES, read, writing
 
 
@@ -22,7 +22,7 @@ def fates(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the fates: .h5ad or .zarr.")
     ] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    key: Key = "wlm",
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs with cell types; without it, groups of cells are found.")
     ] = None,
@@ -35,7 +35,7 @@ def fates(
         str, typer.Option(help="With growth, what chances are of: lineages, or cells, the descendants at the end.")
     ] = "lineages",
     n_draws: Annotated[int, typer.Option(help="Repetitions of stochastic dynamics.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -76,16 +76,14 @@ def fates(
 def gene_trends(
     source: In,
     genes: Annotated[list[str], typer.Argument(metavar="GENES...", help="Names of genes.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
+    output: Table = None,
     groupby: Annotated[str | None, typer.Option(help="Column of obs with labels, or fates.")] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    key: Key = "wlm",
     times: Annotated[list[str] | None, typer.Option("--time", help="A time to include; repeatable.")] = None,
     layer: Annotated[str | None, typer.Option(help="Where observed expression is. [default: as the PCA]")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Predicted cells for each time; all by default.")] = None,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -101,10 +99,7 @@ def gene_trends(
         )
         table.attrs["verdict"] = ""
         write(table)
-    if as_json:
-        typer.echo(json.dumps({"rows": json.loads(table.to_json(orient="records"))}))
-        return
-    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    print_table(table, {"rows": table.to_dict("records")} if as_json else None, index=False)
 
 
 @app.command()
@@ -115,10 +110,8 @@ def drivers(
         str | None, typer.Option(help="Name of a fate, or a column of obs. [default: the flow of all cells]")
     ] = None,
     label: Annotated[str | None, typer.Option(help="The label that is the fate, where --fate is a column.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    output: Table = None,
+    key: Key = "wlm",
     times: Annotated[list[str] | None, typer.Option("--time", help="A time to compare cells at; repeatable.")] = None,
     n_perm: Annotated[int, typer.Option(help="Permutations.")] = 1000,
     n_boot: Annotated[int, typer.Option(help="Samples for intervals; 0 for none.")] = 200,
@@ -156,7 +149,7 @@ def drivers(
         rows.attrs = table.attrs
         write(rows)
     if as_json:
-        typer.echo(json.dumps({**table.attrs, "genes": json.loads(rows.to_json(orient="records"))}))
+        typer.echo(json.dumps(without_nan({**table.attrs, "genes": rows.to_dict("records")})))
         return
     shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
     typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
@@ -171,7 +164,7 @@ def diagnose(
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the diagnosis: .h5ad or .zarr."),
     ] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    key: Key = "wlm",
     seeds: Annotated[int, typer.Option(help="Fits to take the spread of the friction over.")] = 1,
     holdout: Annotated[
         list[str] | None,
@@ -182,7 +175,7 @@ def diagnose(
     ] = None,
     n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -204,12 +197,7 @@ def diagnose(
                 rng=seed,
             )
         write(adata)
-    if as_json:
-        rows = table.reset_index(names="quantity").to_dict("records")
-        found = {"rows": rows, "verdict": table.attrs["verdict"]}
-        if "composition" in table.attrs:
-            found["composition"] = table.attrs["composition"].to_dict("records")
-        typer.echo(json.dumps(without_nan(found)))
-        return
-    typer.echo(table.to_string(float_format=lambda x: f"{x:.3g}", na_rep="-"))
-    typer.echo(table.attrs["verdict"])
+    found = {"rows": table.reset_index(names="quantity").to_dict("records"), "verdict": table.attrs["verdict"]}
+    if "composition" in table.attrs:
+        found["composition"] = table.attrs["composition"].to_dict("records")
+    print_table(table, found if as_json else None, digits=3, na_rep="-")

@@ -19,6 +19,7 @@ from wlm.cli.arguments import (
     Growth,
     GrowthKey,
     In,
+    Key,
     Lr,
     Nan,
     NDims,
@@ -128,7 +129,7 @@ def predict(
     source: In,
     times: Annotated[list[str], typer.Argument(metavar="TIMES...", help="Times to predict, numbers or labels.")],
     output: Out,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    key: Key = "wlm",
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
     resample: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import wlm
 from wlm._logging import quiet as no_information
 from wlm.cli.app import app, guarded
 from wlm.cli.arguments import (
+    AsJson,
     BatchSize,
     ConditionKey,
     Debug,
@@ -20,6 +20,7 @@ from wlm.cli.arguments import (
     GrowthKey,
     Held,
     In,
+    Key,
     Lr,
     Nan,
     NDims,
@@ -29,6 +30,7 @@ from wlm.cli.arguments import (
     Quiet,
     Seed,
     StrataKey,
+    Table,
     TimeKey,
     Totals,
     UseRep,
@@ -36,9 +38,9 @@ from wlm.cli.arguments import (
     VelocityScale,
     WeightKey,
     check_method,
+    print_table,
     read_number,
     read_options,
-    without_nan,
 )
 from wlm.cli.files import TABLES, read, writing
 
@@ -48,9 +50,7 @@ from wlm.cli.files import TABLES, read, writing
 def evaluate(
     source: In,
     time_key: TimeKey,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
+    output: Table = None,
     method: Annotated[list[str] | None, typer.Option(help="Method; repeatable. [default: wlm]")] = None,
     use_rep: UseRep = None,
     n_dims: NDims = None,
@@ -87,7 +87,7 @@ def evaluate(
     lr: Lr = None,
     batch_size: BatchSize = None,
     option: Options = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -133,21 +133,14 @@ def evaluate(
                 **options,
             )
         write(table)
-    if as_json:
-        typer.echo(json.dumps(without_nan({**table.attrs, "rows": table.to_dict("records")})))
-        return
-    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    if table.attrs["verdict"]:
-        typer.echo(table.attrs["verdict"])
+    print_table(table, {**table.attrs, "rows": table.to_dict("records")} if as_json else None, index=False)
 
 
 @app.command()
 @guarded
 def evaluate_clones(
     source: In,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
+    output: Table = None,
     clone_key: Annotated[
         str, typer.Option(help="Column of obs with clones, or key of obsm with a matrix of cells and clones.")
     ] = "X_clone",
@@ -157,10 +150,10 @@ def evaluate_clones(
     ] = None,
     start: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time but one]")] = None,
     end: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time]")] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    key: Key = "wlm",
     n_boot: Annotated[int, typer.Option(help="Samples of clones for intervals; 0 for none.")] = 1000,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -184,12 +177,7 @@ def evaluate_clones(
                 rng=seed,
             )
         write(table)
-    if as_json:
-        found = {**table.attrs, "rows": json.loads(table.to_json(orient="records"))}
-        typer.echo(json.dumps(without_nan(found)))  # bins of a curve may be empty
-        return
-    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    typer.echo(table.attrs["verdict"])
+    print_table(table, {**table.attrs, "rows": table.to_dict("records")} if as_json else None, index=False)
 
 
 @app.command()
@@ -204,9 +192,7 @@ def compare(
     batch_key: Annotated[
         str | None, typer.Option(help="Column of obs with batches, within which samples are exchanged.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
+    output: Table = None,
     reference: Annotated[str | None, typer.Option(help="Condition to compare with. [default: the first]")] = None,
     label_key: Annotated[str | None, typer.Option(help="Column of obs with labels whose shares are compared.")] = None,
     gene: Annotated[list[str] | None, typer.Option(help="Gene whose mean is compared; repeatable.")] = None,
@@ -228,7 +214,7 @@ def compare(
     lr: Lr = None,
     batch_size: BatchSize = None,
     option: Options = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -266,9 +252,6 @@ def compare(
                 **read_options(option, n_steps=n_steps, lr=lr, batch_size=batch_size),
             )
         write(table)
-    if as_json:
-        typer.echo(json.dumps({"rows": json.loads(table.to_json(orient="records")), "verdict": table.attrs["verdict"]}))
-        return
+    found = {"rows": table.to_dict("records"), "verdict": table.attrs["verdict"]}
     whole = table[table["name"] == ""].drop(columns="name")
-    typer.echo(whole.to_string(index=False, float_format=lambda x: f"{x:.3g}", na_rep="-"))
-    typer.echo(table.attrs["verdict"])
+    print_table(whole, found if as_json else None, digits=3, index=False, na_rep="-")

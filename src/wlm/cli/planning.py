@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ import typer
 import wlm
 from wlm._logging import quiet as no_information
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import Debug, Force, In, Quiet, Seed, without_nan
+from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, Table, print_table
 from wlm.cli.files import TABLES, read, writing
 
 
@@ -19,10 +18,8 @@ from wlm.cli.files import TABLES, read, writing
 @guarded
 def plan(
     source: In,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
-    ] = None,
-    key: Annotated[str, typer.Option(help="Name of the fit.")] = "wlm",
+    output: Table = None,
+    key: Key = "wlm",
     n_times: Annotated[int, typer.Option(help="Times to pick.")] = 1,
     n_cells: Annotated[int | None, typer.Option(help="Cells to measure at each. [default: as many as pay]")] = None,
     cost: Annotated[str | None, typer.Option(help="Cost of a day in cells, or JSON with day and cell.")] = None,
@@ -33,7 +30,7 @@ def plan(
     pace: Annotated[float, typer.Option(help="How uneven the pace of a course may be.")] = 0.5,
     n_courses: Annotated[int, typer.Option(help="Courses to draw.")] = 48,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -64,8 +61,4 @@ def plan(
                 rng=seed,
             )
         write(table)
-    if as_json:
-        typer.echo(json.dumps(without_nan({**table.attrs, "rows": table.to_dict("records")})))
-        return
-    typer.echo(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    typer.echo(table.attrs["verdict"])
+    print_table(table, {**table.attrs, "rows": table.to_dict("records")} if as_json else None, index=False)

@@ -11,7 +11,7 @@ import typer
 
 import wlm
 from wlm.cli.app import FAILED, app, guarded
-from wlm.cli.arguments import Debug, Device, Force, In, Nan, NDims, Out, Quiet, UseRep, VelocityKey
+from wlm.cli.arguments import AsJson, Debug, Device, Force, In, Nan, NDims, Out, Quiet, UseRep, VelocityKey
 from wlm.cli.files import opened, read, writing
 
 
@@ -28,7 +28,7 @@ def doctor(
     method: Annotated[str, typer.Option(help="Method whose training is timed.")] = "wlm",
     nan: Nan = "raise",
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Look cells over before a fit, and propose the call. The exit code is 1 if a fit would refuse them.

@@ -13,17 +13,15 @@ import typer
 
 import wlm
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import Debug, Force, In, Quiet, Seed, read_options, without_nan
+from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, read_options, without_nan
 from wlm.cli.files import FIGURES, FILMS, PAGES, TABLES, read, read_notes, writing
-
-Key = Annotated[str, typer.Option(help="Name of the fit.")]
 
 
 @app.command()
 @guarded
 def info(
     source: In,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Say which fits a file holds: method, times, cells, what was found. Only the fits are read.

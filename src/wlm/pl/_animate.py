@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.checks import check_integer
 from wlm._store.fit import StoredFit, check_representation
 from wlm.pl._arguments import OneCloud, styled
 from wlm.pl._basis import Embedding, dots, embedding, point_size
@@ -99,8 +100,7 @@ def animate(
         If ``file`` has another ending, or ffmpeg is needed and not there.
     """
     for name, value, least in (("n_frames", n_frames, 2), ("fps", fps, 1), ("max_cells", max_cells, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+        check_integer(name, value, least)
     look = Style(**style)
     pairs = look.pairs(components)
     if len(look.colors) > 1 or len(pairs) > 1 or not isinstance(look.title, (str, type(None))):

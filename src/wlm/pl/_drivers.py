@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from wlm._adata.checks import check_integer
 from wlm.pl._arguments import Legends, styled
 from wlm.pl._colors import OBSERVED, PREDICTED
 from wlm.pl._legend import legend
@@ -57,8 +58,7 @@ def drivers(
     needed = {"effect", "low", "high", "q", "role"}
     if not isinstance(table, pd.DataFrame) or not needed <= set(table.columns):
         raise ValueError("table must be what wlm.tl.drivers returns; run table = wlm.tl.drivers(adata, fate) first")
-    if isinstance(n_genes, bool) or not isinstance(n_genes, (int, np.integer)) or n_genes < 1:
-        raise ValueError(f"n_genes must be a positive integer, found {n_genes!r}")
+    check_integer("n_genes", n_genes)
     if len(table) == 0:
         raise ValueError("the table has no rows; choose some genes of what wlm.tl.drivers returns")
     look, shown = Style(**style), table.iloc[:n_genes]

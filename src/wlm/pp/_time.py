@@ -6,6 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from wlm._adata.checks import check_integer
+
 
 def bin_time(
     adata: ad.AnnData, *, key: str, n_bins: int = 5, key_added: str | None = None, copy: bool = False
@@ -45,8 +47,7 @@ def bin_time(
     values = adata.obs[key]
     if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
         raise TypeError(f"obs[{key!r}] has dtype {values.dtype}; numbers are wanted, see wlm.pp.parse_time for labels")
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 2:
-        raise ValueError(f"n_bins must be an integer of at least 2, found {n_bins!r}")
+    check_integer("n_bins", n_bins, 2)
     finite = values.astype(np.float64).where(np.isfinite(values.astype(np.float64)))
     bins = pd.qcut(finite, n_bins, labels=False, duplicates="drop")
     if bins.nunique() < n_bins:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._adata.checks import check_integer
 from wlm._adata.columns import read_column
 from wlm._adata.components import LOADINGS
 from wlm._adata.expression import read_rows
@@ -210,9 +211,7 @@ def _check(**numbers: Any) -> None:
     if not isinstance(alpha, (float, np.floating)) or not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, found {alpha!r}")
     for name, value in numbers.items():
-        least = 2 if name in ("max_cells", "min_cells") else 19
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+        check_integer(name, value, 2 if name in ("max_cells", "min_cells") else 19)
 
 
 def _wanted(times: Any, samples: Samples) -> NDArray[np.float64]:

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wlm._adata.checks import check_integer
 from wlm._adata.columns import read_obs_labels
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
 from wlm.core.transport import shares
-from wlm.tl._links import Observed, check_count
+from wlm.tl._links import Observed
 from wlm.tl._predict import warn_beyond_horizon
 from wlm.tl._simulation import Predicted, choose, simulate
 
@@ -103,7 +104,7 @@ def composition(
     [1.0, 1.0]
     """
     if n_cells is not None:
-        check_count("n_cells", n_cells)
+        check_integer("n_cells", n_cells)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {list(COUNTS)}, found {count!r}")
     observed = Observed.of(adata, key, mod, columns=[label_key])

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_rep, read_weights
-from wlm._adata.checks import FEW_CELLS
+from wlm._adata.checks import FEW_CELLS, check_integer
 from wlm._adata.columns import dense
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
@@ -126,8 +126,7 @@ def diagnose(
     dynamics, params = stored.dynamics, stored.uns["params"]
     if "friction" not in dynamics.rates():
         raise ValueError(f"uns[{key!r}] has no friction; diagnose second-order dynamics, of method='wlm' for example")
-    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds < 1:
-        raise ValueError(f"seeds must be a positive integer, found {seeds!r}")
+    check_integer("seeds", seeds)
     start = getattr(dynamics.method, "initial_velocity", None)
     if holdout is not None and (params.get("velocity_key") is None or start not in ("auto", "data")):
         raise ValueError(f"uns[{key!r}] was fitted without velocities; leave holdout out, or fit with velocity_key")

@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from scipy.stats import false_discovery_control
 
 from wlm._adata.cells import read_rep
+from wlm._adata.checks import check_integer
 from wlm._adata.columns import dense, is_lazy
 from wlm._adata.components import LOADINGS
 from wlm._adata.fates import read_fate
@@ -187,9 +188,8 @@ def drivers(
     >>> adata.var.loc[table.index[:20], "program"].unique().tolist()
     ['branch']
     """
-    for argument, value, least in (("n_perm", n_perm, 1), ("n_boot", n_boot, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{argument} must be an integer of at least {least}, found {value!r}")
+    check_integer("n_perm", n_perm)
+    check_integer("n_boot", n_boot, 0)
     target = get_target(adata, mod)
     cells, fit = open_fit(adata, key, mod, columns=_column(adata, target, fate))
     if fit.use_rep not in LOADINGS:

@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 
 from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
-from wlm._adata.checks import check_flag
+from wlm._adata.checks import check_flag, check_integer
 from wlm._adata.columns import read_column
 from wlm._adata.reading import Part, Reading
 from wlm._adata.times import read_holdout, with_unit
@@ -264,8 +264,7 @@ def _check(
         ("n_models", n_models, 1),
         ("n_boot", n_boot, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+        check_integer(name, value, least)
     if 0 < n_boot < MIN_BOOT:
         raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
 

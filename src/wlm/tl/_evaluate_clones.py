@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.checks import check_integer
 from wlm._adata.clones import check_conditions, read_clones
 from wlm._adata.columns import dense, read_column
 from wlm._adata.fates import fate_names
@@ -153,8 +154,7 @@ def evaluate_clones(
     >>> wlm.tl.evaluate_clones(adata, clone_key="clone", n_boot=0)["model"].tolist()
     ['flow', 'itself', 'transport', 'majority', 'neighbours', 'regression']
     """
-    if isinstance(n_boot, bool) or not isinstance(n_boot, (int, np.integer)) or n_boot < 0:
-        raise ValueError(f"n_boot must be an integer of at least 0, found {n_boot!r}")
+    check_integer("n_boot", n_boot, 0)
     target = get_target(adata, mod)
     columns = [c for c in (clone_key, label_key) if c is not None and c not in target.obsm]
     cells, fit = open_fit(adata, key, mod, columns=[c for c in columns if c in target.obs or c in adata.obs])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.checks import check_writable
+from wlm._adata.checks import check_integer, check_writable
 from wlm._adata.columns import read_column
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
@@ -19,7 +19,7 @@ from wlm._random import RNG, as_seed
 from wlm._store.results import forget, read_result, write_result
 from wlm.core.fates import decided, decided_at, entropy, pull_back
 from wlm.core.transport import shares
-from wlm.tl._links import N_DRAWS, Link, Observed, all_links, check_count, rollouts
+from wlm.tl._links import N_DRAWS, Link, Observed, all_links, rollouts
 from wlm.tl._predict import warn_beyond_horizon
 from wlm.tl._terminal_states import UNDECIDED
 
@@ -123,7 +123,7 @@ def fates(
     """
     target = get_target(adata, mod)
     check_writable(target)
-    check_count("n_draws", n_draws)
+    check_integer("n_draws", n_draws)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {list(COUNTS)}, found {count!r}")
     observed = Observed.of(adata, key, mod)

@@ -181,10 +181,3 @@ def all_links(observed: Observed, *, n_draws: int, seed: int, n_candidates: int 
     times = np.unique(observed.times[np.isfinite(observed.times)])
     ask = [float(t) for t in times if t != observed.fit.training[-1]]
     return [link(observed, t, n_draws=n_draws, seed=seed, n_candidates=n_candidates) for t in ask]
-
-
-def check_count(name: str, value: Any) -> int:
-    """A positive integer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, found {value!r}")
-    return int(value)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
+from wlm._adata.checks import check_integer
 from wlm._adata.conditions import naming
 from wlm._logging import logger
 from wlm._random import RNG, as_seeds
@@ -240,8 +241,7 @@ def check_running(
     n_models: Any, checkpoint: Any, on_interrupt: str, condition_key: str | None, *, one_by_one: bool
 ) -> None:
     """Refuse what could not be done in the end."""
-    if isinstance(n_models, bool) or not isinstance(n_models, (int, np.integer)) or n_models < 1:
-        raise ValueError(f"n_models must be a positive integer, found {n_models!r}")
+    check_integer("n_models", n_models)
     if on_interrupt not in ("raise", "keep"):
         raise ValueError(f"on_interrupt must be 'raise' or 'keep', found {on_interrupt!r}")
     if on_interrupt == "keep" and condition_key is not None:

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from wlm._adata.cells import read_rep
-from wlm._adata.checks import as_text
+from wlm._adata.checks import as_text, check_integer
 from wlm._adata.columns import dense, is_lazy, read_column
 from wlm._adata.components import LOADINGS
 from wlm._adata.expression import read_rows
@@ -178,10 +178,8 @@ def _levels(genes: Any) -> dict[str, Any]:
 
 
 def _check_numbers(n_cells: Any, n_null: Any, min_r2: Any, max_outside: Any) -> None:
-    for name, value, least in (("n_cells", n_cells, 2), ("n_null", n_null, 0)):
-        given = value is not None or name == "n_null"
-        if given and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
+    check_integer("n_cells", n_cells, 2, optional=True)
+    check_integer("n_null", n_null, 0)
     for name, share in (("min_r2", min_r2), ("max_outside", max_outside)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be a share from 0 to 1, found {share!r}")

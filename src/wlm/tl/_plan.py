@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.checks import check_integer
 from wlm._adata.columns import dense
 from wlm._adata.times import read_labels
 from wlm._logging import logger
@@ -133,7 +134,9 @@ def plan(
     [1.0]
     """
     source, fit = open_fit(adata, key, mod)
-    _check_numbers(n_times=(n_times, 1), n_courses=(n_courses, 12), n_cells=(n_cells, 2))
+    check_integer("n_times", n_times)
+    check_integer("n_courses", n_courses, 12)
+    check_integer("n_cells", n_cells, 2, optional=True)
     if isinstance(pace, bool) or not isinstance(pace, (int, float, np.integer, np.floating)) or not 0 <= pace <= 2:
         raise ValueError(f"pace must be a number from 0 to 2, found {pace!r}")
     if len(fit.training) < 3:
@@ -173,15 +176,6 @@ def plan(
     table.attrs["verdict"] = _verdict(table, picks, result, whole, fit, price)
     logger.info("%s", table.attrs["verdict"])
     return table
-
-
-def _check_numbers(**numbers: tuple[Any, int]) -> None:
-    """Refuse numbers that ask for nothing."""
-    for name, (value, least) in numbers.items():
-        if value is None and name == "n_cells":
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}")
 
 
 def _grid(fit: StoredFit, candidates: Any, until: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
-from wlm._adata.checks import as_text
+from wlm._adata.checks import as_text, check_integer
 from wlm._adata.columns import dense, is_lazy
 from wlm._adata.conditions import naming
 from wlm._adata.decoders import Decoder, get_decoder
@@ -188,10 +188,8 @@ def predict(
     wanted = read_labels(times, fit.style)
     present = fit.training[np.isin(fit.training, cell_times)]
     starts = _starts(wanted, from_time, fit, present, np.unique(cell_times[np.isfinite(cell_times)]))
-    for name, value in (("n_cells", n_cells), ("chunk_size", chunk_size)):
-        given = value is not None or name == "chunk_size"
-        if given and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{name} must be a positive integer, found {value!r}")
+    check_integer("n_cells", n_cells, optional=True)
+    check_integer("chunk_size", chunk_size)
     _check_resample(fit, resample, n_cells)
     decoder = get_decoder(adata, genes, fit.uns["representation"], f"{key}_decode_r2")
 

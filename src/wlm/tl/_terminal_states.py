@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wlm._adata.checks import check_writable
+from wlm._adata.checks import check_integer, check_writable
 from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.results import RESULTS, forget, write_result
-from wlm.tl._links import N_DRAWS, Link, Observed, check_count, link
+from wlm.tl._links import N_DRAWS, Link, Observed, link
 
 #: Share of the cells of a type that has to stay for it to be an end.
 STAYS = 0.5
@@ -122,7 +122,7 @@ def terminal_states(
     target = get_target(adata, mod)
     check_writable(target)
     _check(label_key, states, n_states, min_share)
-    check_count("n_draws", n_draws)
+    check_integer("n_draws", n_draws)
     observed = Observed.of(adata, key, mod, columns=[] if label_key is None else [label_key])
     seed, training = as_seed(rng), observed.fit.training
     labels = None if label_key is None else read_obs_labels(observed.cells, label_key)
@@ -176,7 +176,7 @@ def _check(label_key: Any, states: Any, n_states: Any, min_share: Any) -> None:
     if n_states is not None and label_key is not None:
         raise ValueError("n_states is for cells without labels; leave it or label_key out")
     if n_states is not None:
-        check_count("n_states", n_states)
+        check_integer("n_states", n_states)
     if isinstance(min_share, bool) or not isinstance(min_share, (int, float)) or not 0 <= min_share < 1:
         raise ValueError(f"min_share must be at least 0 and below 1, found {min_share!r}")
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, identity
 
-from wlm._adata.checks import check_writable
+from wlm._adata.checks import check_integer, check_writable
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.results import write_result
 from wlm.core.transport import nearest
-from wlm.tl._links import N_CANDIDATES, N_DRAWS, Observed, check_count, link, rollouts
+from wlm.tl._links import N_CANDIDATES, N_DRAWS, Observed, link, rollouts
 
 #: Cells of a time whose transitions are made into rows at once.
 ROWS = 20_000
@@ -89,7 +89,7 @@ def transitions(
     target = get_target(adata, mod)
     check_writable(target)
     for name, value in (("n_neighbors", n_neighbors), ("n_draws", n_draws)):
-        check_count(name, value)
+        check_integer(name, value)
     observed, seed = Observed.of(adata, key, mod), as_seed(rng)
     times = np.unique(observed.times[np.isfinite(observed.times)])
     blocks, kept = [], []
