@@ -144,6 +144,20 @@ def test_the_scorecard_is_that_of_evaluate(reported, table):
     assert np.allclose(page.tables["score_differences"]["low"], differences["low"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("word", "tone"), [("BETTER THAN", "good"), ("WORSE THAN", "bad"), ("NO DIFFERENCE FROM", "note")]
+)
+def test_a_draw_is_neither_good_nor_bad(fitted, table, tmp_path, monkeypatch, word, tone):
+    only(monkeypatch, "limits")
+    own = table.copy()
+    own.attrs["verdict"] = f"{word} spline (-0.8 %): interpolation, wlm"
+    page = wlm.report(fitted, tmp_path / "r.html", evaluation=own, show_progress=False).read_text()
+    (card,) = re.findall(rf'<div class="card (\w+)"><dt>[^/]*?</span>\s*Held-out times</dt>\s*<dd>{word}', page) or [
+        None
+    ]
+    assert card == tone
+
+
 @pytest.mark.slow
 def test_methods_can_be_cited_and_repeated(reported, quick):
     a, page, _, _ = reported

@@ -220,8 +220,8 @@ def _summary(s: Subject, sections: Sequence[Section]) -> list[tuple[str, str, st
     verdict = str(s.tables["evaluate"].attrs.get("verdict", "")) if "evaluate" in s.tables else ""
     if verdict:
         first = verdict.splitlines()[0]
-        good = "BETTER THAN" in first
-        found.append(("Held-out times", f"{first}.", "good" if good else "bad"))
+        tone = "good" if "BETTER THAN" in first else "bad" if "WORSE THAN" in first else "note"
+        found.append(("Held-out times", f"{first}.", tone))
     elif "evaluate" not in s.tables:
         held = [block for section in sections if section.name == "missing" for block in section.blocks]
         said = next((block for block in held if getattr(block, "tone", "") in ("good", "bad")), None)
