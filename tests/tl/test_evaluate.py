@@ -9,7 +9,7 @@ import pytest
 
 import wlm
 from wlm.core.metrics import w1
-from wlm.tl._scores import verdict
+from wlm.tl._scores import SCORES, Population, halves, matched, verdict
 
 
 def moving_clouds(n=60, times=(0.0, 1.0, 4.0), noise=0.1, seed=0):
@@ -55,6 +55,21 @@ def test_baselines_have_the_right_fraction_of_time(quick):
     # Three quarters of the mixture stay where they were, one unit away, and a quarter is three units ahead.
     assert score["pooled"] == pytest.approx(0.75 * 1 + 0.25 * 3, abs=0.1)
     assert "spline" not in score, "through two times it is the straight line"
+
+
+def test_at_equal_numbers_of_cells_a_perfect_prediction_has_the_score_of_the_floor():
+    rng = np.random.default_rng(0)
+    cloud = [Population(rng.normal(size=(n, 2))) for n in (200, 400, 90)]
+    far = Population(cloud[1].x + [5, 0])
+    populations = {(1.0, "right", 0): cloud[1], (1.0, "right", 1): cloud[1], (1.0, "off", 0): far}
+    rows = {row["model"]: row for row in matched(populations, {1.0: cloud[0]}, "w1", seed=0)}
+    assert [row["n"] for row in rows.values()] == [100, 100], "half of the observed cells"
+    assert rows["right"]["floor"] == rows["off"]["floor"] == pytest.approx(SCORES["w1"](*halves(cloud[0], 0)))
+    assert rows["right"]["score"] == pytest.approx(rows["right"]["floor"], rel=0.25)
+    assert w1(cloud[1].x, cloud[0].x) < 0.8 * rows["right"]["floor"], "more cells score lower"
+    assert rows["off"]["score"] == pytest.approx(5, rel=0.05)
+    few = matched({**populations, (1.0, "few", 0): cloud[2]}, {1.0: cloud[0]}, "w1", seed=0)
+    assert {row["n"] for row in few} == {90}, "no more than the smallest prediction has"
 
 
 def test_the_spline_goes_through_all_other_times(quick):
@@ -189,7 +204,7 @@ def test_interpolations_and_forecasts_are_judged_apart(cells, quick):
 def test_intervals_are_as_wide_as_the_differences_of_other_samples_vary(n_observed, n_predicted):
     from scipy.stats import wasserstein_distance
 
-    from wlm.tl._scores import Population, differences
+    from wlm.tl._scores import differences
 
     def sorted_w1(x, y):  # exact in one dimension, and fast
         return wasserstein_distance(x[:, 0], y[:, 0])

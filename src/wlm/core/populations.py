@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,8 +120,13 @@ class Populations:
             ends = np.arange(n + 1) * size // n
             chosen.append(np.sort(order[rng.integers(ends[:-1], ends[1:])]))
 
+        return self.some(chosen)
+
+    def some(self, rows: Sequence[NDArray[np.intp]]) -> Populations:
+        """The cells ``rows``, increasing, of each time, in memory; sizes stay those of the whole populations."""
+
         def those(arrays: tuple[Any, ...] | None) -> Any:
-            return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, chosen, strict=True))
+            return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, rows, strict=True))
 
         cells = (self.positions, self.velocities, self.weights, self.strata, self.growth)
         x, v, w, strata, growth = map(those, cells)

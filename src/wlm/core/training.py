@@ -23,6 +23,7 @@ from wlm.core.methods._base import DivergenceError, Method, State
 from wlm.core.model import Model, Spec, drawing_from
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots, median_distance
+from wlm.core.stopping import Watch, set_aside
 from wlm.core.units import Units
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
@@ -44,12 +45,15 @@ class Fit:
     """Result of a training run.
 
     The dynamics, what was logged on the way (arrays of one length), and the number of steps that were made: fewer
-    than asked for if it was interrupted.
+    than asked for if it was interrupted, or if nothing was left to learn. With ``patience`` of the method ``words`` say
+    which.
     """
 
     dynamics: Dynamics
     history: dict[str, NDArray[np.float32]]
     n_steps: int
+    interrupted: bool = False
+    words: str | None = None
 
 
 def train(
@@ -66,7 +70,9 @@ def train(
     """Fit ``method`` to ``populations``.
 
     When the loss is no longer finite, training goes back to its last good state and on with smaller steps; when
-    the device runs out of memory, with smaller batches. Both are warned about.
+    the device runs out of memory, with smaller batches. Both are warned about. With ``patience`` of the method it ends
+    when cells set aside come no nearer to those of the next time, see :class:`~wlm.core.stopping.Watch`; the
+    column ``validation`` of the history is their distance.
 
     Parameters
     ----------
@@ -98,7 +104,8 @@ def train(
     TrainingError
         If the loss is not finite again and again.
     ValueError
-        If the checkpoint is damaged, or of another training; or several processes train together and there is one.
+        If the checkpoint is damaged, or of another training; several processes train together and there is one; or
+        there are too few cells to set some aside.
     """
     together = processes.share(method)
     if together and (checkpoint is not None or on_interrupt == "keep"):
@@ -116,27 +123,33 @@ def train(
         if checkpoint is not None and checkpoint.exists():
             run.resume(checkpoint)
         every, keep = max(1, method.n_steps // 500), max(1, method.n_steps // N_STATES)
+        interrupted = False
         try:
-            while run.step < method.n_steps:
+            run.look()
+            while not run.over:
                 scalars = run.attempt(together=together)
                 if scalars is None:
                     continue
-                last = run.step == method.n_steps
-                if run.step % every == 0 or last:
+                scalars |= run.look()
+                if run.step % every == 0 or run.over:
                     run.logged.append({"step": run.step, **scalars})
-                if (run.step % keep == 0 or last) and not run.state.skipped:
+                if (run.step % keep == 0 or run.over) and not run.state.skipped:
                     checkpoint = run.keep(checkpoint)
                 if on_step is not None:
                     on_step(run.step, scalars)
         except KeyboardInterrupt:
             if on_interrupt != "keep" or not run.logged:
                 raise
+            interrupted = True
             warnings.warn(
                 f"interrupted after {run.step} of {method.n_steps} steps; what was learned so far is kept", stacklevel=2
             )
     history = {k: np.array([row[k] for row in run.logged], dtype=np.float32) for k in run.logged[0]}
-    model = cast("Model", run.average.module).eval()
-    return Fit(Dynamics(model, run.method, run.spec, run.units), history, run.step)
+    if run.watch is None:
+        return Fit(run.dynamics(), history, run.step, interrupted)
+    run.watch.best(run.averaged)
+    words = None if interrupted else run.watch.words(run.step, method.n_steps)
+    return Fit(run.dynamics(), history, run.step, interrupted, words)
 
 
 @dataclass
@@ -151,6 +164,7 @@ class _Run:
     model: Model
     state: State
     average: AveragedModel
+    watch: Watch | None = None
     step: int = 0
     restarts: int = 0
     logged: list[dict[str, float]] = field(default_factory=list)
@@ -159,6 +173,10 @@ class _Run:
     @classmethod
     def begin(cls, populations: Populations, method: Method[Any, Any], seed: int, device: torch.device) -> _Run:
         """A training before its first step."""
+        patience, watch = getattr(method, "patience", None), None
+        if patience is not None:
+            populations, held = set_aside(populations, seed)
+            watch = Watch(held, patience, seed)
         units = Units.of(populations)
         snapshots = Snapshots.of(populations, units, device)
         generator = torch.Generator(device).manual_seed(seed)
@@ -177,13 +195,34 @@ class _Run:
         average = AveragedModel(model, multi_avg_fn=_follow(method.ema))
         average.update_parameters(model)  # it starts as the untrained model
         identity = _fingerprint(snapshots, method, seed)
-        run = cls(identity, device, method, spec, units, model, state, average)
+        run = cls(identity, device, method, spec, units, model, state, average, watch)
         run.good = run.capture()
         return run
 
     def parts(self) -> dict[str, Stateful | torch.Generator]:
         """Everything with a state."""
-        return {"model": self.model, "average": self.average, **self.state.parts()}
+        watch: dict[str, Stateful] = {} if self.watch is None else {"watch": self.watch}
+        return {"model": self.model, "average": self.average, **watch, **self.state.parts()}
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps were made, or nothing was learned for as many as patience lasts."""
+        return self.step >= self.method.n_steps or (self.watch is not None and self.watch.over(self.step))
+
+    @property
+    def averaged(self) -> Model:
+        """The running average of the model."""
+        return cast("Model", self.average.module)
+
+    def dynamics(self) -> Dynamics:
+        """What has been learned so far."""
+        return Dynamics(self.averaged.eval(), self.method, self.spec, self.units)
+
+    def look(self) -> dict[str, float]:
+        """How far the rollouts of cells set aside are from the populations, if some are."""
+        if self.watch is None:
+            return {}
+        return {"validation": self.watch.look(self.step, self.dynamics())}
 
     def capture(self) -> dict[str, Any]:
         """The state as plain arrays and numbers."""

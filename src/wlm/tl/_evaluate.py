@@ -35,6 +35,7 @@ from wlm.tl._scores import (
     halves,
     kinds_of,
     labelled,
+    matched,
     naive,
     population_at,
     score,
@@ -166,11 +167,13 @@ def evaluate(
     ``n_times``, ``difference`` of means over held-out times and seeds (negative: the model is better) and its 95 %
     interval ``low``, ``high``, from samples of the same observed cells for both (make it a table with
     ``pandas.DataFrame``). The interval says how much other cells of the same samples would change; it does not contain
-    differences between time points, animals or batches. With ``group_key`` differences are means of each group's, over
-    its times and seeds, and the interval is Student's t over the groups (``n_groups``), of which there have to be two;
-    fits without one or the other group share cells, which it does not know. ``kind`` is then ``"left-out group"``.
-    ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times with its unit.
-    :func:`wlm.pl.evaluation` draws the table.
+    differences between time points, animals or batches. ``attrs["matched"]`` is a list with a dict for each held-out
+    time and model: its ``score`` by the first metric and that of the ``floor`` at equal numbers ``n`` of cells (as many
+    as one half of the held-out ones, 1000 at most), so that a perfect prediction has the floor's. With ``group_key``
+    differences are means of each group's, over its times and seeds, and the interval is Student's t over the groups
+    (``n_groups``), of which there have to be two; fits without one or the other group share cells, which it does not
+    know. ``kind`` is then ``"left-out group"``. ``attrs["seconds"]`` is how long a fit took on average,
+    ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------
@@ -310,7 +313,7 @@ def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs = {
         "seconds": float(np.mean([part.attrs["seconds"] for part in tables.values()])),
         "differences": _of_all(tables, "differences"),
-        **{name: rows for name in ("growth", "naive_growth") if (rows := _of_all(tables, name))},
+        **{name: rows for name in ("matched", "growth", "naive_growth") if (rows := _of_all(tables, name))},
         "verdict": "\n".join(
             f"{condition}: {line}" for condition, text in verdicts.items() for line in text.splitlines()
         ),
@@ -422,7 +425,8 @@ class _Scoring:
         if self.baselines:
             kinds, names, metric = kinds_of(held, cells), list(self.methods), self.metrics[0]
             found = differences(table, populations, observed, kinds, names, metric, self.n_boot)
-            words = [verdict(table, found, kinds, names, self.metrics)]
+            equal = matched(populations, observed, metric, self.seeds[0])
+            words = [verdict(table, found, kinds, names, self.metrics, equal)]
             if asked:
                 early = {
                     (name, s, grows): labelled(one.early, cells, labels, last)
@@ -435,7 +439,7 @@ class _Scoring:
                     if one.early is not None
                 }
                 words += self._judge(early, observed[last], cells, labels, table)
-            table.attrs |= {"differences": found, "verdict": "\n".join(filter(None, words))}
+            table.attrs |= {"differences": found, "matched": equal, "verdict": "\n".join(filter(None, words))}
         return table
 
     def _judge(

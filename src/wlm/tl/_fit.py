@@ -147,7 +147,8 @@ def fit(
     on_interrupt
         What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged; ``"keep"`` writes the model as it is
         by then (``uns[K]["params"]["stopped"]`` is the step) or, for an ensemble, the complete models. Checkpoints are
-        then kept.
+        then kept. With the option ``patience``, ``"stopped"`` is also the step after which nothing was left to learn,
+        and ``"stopping"`` says why.
     rng
         Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, bit-identical on
         the CPU. There a fit uses one thread, whatever the machine and torch's setting, which it restores. The
@@ -357,6 +358,10 @@ def _described(
     params |= {"threads": n_threads()} if run.where.type == "cpu" else {}
     params |= {"n_models": len(trained)} if len(run.seeds) > 1 else {}
     params |= {"stopped": stopped} if stopped < run.config.n_steps else {}
+    words = [model.fit.words for model in trained if model.fit.words]
+    params |= {"stopping": "; ".join(words)} if words else {}
+    for line in words:
+        logger.info("%s%s", prefix, line)
     if "velocity" in notes:
         fields["velocity_agreement"] = notes["velocity"].pop("cells")
     if len(trained) > 1:

@@ -26,6 +26,7 @@ from wlm.core import processes
 from wlm.core.devices import few_threads
 from wlm.core.methods import Method
 from wlm.core.prediction import Ensemble, Member, Rollout, curved, fields, rollout
+from wlm.core.stopping import check_enough
 from wlm.core.training import Fit, train
 
 
@@ -56,6 +57,8 @@ def prepare(
     ``choice`` is what was chosen for several conditions together.
     """
     notes: dict[str, dict[str, Any]] = {}
+    if getattr(config, "patience", None) is not None:
+        check_enough(cells.populations())
     if cells.v is not None:
         cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
     populations, learned = config.prepare(cells.populations(), **({} if choice is None else {"choice": choice}))
@@ -230,7 +233,7 @@ class Run:
         models: dict[str, list[Trained]] = {condition: [] for condition in parts}
         for (condition, _), model in zip(jobs, results, strict=True):
             models[condition].append(model)
-            if model.fit.n_steps < self.config.n_steps:  # interrupted: what there is by now is kept
+            if model.fit.interrupted:  # what there is by now is kept
                 if len(models[condition]) > 1:
                     models[condition].pop()  # a model that is not trained would blur what the others say
                 return models, True

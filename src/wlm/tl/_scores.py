@@ -23,6 +23,9 @@ BASELINES = ("previous", "next", "pooled", "ot_midpoint", "spline", "relaxed_mid
 #: Most cells a side in the samples that intervals are taken from, and in a semi-relaxed coupling.
 N_SAMPLE, N_RELAXED = 500, 1000
 
+#: Most cells a side in scores of equal numbers of cells.
+N_MATCHED = 1000
+
 
 @dataclass(frozen=True)
 class Population:
@@ -144,6 +147,36 @@ def halves(observed: Population, seed: int) -> tuple[Population, Population]:
     return observed.some(half[:n]), observed.some(half[n : 2 * n])
 
 
+def matched(
+    populations: Mapping[tuple[float, str, int], Population],
+    observed: Mapping[float, Population],
+    metric: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Scores of equal numbers of cells: as many of each prediction as one half of the observed has, against that half.
+
+    A score of the other half is the floor, which is what a perfect prediction scores. Means of both halves, and over
+    seeds; of at most ``N_MATCHED`` cells a side, and of no more than the smallest prediction has.
+    """
+    rows = []
+    for t, there in observed.items():
+        here = {(name, s): p for (time, name, s), p in populations.items() if time == t}
+        both = halves(there, seed)
+        n = min(N_MATCHED, *(len(p.x) for p in (*both, *here.values())))
+        one, other = (half.some(np.arange(n)) for half in both)  # halves are in random order
+        floor = SCORES[metric](one, other)
+        found: dict[str, list[float]] = {}
+        for (name, _), p in here.items():
+            order = np.random.default_rng(seed).permutation(len(p.x))
+            some = p.some(order[:n])
+            found.setdefault(name, []).append((SCORES[metric](some, one) + SCORES[metric](some, other)) / 2)
+        rows += [
+            {"time": t, "model": name, "metric": metric, "n": n, "score": float(np.mean(values)), "floor": floor}
+            for name, values in found.items()
+        ]
+    return rows
+
+
 def differences(
     table: pd.DataFrame,
     populations: Mapping[tuple[float, str, int], Population],
@@ -210,11 +243,12 @@ def verdict(
     kinds: Mapping[str, Sequence[float]],
     methods: Sequence[str],
     metrics: Sequence[str],
+    equal: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The comparison in words, a line for each method and kind of time: the result first.
 
-    Scores are means over times and seeds. The result is that of the first metric; a line for each other metric follows,
-    without an interval.
+    Scores are means over times and seeds. The result is that of the first metric, also in floors at ``equal`` numbers
+    of cells, see :func:`matched`; a line for each other metric follows, without an interval.
     """
     lines = []
     for kind, times in kinds.items():
@@ -239,6 +273,10 @@ def verdict(
                 spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
                 numbers = f"mean {metric} {scores[name]:.4g}{spread} against {scores[best]:.4g}"
                 floor = f", floor {scores['floor']:.4g}" if "floor" in scores.index else ""
+                own = [row["score"] / row["floor"] for row in equal if row["model"] == name and row["time"] in times]
+                floor += (
+                    f" ({np.mean(own):.3g} floors at equal numbers of cells)" if own and metric == metrics[0] else ""
+                )
                 lines.append(f"{in_words(row, best, scores[best])}: {kind}, {name}, {numbers}{floor}")
                 if metric == metrics[0]:
                     lines[-1] += f"; {part['time'].nunique()} held-out time(s), {len(by_seed)} seed(s)"
