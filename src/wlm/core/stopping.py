@@ -9,7 +9,7 @@ import numpy as np
 from wlm.core.dynamics import Dynamics
 from wlm.core.metrics import w1
 from wlm.core.model import Model
-from wlm.core.populations import Populations
+from wlm.core.populations import Array, Populations
 from wlm.core.prediction import rollout, velocity_at
 
 #: Share of the cells of each time that are set aside, and at least and at most how many.
@@ -64,14 +64,15 @@ def distance(dynamics: Dynamics, cells: Populations, seed: int) -> float:
     to them. Positions that are not finite are infinitely far.
     """
     x, times, n = cells.positions, cells.times, len(cells.times)
-    v = cells.velocities if cells.velocities is not None and dynamics.needs_velocity else (None,) * n
-    w = cells.weights or (None,) * n
+    v: tuple[Array | None, ...] = cells.velocities if cells.velocities and dynamics.needs_velocity else (None,) * n
+    w: tuple[Array | None, ...] = cells.weights or (None,) * n
     path = rollout(dynamics, x[0], v[0], np.arange(len(x[0])), times, w=w[0], seed=seed)
     if not np.isfinite(path.positions).all():
         return float("inf")
     found = []
     for k in range(n - 1):
-        known = None if v[k] is None or np.isnan(v[k]).any() else v[k]
+        own = v[k]
+        known = None if own is None or np.isnan(own).any() else own
         start = velocity_at(dynamics, x[k], known, times[k], path, w=w[k], seed=seed)
         if k > 0 and known is None and start is not None:
             start = dynamics.start_velocity(start, seed=seed)
