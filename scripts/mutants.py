@@ -490,6 +490,26 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("1 - decay)", "decay)", "test_training.py -k running_average"),
         ("BLUR * median_distance", "median_distance", "test_training.py -k blur"),
     ],
+    "stopping.py": [
+        ("(1 - FALL) * self.least", "self.least", "test_stopping.py -k fallen_by_a_percent"),
+        (
+            "step - self.least_step >= self.patience",
+            "step - self.least_step > self.patience",
+            "test_stopping.py -k fallen",
+        ),
+        (
+            "self.least, self.least_step = self.value, step",
+            "self.least, self.least_step = self.value, 0",
+            "test_stopping.py",
+        ),
+        ("order[n:]", "order", "test_stopping.py -k set_aside"),
+        (
+            "w1(moved.positions[-1], x[k + 1], grown",
+            "w1(moved.positions[-1], x[k + 1], w[k]",
+            "test_stopping.py -k to_the_next",
+        ),
+        ("w1(moved.positions[-1], x[k + 1]", "w1(moved.positions[-1], x[k]", "test_stopping.py -k to_the_next"),
+    ],
     "checkpoint.py": [
         ("group[name] *= factor", "group[name] /= factor", "test_checkpoint.py -k slowed"),
         ("[lr * factor for lr in part.base_lrs]", "list(part.base_lrs)", "test_checkpoint.py -k lower_rates"),

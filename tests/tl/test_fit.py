@@ -57,6 +57,23 @@ def test_writes_the_contract(cells, quick):
     pd.testing.assert_frame_equal(cells.obs.drop(columns="wlm_potential"), before)
 
 
+def test_patience_says_when_and_why_a_training_ended(caplog):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(110, 2)) + [2 * k, 0] for k in range(3)]).astype(np.float32)
+    cells = ad.AnnData(obs=pd.DataFrame({"day": np.repeat([0.0, 1.0, 2.0], 110)}), obsm={"X_pca": x})
+    cells.obs_names = [f"c{i}" for i in range(len(x))]
+    options = {"method": "jkonet_star", "n_steps": 300, "patience": 8, "width": 16, "backtest": False}
+    with caplog.at_level(logging.INFO, logger="wlm"):
+        wlm.tl.fit(cells, "day", show_progress=False, **options)
+    params, history = cells.uns["wlm"]["params"], cells.uns["wlm"]["history"]
+    assert params["stopped"] < 300 and params["stopping"].startswith(f"stopped after {params['stopped']} of 300 steps")
+    assert params["stopping"] in caplog.text and np.isfinite(history["validation"]).all()
+    before = snapshot(cells)
+    with pytest.raises(ValueError, match="time 2 has 60 cells; leave patience out"):
+        wlm.tl.fit(cells[:280].copy(), "day", show_progress=False, **options)
+    same(before, snapshot(cells))
+
+
 def test_next_is_where_the_stored_velocity_leads(fitted):
     uns_times = [0.0, 1.0]
     start = (fitted.obs["day"] == 0).to_numpy()
