@@ -279,10 +279,12 @@ def test_an_interrupted_evaluation_goes_on_from_its_folds(cells, quick, tmp_path
 
 
 @pytest.mark.slow
-def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
+def test_folds_are_spread_over_the_workers_of_a_cluster_and_the_cells_sent_once(cells, quick, monkeypatch):
     import joblib
     from distributed import Client, LocalCluster
 
+    sent, scatter = [], Client.scatter
+    monkeypatch.setattr(Client, "scatter", lambda self, data, **k: sent.append(data) or scatter(self, data, **k))
     call = options_of(quick, metrics=("w1",), holdout=[1, 2])
     expected = wlm.tl.evaluate(cells, "day", **call)
     with (
@@ -291,7 +293,9 @@ def test_folds_are_spread_over_the_workers_of_a_cluster(cells, quick):
     ):
         with joblib.parallel_config(backend="dask"):
             table = wlm.tl.evaluate(cells, "day", **call)
+            assert [len(part.x) for part in sent if hasattr(part, "training")] == [300], "two folds share all the cells"
             models = wlm.tl.fit(cells, "day", n_models=2, copy=True, **quick)
+            assert len([part for part in sent if hasattr(part, "training")]) == 2, "and two models those of a fit"
         workers = client.run(lambda: "wlm" in __import__("sys").modules)
     assert len(workers) == 2 and all(workers.values()), "both workers have worked"
     np.testing.assert_allclose(table["w1"], expected["w1"], rtol=1e-3)
