@@ -54,7 +54,7 @@ class Cells:
     sizes: NDArray[np.float64] | None = None
 
     def __sizeof__(self) -> int:
-        """Bytes of the arrays. joblib sends what is large to the workers of a dask cluster once, not with every task."""
+        """Bytes of the arrays: joblib sends what is large to the workers of a dask cluster once."""
         arrays = (self.times, self.x, self.v, self.w, self.strata, self.growth)
         return object.__sizeof__(self) + sum(a.nbytes for a in arrays if a is not None)
 
