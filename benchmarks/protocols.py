@@ -79,7 +79,7 @@ def emt_from_start(name: str, seed: int, extra: dict[str, Any], *, quick: bool) 
             **METHODS[name],
             **extra,
         )
-        dynamics, first = get_fit(adata).dynamics, day == observed[0]
+        dynamics, first = get_fit(adata, "wlm", None).dynamics, day == observed[0]
         v = adata.obsm["wlm_velocity"][first] if dynamics.needs_velocity else None
         moved = dynamics.simulate(x[first], [observed[0], t], v=v, seed=seed).positions[-1]
         rows.append({"model": name, "time": t, "n": int((day == t).sum()), "score": w1(moved, x[day == t])})
