@@ -145,7 +145,7 @@ def main() -> None:
     wanted = ("null", "power", "fits", "time") if arguments.part == "all" else (arguments.part,)
     print(machine(), flush=True)
     flow = {"method": "flow", "path": "straight"}
-    mechanics = {"method": "wlm", "growth": True, "n_steps": 5 if arguments.quick else 40, "batch_size": 64}
+    mechanics = {"method": "wlm", "growth": True, "n_steps": 3 if arguments.quick else 20, "batch_size": 64}
     mechanics |= {"width": 16, "hidden": 32, "n_inducing": 4}
     laws = {
         "null": [

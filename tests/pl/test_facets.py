@@ -110,6 +110,12 @@ def test_points_of_one_value_or_label_have_one_colour(both):
             assert not shown[0] & shown[1]
 
 
+def test_the_legend_has_labels_of_each_condition_in_their_order(both):
+    figure = wlm.pl.composition(both, "type", n_cells=20, times=[1], min_share=0.0, return_fig=True)
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["up", "odd", "down", "left: predicted", "right: observed"]
+
+
 def test_arrows_are_as_long_for_the_same_speed(both):
     axes = wlm.pl.velocity(both, kind="quiver")
     scales = [one.scale for ax in axes for one in ax.collections if isinstance(one, Quiver)]

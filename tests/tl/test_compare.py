@@ -252,7 +252,7 @@ def test_energies_are_compared_on_the_same_cells_whatever_their_zero(grown):
     """Distances between landscapes: of planes known from their slopes, and blind to a constant."""
     from wlm.tl._features import _landscapes
 
-    energies = {0: np.array([-1.0, 0, 1]), 1: np.array([-3.0, 0, 3]), 3: np.array([1.0, 0, -1])}
+    energies = {0: np.array([-1.0, 0, 1]), 1: np.array([2.0, 5, 8]), 3: np.array([1.0, 0, -1])}
     feature = _landscapes(2.0, energies, 4)
     assert feature.distances[0, 1] == pytest.approx(2 * np.sqrt(2 / 3))
     assert feature.distances[1, 3] == pytest.approx(4 * np.sqrt(2 / 3))

@@ -137,9 +137,17 @@ class Facets:
         """One legend at each place for all conditions, in which each label stands once."""
         for loc in dict.fromkeys(text["loc"] for text in self.legends):
             here = [text for text in self.legends if text["loc"] == loc]
-            handles = {handle.get_label(): handle for text in here for handle in text["handles"]}
-            columns = max(text["ncols"] for text in here)
-            figure.legend(**{**here[0], "handles": list(handles.values()), "ncols": columns})
+            handles: list[Any] = []
+            for text in here:
+                place = 0
+                for handle in text["handles"]:  # one that others have not comes after the one before it
+                    known = [h.get_label() for h in handles]
+                    if handle.get_label() in known:
+                        place = known.index(handle.get_label()) + 1
+                    else:
+                        handles.insert(place, handle)
+                        place += 1
+            figure.legend(**{**here[0], "handles": handles, "ncols": max(text["ncols"] for text in here)})
 
 
 @dataclass(frozen=True)

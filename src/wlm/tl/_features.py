@@ -204,9 +204,7 @@ class Fitted:
                 w = None if cells.w is None else cells.w[at]
                 said["speed"][t] = np.array([np.average(speed[at], weights=w)])
                 said["kinetic"][t] = np.array([np.average(speed[at] ** 2 / 2, weights=w)])
-                # Energies have no zero of their own: theirs is the mean over the same cells in every sample.
-                energy = model.fit.dynamics.energy(common[t], t).astype(np.float64)
-                said["energy"][t] = energy - energy.mean()
+                said["energy"][t] = model.fit.dynamics.energy(common[t], t).astype(np.float64)
                 if "growth" in model.fields:
                     rates = np.asarray(model.fields["growth"], dtype=np.float64)[at]
                     said.setdefault("growth", {})[t] = _growth(rates, None if labels is None else labels[at], names, w)
@@ -241,8 +239,12 @@ def _growth(
 
 
 def _landscapes(t: float, energies: Mapping[int, Floats], n: int) -> Feature:
-    """Root mean square differences between the energies (m,) that fits give to the same cells."""
-    found = numbers("energy", t, energies, n, [str(i) for i in range(len(next(iter(energies.values()))))])
+    """Root mean square differences between the energies (m,) that fits give to the same cells.
+
+    Energies have no zero of their own: theirs is the mean over these cells.
+    """
+    gauged = {k: energy - energy.mean() for k, energy in energies.items()}
+    found = numbers("energy", t, gauged, n, [str(i) for i in range(len(next(iter(gauged.values()))))])
     size = np.sqrt(len(found.names))
     return Feature("energy", t, found.present, found.distances / size)
 
