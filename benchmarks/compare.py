@@ -3,9 +3,10 @@
 Samples are drawn from one law, or with a shift at one of five days; cells of a sample share its deviation from the law.
 ``null``: share of p-values (W1 at one day, and all days together) below 0.05, and of simulations in which any adjusted
 one is, for three against three and four against four samples, followed or other ones every day; beside them the same
-W1 with cells exchanged instead of samples. ``fits``: the same for speeds of fits to each sample. ``power``: how often
-the day of the shift is found, and named first. ``time``: seconds for two conditions x four samples x 1,000 cells x five
-days.
+W1 with cells exchanged instead of samples. ``power``: how often the day of the shift is found, and named first.
+``fits``: the same for speeds, kinetic energies and landscapes of fits to each sample (by flow) and for rates of growth
+(mechanics of few steps), and how often cells that move faster are found. ``time``: seconds for two conditions x four
+samples x 1,000 cells x five days.
 """
 
 import time
@@ -22,17 +23,31 @@ from wlm.core.metrics import w1
 #: Standard deviations of the cells of a sample, by dimension; the day that is shifted.
 SD, SHIFTED, DAYS = np.array([3, 2, 1.5, 1, 1]), 3, 5
 N_CELLS, N_EXCHANGED, N_BY_CELLS = 60, 39, 60
+#: Statistics of fits.
+OF_FITS = ("speed", "kinetic", "energy", "growth")
 
 
 def simulate(
-    seed: int, n: int, *, shift: float = 0.0, spread: float = 0.5, followed: bool = True, n_cells: int = N_CELLS
+    seed: int,
+    n: int,
+    *,
+    shift: float = 0.0,
+    spread: float = 0.5,
+    pace: float = 1.0,
+    followed: bool = True,
+    n_cells: int = N_CELLS,
 ) -> ad.AnnData:
-    """``2 n`` samples, Gaussian cells; ``shift`` and ``spread`` (of sample means) in standard deviations of cells."""
+    """``2 n`` samples, Gaussian cells; ``shift`` and ``spread`` (of sample means) in standard deviations of cells.
+
+    Those of the drug move at so many times the ``pace`` of others.
+    """
     rng, x, rows = np.random.default_rng(seed), [], []
     for i in range(2 * n):
         arm = "control" if i < n else "drug"
         for day in range(DAYS):
-            mean = 0.5 * day * (np.arange(len(SD)) == 0) + spread * rng.normal(size=len(SD))
+            mean = 0.5 * day * (pace if arm == "drug" else 1.0) * (np.arange(len(SD)) == 0) + spread * rng.normal(
+                size=len(SD)
+            )
             mean[0] += shift * (arm == "drug" and day == SHIFTED)
             x.append((mean + rng.normal(size=(n_cells, len(SD)))) * SD)
             rows += [(day, arm, f"m{i}" if followed else f"m{i}d{day}")] * n_cells
@@ -40,22 +55,41 @@ def simulate(
     return ad.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": np.concatenate(x).astype(np.float32)})
 
 
-def compared(seed: int, n: int, arguments: dict | None = None, **law: object) -> dict[str, float]:
+def compared(seed: int, n: int, **law: object) -> dict[str, float]:
     """What one comparison finds: p-values of the statistic by day and together, and the first day."""
     prepare()
     adata = simulate(seed, n, **law)
-    table = wlm.tl.compare(adata, "day", "arm", sample_key="mouse", n_perm=999, rng=seed, **(arguments or {}))
-    statistic = "speed" if arguments else "distance"
+    table = wlm.tl.compare(adata, "day", "arm", sample_key="mouse", n_perm=999, rng=seed)
     whole = table[(table["name"] == "")]
-    own = whole[whole["statistic"] == statistic]
+    own = whole[whole["statistic"] == "distance"]
     return {
         "p": own.loc[own["time"] == SHIFTED, "p"].item(),
         "together": own.loc[own["time"].isna(), "p"].item(),
         "any": whole.loc[whole["time"].notna(), "p_adj"].min(),
         "at the shift": whole.loc[whole["time"] == SHIFTED, "p_adj"].min(),
         "first": table.attrs["first"]["drug"],
-        "cells": exchanged_cells(adata, seed) if seed < N_BY_CELLS and n == 4 and not arguments else np.nan,
+        "cells": exchanged_cells(adata, seed) if seed < N_BY_CELLS and n == 4 else np.nan,
     }
+
+
+def fitted(seed: int, n: int, arguments: dict, **law: object) -> dict[str, float]:
+    """P-values of what fits to each sample say: at one day, and of all days together, and the smallest adjusted one."""
+    prepare()
+    adata = simulate(seed, n, **law)
+    table = wlm.tl.compare(adata, "day", "arm", sample_key="mouse", n_perm=999, rng=seed, **arguments)
+    whole = table[(table["name"] == "") & table["statistic"].isin(OF_FITS)]
+    found = {f"{row.statistic}, p < 0.05": row.p for row in whole[whole["time"] == 1].itertuples()}
+    found |= {f"{row.statistic}, together": row.p for row in whole[whole["time"].isna()].itertuples()}
+    return found | {"any adjusted": whole.loc[whole["time"].notna(), "p_adj"].min()}
+
+
+def rows_of_fits(name: str, jobs: int, n_simulations: int, n: int, arguments: dict, **law: object) -> dict:
+    """A row of the table: how often each p-value is below 0.05."""
+    began = time.perf_counter()
+    many = Parallel(n_jobs=jobs)(delayed(fitted)(seed, n, arguments, **law) for seed in range(n_simulations))
+    shares = {kind: interval(found < 0.05) for kind, found in pd.DataFrame(many).items()}
+    row = {"law": name, "samples": f"{n} against {n}", "simulations": n_simulations, **shares}
+    return row | {"seconds": round(time.perf_counter() - began)}
 
 
 def exchanged_cells(adata: ad.AnnData, seed: int) -> float:
@@ -76,12 +110,10 @@ def interval(hits: pd.Series) -> str:
     return f"{p:.3f} ({low:.3f} to {high:.3f})"
 
 
-def rows_of(name: str, jobs: int, n_simulations: int, n: int, arguments: dict | None = None, **law: object) -> dict:
+def rows_of(name: str, jobs: int, n_simulations: int, n: int, **law: object) -> dict:
     """A row of the table: many simulations of one law."""
     began = time.perf_counter()
-    found = pd.DataFrame(
-        Parallel(n_jobs=jobs)(delayed(compared)(seed, n, arguments, **law) for seed in range(n_simulations))
-    )
+    found = pd.DataFrame(Parallel(n_jobs=jobs)(delayed(compared)(seed, n, **law) for seed in range(n_simulations)))
     row = {"law": name, "samples": f"{n} against {n}", "simulations": n_simulations}
     if law.get("shift"):
         row |= {"day found": interval(found["at the shift"] < 0.05), "named first": interval(found["first"] == SHIFTED)}
@@ -113,21 +145,31 @@ def main() -> None:
     wanted = ("null", "power", "fits", "time") if arguments.part == "all" else (arguments.part,)
     print(machine(), flush=True)
     flow = {"method": "flow", "path": "straight"}
+    mechanics = {"method": "wlm", "growth": True, "n_steps": 3 if arguments.quick else 20, "batch_size": 64}
+    mechanics |= {"width": 16, "hidden": 32, "n_inducing": 4}
     laws = {
         "null": [
-            ("one law, followed", 3, None, {}),
-            ("one law, followed", 4, None, {}),
-            ("one law, other samples every day", 3, None, {"followed": False}),
+            ("one law, followed", 3, {}),
+            ("one law, followed", 4, {}),
+            ("one law, other samples every day", 3, {"followed": False}),
         ],
         "power": [
-            (f"shift 0.5 sd at one day, samples differ by {s:g} sd", 4, None, {"shift": 0.5, "spread": s})
+            (f"shift 0.5 sd at one day, samples differ by {s:g} sd", 4, {"shift": 0.5, "spread": s})
             for s in (0.0, 0.1, 0.2)
         ],
-        "fits": [("one law, speed of fits", 4, flow, {})],
     }
     for part in (name for name in wanted if name in laws):
-        rows = [rows_of(name, jobs, many, n, options, **law) for name, n, options, law in laws[part]]
+        rows = [rows_of(name, jobs, many, n, **law) for name, n, law in laws[part]]
         print(f"\n{part}\n{pd.DataFrame(rows).to_string(index=False)}", flush=True)
+    if "fits" in wanted:
+        fits = [
+            ("one law, flow", many, flow, {}),
+            ("drug three times as fast, flow", many, flow, {"pace": 3.0}),
+            ("one law, mechanics with growth", max(4, many // 4), mechanics, {}),
+        ]
+        for name, how_many, options, law in fits:
+            row = rows_of_fits(name, jobs, how_many, 4, options, **law)
+            print("\n" + pd.Series(row).to_string(), flush=True)
     if "time" in wanted:
         n_cells = 50 if arguments.quick else 1000
         for name, more in (

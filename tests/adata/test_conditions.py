@@ -108,9 +108,8 @@ def test_diagnosis_and_plots_speak_of_one_condition(both):
     for plot in (wlm.pl.training, wlm.pl.friction, wlm.pl.energy):
         assert isinstance(plot(both, key="wlm_drug", return_fig=True), plt.Figure)
     plt.close("all")
-    calls = (wlm.tl.diagnose, wlm.pl.rollout, wlm.pl.training, wlm.pl.friction, wlm.pl.energy)
-    for call in calls:
-        with pytest.raises(ValueError, match="choose one: key='wlm_none' or key='wlm_drug'"):
+    for call in (wlm.tl.diagnose, wlm.tl.transitions, wlm.tl.plan):
+        with pytest.raises(ValueError, match="choose one: key='wlm_none' or key='wlm_drug', .* condition='none' or"):
             call(both)
 
 
@@ -262,3 +261,45 @@ def test_nothing_is_written_until_all_conditions_are_fitted(treated, quick, monk
     with pytest.raises(KeyboardInterrupt):
         wlm.tl.fit(treated, "day", condition_key="treatment", **quick)
     assert (list(treated.obs), list(treated.obsm), list(treated.uns)) == keys
+
+
+def test_a_condition_is_named_in_place_of_its_key(both):
+    of_drug = wlm.tl.predict(both, 1, condition="drug")
+    assert np.array_equal(of_drug.obsm["X_pca"], wlm.tl.predict(both, 1, key="wlm_drug").obsm["X_pca"])
+    assert set(of_drug.obs["treatment"]) == {"drug"} and "wlm_drug_prediction" in of_drug.uns
+    assert not np.array_equal(of_drug.obsm["X_pca"], wlm.tl.predict(both, 1, condition="none").obsm["X_pca"])
+    wlm.tl.transitions(both, condition="drug")
+    assert "wlm_drug_transitions" in both.obsp and "wlm_none_transitions" not in both.obsp
+    assert wlm.tl.gene_trends(both, "gene001", condition="drug").attrs["key"] == "wlm_drug"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"condition": "placebo"},
+            r"condition 'placebo' has no fit; uns\['wlm'\] stands for fits of \['none', 'drug'\]",
+        ),
+        ({"key": "wlm_drug", "condition": "drug"}, r"uns\['wlm_drug'\] is one fit .*leave .* out, or pass key='wlm'"),
+        ({"key": "other", "condition": "drug"}, r"uns\['other'\] is missing; .*condition_key=..., key_added='other'"),
+    ],
+)
+def test_conditions_that_have_no_fit_are_refused(both, arguments, message):
+    for call in (wlm.tl.diagnose, wlm.tl.fates, wlm.pl.training, lambda a, **k: wlm.tl.predict(a, 1, **k)):
+        with pytest.raises((KeyError, ValueError), match=message):
+            call(both, **arguments)
+
+
+def test_one_fit_has_no_conditions(fitted):
+    with pytest.raises(ValueError, match=r"is one fit .*or run wlm.tl.fit\(..., condition_key=..., key_added='wlm'\)"):
+        wlm.tl.predict(fitted, 3, condition="drug")
+
+
+def test_all_that_read_one_fit_take_a_condition():
+    import inspect
+
+    for room in (wlm.tl, wlm.pl):
+        for name in room.__all__:
+            parameters = inspect.signature(getattr(room, name)).parameters
+            if {"adata", "key"} <= set(parameters) and name != "energy_difference":  # which is of two
+                assert parameters["condition"].default is None, name

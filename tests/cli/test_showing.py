@@ -125,7 +125,7 @@ def test_plots_of_tables(tmp_path):
 
 FAULTS = {
     "kind": (["sankey"], "there is no plot 'sankey'; plots are animate"),
-    "argument": (["training", "--color", "fate"], "training takes no color; it takes key, mod"),
+    "argument": (["training", "--color", "fate"], "training takes no color; it takes key, condition, mod"),
     "wanted": (["fates"], "fates wants --groupby"),
     "genes": (["genes"], "genes wants --gene"),
     "option": (["rollout", "--option", "n_path=3"], "rollout takes no n_path"),

@@ -73,8 +73,50 @@ def test_other_tables_are_refused(table):
         wlm.pl.evaluation(table.drop(columns="seed"))
     with pytest.raises(KeyError, match="metric 'mmd' is not in the table"):
         wlm.pl.evaluation(table, metric="mmd")
-    with pytest.raises(ValueError, match="one condition at a time"):
-        wlm.pl.evaluation(table.assign(condition=["a", "b"] * 5))
+    with pytest.raises(ValueError, match="condition 'a' is not in the table, which has none"):
+        wlm.pl.evaluation(table, condition="a")
+
+
+def test_conditions_have_panels_with_the_same_axes_and_colours(table):
+    more = table.assign(w1=table["w1"] * np.where(table["model"] == "wlm", 3, 1))
+    both = pd.concat([table.assign(condition="a"), more.assign(condition="b")], ignore_index=True)
+    both.attrs["differences"] = [
+        {"condition": c, **row} for c in ("a", "b") for row in table.attrs.get("differences", [])
+    ]
+    axes = wlm.pl.evaluation(both)
+    n = len(axes) // 2
+    assert n == len(np.ravel(wlm.pl.evaluation(both, condition="b")))
+    assert [ax.get_title() for ax in axes] == ["a"] * n + ["b"] * n
+    assert axes[0].get_ylim() == axes[n].get_ylim() and len(axes[0].figure.legends) == 1
+    alone = [np.ravel(wlm.pl.evaluation(both, condition=c))[0].get_ylim()[1] for c in ("a", "b")]
+    assert axes[0].get_ylim()[1] == pytest.approx(max(alone)) and alone[0] != alone[1]
+    if n == 2:
+        assert axes[1].get_xlim() == axes[3].get_xlim()
+
+
+def test_samples_left_out_are_compared_by_their_own_means():
+    """Sample a has three times and b one: each counts once, as in the verdict."""
+    scores = {"wlm": (1.0, 9.0), "previous": (2.0, 16.0), "others": (6.0, 10.0)}
+    rows = [
+        {"group": g, "time": t, "model": m, "seed": 0, "n_observed": 9, "n_predicted": 9, "w1": own[g == "b"]}
+        for m, own in scores.items()
+        for g, times in (("a", (1.0, 2.0, 3.0)), ("b", (3.0,)))
+        for t in times
+    ]
+    table = pd.DataFrame(rows)
+    from wlm.tl._groups import differences
+
+    table.attrs["differences"] = differences(table, ["wlm"], "w1")
+    left, right = wlm.pl.evaluation(table)
+    # Over groups: wlm 5, previous 9, others 8. Over rows previous (5.5) would be better than others (7).
+    assert [t.get_text() for t in right.get_yticklabels()] == [
+        "wlm - previous time",
+        "wlm - other samples, decides",
+    ]
+    drawn = [c.get_offsets()[0, 0] for c in right.collections]
+    assert drawn == pytest.approx([100 * (5 - 9) / 8, 100 * (5 - 8) / 8])
+    # At time 3, means over the samples: previous 9 and others 8, not the least score of any sample, 2.
+    assert [t.get_text() for t in left.get_xticklabels()] == ["1\n2", "2\n2", "3\n8"]
 
 
 def test_the_answer_with_the_best_mean_decides_and_metrics_without_a_scale_are_drawn_as_they_are(table):

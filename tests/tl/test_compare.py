@@ -203,6 +203,13 @@ def test_fits_to_samples_say_speed_and_predict():
     )
     speed = row(table, "speed", 0.0)
     assert speed["value"] == pytest.approx(3, rel=0.1) and speed["reference_value"] == pytest.approx(1, rel=0.1)
+    kinetic = row(table, "kinetic", 0.0)
+    assert kinetic["value"] == pytest.approx(4.5, rel=0.15)
+    assert kinetic["reference_value"] == pytest.approx(0.5, rel=0.15) and kinetic["p"] == pytest.approx(0.1)
+    # At the start, where the cells are the same, landscapes are planes that fall along (1, 0) and (0, 3).
+    energy = row(table, "energy", 0.0)
+    assert energy["value"] == pytest.approx(0.2 * np.sqrt(1 + 9), rel=0.3)
+    assert energy["reference_value"] < 0.5 * energy["value"] and energy["p"] == pytest.approx(0.1)
     predicted = row(table, "predicted", 1.5)
     assert predicted["effect"] == pytest.approx(1.5 * np.sqrt(1 + 9), rel=0.1) and predicted["p"] == pytest.approx(0.1)
     assert "fits to each sample" not in table.attrs["verdict"], "three against three are never sure"
@@ -210,6 +217,61 @@ def test_fits_to_samples_say_speed_and_predict():
         single = adata.copy()
         single.obs["mouse"] = single.obs["mouse"].astype(str) + single.obs["day"].astype(str)
         wlm.tl.compare(single, "day", "arm", sample_key="mouse", method="flow")
+
+
+@pytest.fixture(scope="module")
+def grown(quick):
+    """A fit with growth to each of two samples a side, and the table that compares them."""
+    adata = simulate(2, n_cells=15, days=2)
+    options = {k: v for k, v in quick.items() if k not in ("show_progress", "backtest")} | {"method": "wlm"}
+    options |= {"n_steps": 3, "growth": True}
+    table = wlm.tl.compare(adata, "day", "arm", sample_key="mouse", label_key="type", rng=0, **options)
+    alone = {}
+    for name in ("m0", "m1", "m2", "m3"):
+        alone[name] = adata[adata.obs["mouse"] == name].copy()
+        wlm.tl.fit(alone[name], "day", rng=0, show_progress=False, backtest=False, **options)
+    return adata, table, alone
+
+
+def test_energy_and_growth_are_those_of_fits_to_each_sample(grown):
+    _, table, alone = grown
+    here = {name: fit[fit.obs["day"] == 1.0] for name, fit in alone.items()}
+    kinetic = [0.5 * np.square(fit.obsm["wlm_velocity"]).sum(axis=1).mean() for fit in here.values()]
+    found = row(table, "kinetic", 1.0)
+    assert found["reference_value"] == pytest.approx(np.mean(kinetic[:2]), rel=1e-4)
+    assert found["effect"] == pytest.approx(np.mean(kinetic[2:]) - np.mean(kinetic[:2]), rel=1e-3)
+    for label in "AB":
+        added = [(fit.obs["wlm_growth"] * (fit.obs["type"] == label)).mean() for fit in here.values()]
+        found = row(table, "growth", 1.0, label)
+        assert found["value"] == pytest.approx(np.mean(added[2:]), rel=1e-4, abs=1e-7)
+        assert found["reference_value"] == pytest.approx(np.mean(added[:2]), rel=1e-4, abs=1e-7)
+    assert {"speed", "kinetic", "energy", "growth"} <= set(table["statistic"])
+
+
+def test_energies_are_compared_on_the_same_cells_whatever_their_zero(grown):
+    """Distances between landscapes: of planes known from their slopes, and blind to a constant."""
+    from wlm.tl._features import _landscapes
+
+    energies = {0: np.array([-1.0, 0, 1]), 1: np.array([2.0, 5, 8]), 3: np.array([1.0, 0, -1])}
+    feature = _landscapes(2.0, energies, 4)
+    assert feature.distances[0, 1] == pytest.approx(2 * np.sqrt(2 / 3))
+    assert feature.distances[1, 3] == pytest.approx(4 * np.sqrt(2 / 3))
+    assert np.isnan(feature.distances[2]).all() and feature.present.tolist() == [True, True, False, True]
+    assert feature.values is None, "energies at cells are no numbers of their own in the table"
+    adata, table, alone = grown
+    common = adata.obsm["X_pca"][adata.obs["day"] == 1.0]  # fewer than max_cells: all of them
+    energies = [wlm._store.fit.get_fit(fit, "wlm", None).dynamics.energy(common, 1.0) for fit in alone.values()]
+    apart = [np.std(energies[i] - energies[j]) for i in (0, 1) for j in (2, 3)]
+    assert row(table, "energy", 1.0)["value"] == pytest.approx(np.mean(apart), rel=1e-3)
+
+
+def test_without_labels_growth_is_how_unequal_rates_are():
+    from wlm.tl._features import _growth
+
+    assert _growth(np.array([1.0, 3.0]), None, [], None) == pytest.approx([1.0])
+    assert _growth(np.array([1.0, 3.0]), None, [], np.array([3.0, 1.0])) == pytest.approx([np.sqrt(0.75)])
+    labels = np.array(["a", "b", "b"], dtype=object)
+    assert _growth(np.array([3.0, 1.0, 2.0]), labels, ["a", "b", "c"], None) == pytest.approx([1.0, 1.0, 0.0])
 
 
 def test_nothing_is_changed_and_seeds_give_the_same(shifted):

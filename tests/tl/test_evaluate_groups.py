@@ -7,7 +7,7 @@ import pytest
 
 import wlm
 
-FAST = {"method": "flow", "n_boot": 0, "metrics": ("w1",), "device": "cpu"}
+FAST = {"method": "flow", "metrics": ("w1",), "device": "cpu"}
 
 
 def donors(offsets, days=(0.0, 1.0, 2.0), n=25, seed=0, alone=()):
@@ -31,6 +31,15 @@ def apart():
 @pytest.fixture(scope="module")
 def table(apart):
     return wlm.tl.evaluate(apart, "day", group_key="donor", **FAST)
+
+
+def test_arguments_about_cells_and_forecasts_mean_nothing_and_are_refused(apart):
+    with pytest.raises(ValueError, match=r"n_boot=50 draws cells, .* Student's t over the groups"):
+        wlm.tl.evaluate(apart, "day", group_key="donor", n_boot=50, **FAST)
+    with pytest.raises(ValueError, match="backtest=False is about forecasts .* no fit is back-tested"):
+        wlm.tl.evaluate(apart, "day", group_key="donor", backtest=False, **FAST)
+    table = wlm.tl.evaluate(apart, "day", group_key="donor", n_boot=0, **FAST)
+    assert all("low" not in row for row in table.attrs["differences"]) and "no interval" in table.attrs["verdict"]
 
 
 def test_each_donor_is_predicted_at_each_of_its_times_but_the_first(table):

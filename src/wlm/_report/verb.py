@@ -21,6 +21,7 @@ from wlm._report.html import render
 from wlm._report.sections import SECTIONS
 from wlm._report.subject import Subject, read_object, read_subject
 from wlm._report.tables import read_table
+from wlm._store.group import fit_key
 from wlm._store.words import at, meets, several
 from wlm._version import __version__
 
@@ -37,6 +38,7 @@ def report(
     path: str | os.PathLike[str] = "report.html",
     *,
     key: str = "wlm",
+    condition: str | None = None,
     label_key: str | None = None,
     basis: str | None = None,
     genes: str | Sequence[str] | None = None,
@@ -69,6 +71,8 @@ def report(
         Where to write, ``.html``. A file that is there is replaced when the new one is complete.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     label_key
         Column of ``obs`` with labels, such as cell types; by default one that is named like it (``cell_type``,
         ``cluster``, ``leiden``, ...), if there is one.
@@ -117,6 +121,7 @@ def report(
     made = compose(
         adata_or_path,
         key=key,
+        condition=condition,
         label_key=label_key,
         basis=basis,
         genes=genes,
@@ -164,6 +169,7 @@ def compose(
     adata_or_path: Any,
     *,
     key: str,
+    condition: str | None,
     label_key: str | None,
     basis: str | None,
     genes: str | Sequence[str] | None,
@@ -180,7 +186,14 @@ def compose(
     tables = {verb: _read(verb, table) for verb, table in given.items() if table is not None}
     adata = read_object(adata_or_path) if isinstance(adata_or_path, (str, os.PathLike)) else adata_or_path
     subject = read_subject(
-        adata, key, mod, label_key=label_key, basis=basis, genes=genes, tables=tables, seed=as_seed(rng)
+        adata,
+        fit_key(adata, key, condition, mod),
+        mod,
+        label_key=label_key,
+        basis=basis,
+        genes=genes,
+        tables=tables,
+        seed=as_seed(rng),
     )
     shown = logger.isEnabledFor(logging.INFO) if show_progress is None else show_progress
     sections = []

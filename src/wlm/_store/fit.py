@@ -215,7 +215,8 @@ def read_fit(adata: Any, key: str) -> StoredFit:
     several = conditions(uns)
     if several:
         choice = " or ".join(f"key={k!r}" for k in several.values())
-        raise ValueError(f"uns[{key!r}] stands for a fit of each condition; choose one: {choice}")
+        names = " or ".join(f"condition={name!r}" for name in several)
+        raise ValueError(f"uns[{key!r}] stands for a fit of each condition; choose one: {choice}, the same as {names}")
     return parse_fit(key, uns)
 
 

@@ -39,3 +39,32 @@ def get_conditions(adata: Any, key: str, mod: str | None) -> dict[str, str]:
     if gone:
         raise ValueError(f"fits {gone} that uns[{key!r}] lists were replaced or removed; run wlm.tl.fit again")
     return found
+
+
+def fit_key(adata: Any, key: str, condition: str | None, mod: str | None) -> str:
+    """The key of the fit of a ``condition``, one of those that ``key`` stands for; without one, ``key`` as it is.
+
+    Raises
+    ------
+    KeyError
+        If there is nothing under ``key``.
+    ValueError
+        If there is no fit of this condition.
+    """
+    if condition is None:
+        return key
+    found = get_conditions(adata, key, mod)
+    if str(condition) in found:
+        return found[str(condition)]
+    if found:
+        raise ValueError(f"condition {condition!r} has no fit; uns[{key!r}] stands for fits of {list(found)}")
+    uns = get_target(adata, mod).uns
+    if key not in uns:
+        raise KeyError(
+            f"uns[{key!r}] is missing; run wlm.tl.fit(adata, time_key, condition_key=..., key_added={key!r}) first"
+        )
+    group = group_of(uns[key])
+    raise ValueError(
+        f"uns[{key!r}] is one fit and stands for no others; leave condition={condition!r} out, or "
+        + (f"pass key={group!r}" if group else f"run wlm.tl.fit(..., condition_key=..., key_added={key!r})")
+    )

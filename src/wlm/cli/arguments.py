@@ -58,6 +58,7 @@ Table = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="TABLE", help="Also write the table: .csv, .tsv or .json.")
 ]
 Key = Annotated[str, typer.Option(help="Name of the fit.")]
+Condition = Annotated[str | None, typer.Option(help="Of fits by condition, which one; the same as its key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]

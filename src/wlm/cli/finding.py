@@ -10,8 +10,9 @@ import typer
 
 import wlm
 from wlm._logging import quiet as no_information
+from wlm._store.group import fit_key
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, Table, print_table, without_nan
+from wlm.cli.arguments import AsJson, Condition, Debug, Force, In, Key, Quiet, Seed, Table, print_table, without_nan
 from wlm.cli.files import TABLES, read, writing
 
 
@@ -23,6 +24,7 @@ def fates(
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the fates: .h5ad or .zarr.")
     ] = None,
     key: Key = "wlm",
+    condition: Condition = None,
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs with cell types; without it, groups of cells are found.")
     ] = None,
@@ -47,6 +49,7 @@ def fates(
     """
     with writing(output, force=force) as write:
         adata = read(source)
+        key = fit_key(adata, key, condition, None)
         common: dict[str, Any] = {"key": key, "n_draws": n_draws, "rng": seed}
         table = wlm.tl.terminal_states(adata, label_key=label_key, states=state or None, n_states=n_states, **common)
         wlm.tl.fates(adata, at=at, count=count, **common)
@@ -79,6 +82,7 @@ def gene_trends(
     output: Table = None,
     groupby: Annotated[str | None, typer.Option(help="Column of obs with labels, or fates.")] = None,
     key: Key = "wlm",
+    condition: Condition = None,
     times: Annotated[list[str] | None, typer.Option("--time", help="A time to include; repeatable.")] = None,
     layer: Annotated[str | None, typer.Option(help="Where observed expression is. [default: as the PCA]")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Predicted cells for each time; all by default.")] = None,
@@ -95,7 +99,15 @@ def gene_trends(
     with writing(output, kinds=TABLES, force=force) as write:
         adata = read(source)
         table = wlm.tl.gene_trends(
-            adata, genes, groupby=groupby, key=key, times=times or None, layer=layer, n_cells=n_cells, rng=seed
+            adata,
+            genes,
+            groupby=groupby,
+            key=key,
+            condition=condition,
+            times=times or None,
+            layer=layer,
+            n_cells=n_cells,
+            rng=seed,
         )
         table.attrs["verdict"] = ""
         write(table)
@@ -112,6 +124,7 @@ def drivers(
     label: Annotated[str | None, typer.Option(help="The label that is the fate, where --fate is a column.")] = None,
     output: Table = None,
     key: Key = "wlm",
+    condition: Condition = None,
     times: Annotated[list[str] | None, typer.Option("--time", help="A time to compare cells at; repeatable.")] = None,
     n_perm: Annotated[int, typer.Option(help="Permutations.")] = 1000,
     n_boot: Annotated[int, typer.Option(help="Samples for intervals; 0 for none.")] = 200,
@@ -139,6 +152,7 @@ def drivers(
                 adata,
                 fate if label is None or fate is None else (fate, label),
                 key=key,
+                condition=condition,
                 times=times or None,
                 n_perm=n_perm,
                 n_boot=n_boot,
@@ -165,6 +179,7 @@ def diagnose(
         typer.Option("--output", "-o", metavar="OUT", help="Also write IN with the diagnosis: .h5ad or .zarr."),
     ] = None,
     key: Key = "wlm",
+    condition: Condition = None,
     seeds: Annotated[int, typer.Option(help="Fits to take the spread of the friction over.")] = 1,
     holdout: Annotated[
         list[str] | None,
@@ -190,6 +205,7 @@ def diagnose(
             table = wlm.tl.diagnose(
                 adata,
                 key=key,
+                condition=condition,
                 seeds=seeds,
                 holdout="each" if holdout == ["each"] else holdout or None,
                 label_key=label_key,

@@ -12,6 +12,7 @@ import wlm
 from wlm.cli.app import app, guarded
 from wlm.cli.arguments import (
     BatchSize,
+    Condition,
     ConditionKey,
     Debug,
     Device,
@@ -130,6 +131,7 @@ def predict(
     times: Annotated[list[str], typer.Argument(metavar="TIMES...", help="Times to predict, numbers or labels.")],
     output: Out,
     key: Key = "wlm",
+    condition: Condition = None,
     from_time: Annotated[str | None, typer.Option(help="Observed time to start from.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells for each time; all by default.")] = None,
     resample: Annotated[
@@ -160,6 +162,7 @@ def predict(
             adata,
             times,
             key=key,
+            condition=condition,
             from_time=from_time,
             n_cells=n_cells,
             resample=resample,

@@ -13,6 +13,7 @@ from wlm.cli.app import app, guarded
 from wlm.cli.arguments import (
     AsJson,
     BatchSize,
+    Condition,
     ConditionKey,
     Debug,
     Device,
@@ -151,6 +152,7 @@ def evaluate_clones(
     start: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time but one]")] = None,
     end: Annotated[str | None, typer.Option(help="Observed time. [default: the last training time]")] = None,
     key: Key = "wlm",
+    condition: Condition = None,
     n_boot: Annotated[int, typer.Option(help="Samples of clones for intervals; 0 for none.")] = 1000,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -173,6 +175,7 @@ def evaluate_clones(
                 start=start,
                 end=end,
                 key=key,
+                condition=condition,
                 n_boot=n_boot,
                 rng=seed,
             )

@@ -10,7 +10,7 @@ import typer
 import wlm
 from wlm._logging import quiet as no_information
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, Table, print_table
+from wlm.cli.arguments import AsJson, Condition, Debug, Force, In, Key, Quiet, Seed, Table, print_table
 from wlm.cli.files import TABLES, read, writing
 
 
@@ -20,6 +20,7 @@ def plan(
     source: In,
     output: Table = None,
     key: Key = "wlm",
+    condition: Condition = None,
     n_times: Annotated[int, typer.Option(help="Times to pick.")] = 1,
     n_cells: Annotated[int | None, typer.Option(help="Cells to measure at each. [default: as many as pay]")] = None,
     cost: Annotated[str | None, typer.Option(help="Cost of a day in cells, or JSON with day and cell.")] = None,
@@ -51,6 +52,7 @@ def plan(
             table = wlm.tl.plan(
                 adata,
                 key=key,
+                condition=condition,
                 n_times=n_times,
                 n_cells=n_cells,
                 cost=price,

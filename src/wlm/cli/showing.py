@@ -13,7 +13,7 @@ import typer
 
 import wlm
 from wlm.cli.app import app, guarded
-from wlm.cli.arguments import AsJson, Debug, Force, In, Key, Quiet, Seed, read_options, without_nan
+from wlm.cli.arguments import AsJson, Condition, Debug, Force, In, Key, Quiet, Seed, read_options, without_nan
 from wlm.cli.files import FIGURES, FILMS, PAGES, TABLES, read, read_notes, writing
 
 
@@ -55,6 +55,7 @@ def plot(
         typer.Option("--output", "-o", metavar="OUT", help="Where to draw: .png, .svg or .pdf; a film: .gif or .mp4."),
     ],
     key: Annotated[str | None, typer.Option(help="Name of the fit. [default: wlm]")] = None,
+    condition: Annotated[str | None, typer.Option(help="Of fits by condition, which one. [default: all]")] = None,
     basis: Annotated[str | None, typer.Option(help="Embedding to draw in, such as umap.")] = None,
     color: Annotated[str | None, typer.Option(help="Column of obs to colour cells by.")] = None,
     groupby: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
@@ -75,7 +76,15 @@ def plot(
     if kind not in wlm.pl.__all__:
         raise ValueError(f"there is no plot {kind!r}; plots are {', '.join(sorted(wlm.pl.__all__))}")
     draw = getattr(wlm.pl, kind)
-    asked = {"key": key, "basis": basis, "color": color, "groupby": groupby, "genes": gene, "times": time}
+    asked = {
+        "key": key,
+        "condition": condition,
+        "basis": basis,
+        "color": color,
+        "groupby": groupby,
+        "genes": gene,
+        "times": time,
+    }
     if "time" in inspect.signature(draw).parameters:  # of plots of one time
         asked["time"] = asked.pop("times")
         if time is not None and len(time) > 1:
@@ -125,6 +134,7 @@ def report(
     source: In,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write, .html.")],
     key: Key = "wlm",
+    condition: Condition = None,
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs with cell types. [default: one that is named like it]")
     ] = None,
@@ -152,6 +162,7 @@ def report(
         made = compose(
             read(source),
             key=key,
+            condition=condition,
             label_key=label_key,
             basis=basis,
             genes=gene or None,

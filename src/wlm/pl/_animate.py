@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from wlm._adata.cells import read_rep
 from wlm._adata.checks import check_integer
 from wlm._store.fit import StoredFit, check_representation
+from wlm._store.group import fit_key
 from wlm.pl._arguments import OneCloud, styled
 from wlm.pl._basis import Embedding, dots, embedding, point_size
 from wlm.pl._coloring import Coloring, read_colorings
@@ -51,6 +52,7 @@ def animate(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     file: str | os.PathLike[str] | None = None,
@@ -73,6 +75,8 @@ def animate(
         An AnnData or MuData with a fit.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation. In one that
         is no linear map of it, a moving cell is drawn at the observed cell that is nearest to it.
@@ -99,6 +103,7 @@ def animate(
     ValueError
         If ``file`` has another ending, or ffmpeg is needed and not there.
     """
+    key = fit_key(adata, key, condition, mod)
     for name, value, least in (("n_frames", n_frames, 2), ("fps", fps, 1), ("max_cells", max_cells, 1)):
         check_integer(name, value, least)
     look = Style(**style)

@@ -29,18 +29,21 @@ MARGIN = 0.04
 class Embedding:
     """Cells in the plane: ``points`` (n_obs, 2), the projection of predicted ones into it, and names of the axes.
 
-    ``linear`` is whether it is a linear map of the representation.
+    ``linear`` is whether it is a linear map of the representation. ``within`` (m, 2) are the cells that the axes hold,
+    where these are more than the ``points``.
     """
 
     points: NDArray[np.float32]
     project: Projection
     labels: tuple[str, str]
     linear: bool = True
+    within: NDArray[np.float32] | None = None
 
     @property
     def limits(self) -> NDArray[np.float64]:
         """Of the axes, (2, 2), by the observed cells alone: low and high of each."""
-        low, high = self.points.min(axis=0), self.points.max(axis=0)
+        held = self.points if self.within is None else self.within
+        low, high = held.min(axis=0), held.max(axis=0)
         margin = MARGIN * np.maximum(high - low, 1e-12)
         return np.stack([low - margin, high + margin])
 
@@ -61,12 +64,15 @@ class Embedding:
         bare(ax, self.labels)
 
 
-def embedding(adata: ad.AnnData, fit: StoredFit, basis: str | None, components: tuple[int, int]) -> Embedding:
+def embedding(
+    adata: ad.AnnData, fit: StoredFit, basis: str | None, components: tuple[int, int], whole: Any = None
+) -> Embedding:
     """The cells of a fit in two dimensions.
 
     Those of the fitted representation are drawn as they are, and of an embedding that is a linear map of it predicted
     cells as that map has them. In any other a predicted cell is put at the observed one that is nearest to it in the
-    representation: between cells of a UMAP there is nothing, so that an average would be a place without cells.
+    representation: between cells of a UMAP there is nothing, so that an average would be a place without cells. The
+    axes are as wide as the cells, or as those of the ``whole`` object.
     """
     key = fit.use_rep if basis is None else basis if basis in adata.obsm else f"X_{basis}"
     if key not in adata.obsm:
@@ -76,16 +82,17 @@ def embedding(adata: ad.AnnData, fit: StoredFit, basis: str | None, components: 
     if max(components) >= shown.shape[1] or min(components) < 0:
         raise ValueError(f"components {components} do not exist in obsm[{key!r}] with {shown.shape[1]} dimensions")
     shown = shown[:, [i, j]]
+    within = None if whole is None or key not in whole.obsm else dense(whole.obsm[key])[:, [i, j]]
     name = key.removeprefix("X_").replace("pca", "PC").replace("umap", "UMAP").replace("tsne", "tSNE")
     labels = (f"{name}{i + 1}", f"{name}{j + 1}")
     if key == fit.use_rep:
         if max(components) >= fit.n_dims:
             raise ValueError(f"components {components} are not among the {fit.n_dims} dimensions that were fitted")
-        return Embedding(shown, lambda x: x[..., [i, j]], labels)
+        return Embedding(shown, lambda x: x[..., [i, j]], labels, within=within)
 
     x = dense(adata.obsm[fit.use_rep])[:, : fit.n_dims]
     mapped = linear_map(x, shown)
-    return Embedding(shown, mapped or nearest(x, shown), labels, linear=mapped is not None)
+    return Embedding(shown, mapped or nearest(x, shown), labels, linear=mapped is not None, within=within)
 
 
 def point_size(ax: Axes, n: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
@@ -47,7 +47,9 @@ class Coloring:
         low, high = (_bound(getattr(style, k), k, values, panel, default.get(k)) for k in ("vmin", "vmax"))
         if not low <= high:
             raise ValueError(f"vmin must be at most vmax, found {low:g} and {high:g} for {name!r}")
-        scale = ScalarMappable(Normalize(low, high), style.cmap or default.get("cmap", "viridis"))
+        scale = ScalarMappable(
+            style.common(f"{name}, {panel}", low, high), style.cmap or default.get("cmap", "viridis")
+        )
         return cls(name, values, scale=scale)
 
     def rgba(self, values: NDArray[Any]) -> NDArray[np.float64]:

@@ -22,10 +22,14 @@ STATISTICS = {
     "composition": ("composition", "difference in shares,\nacross − within"),
     "genes": ("means of the genes", "distance, across − within\n(units of expression)"),
     "speed": ("speed", "difference in speed\n(units of the embedding / time)"),
+    "kinetic": ("kinetic energy", "difference in energy per cell\n(units of the embedding² / time²)"),
+    "energy": ("landscape", "difference in energy,\nacross − within"),
+    "growth": ("growth", "difference in rates (1 / time)"),
 }
 #: The same of one component, label or gene.
 NAMED = {"mean": "difference in mean\n(units of the embedding)", "composition": "difference in share of cells"}
 NAMED |= {"genes": "difference in mean\n(units of expression)"}
+NAMED |= {"growth": "difference in births less deaths\n(per cell of all and time)"}
 
 
 @styled(

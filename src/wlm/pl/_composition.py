@@ -18,8 +18,10 @@ from wlm._adata.mudata import get_target
 from wlm._adata.times import read_labels
 from wlm._random import RNG
 from wlm._store.fit import open_fit
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._colors import FAINT, chosen_colors, default_colors, label_colors
+from wlm.pl._facets import by_condition
 from wlm.pl._fates import OTHER
 from wlm.pl._legend import legend, room
 from wlm.pl._style import Style
@@ -39,11 +41,13 @@ _PALE, _AREA = 0.55, 0.3
     palette="Colours of the labels: a colormap's name, a list, or a dict; by default ``uns['<groupby>_colors']``, if "
     "there.",
 )
+@by_condition
 def composition(
     adata: Any,
     groupby: str | None = None,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     count: str = "cells",
     n_cells: int | None = 2000,
@@ -68,7 +72,10 @@ def composition(
         Of an object: column of ``obs`` with labels, such as cell types; ``uns["<groupby>_colors"]`` are used if they
         are there.
     key
-        Of an object: name of the fit; of fits by condition, the key of one.
+        Of an object: name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     times
         Of an object: times to include besides the observed ones and a grid between them, as numbers or labels;
         forecasts for example.
@@ -86,7 +93,7 @@ def composition(
 
     Returns
     -------
-    The axes, the figure with ``return_fig``, or None if it was shown.
+    The axes (of several conditions a list), the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -96,6 +103,10 @@ def composition(
         If the column holds numbers or missing labels, a time cannot be predicted, or a table is not one of
         :func:`wlm.tl.composition`.
     """
+    if not isinstance(adata, pd.DataFrame):
+        key = fit_key(adata, key, condition, mod)
+    elif condition is not None:
+        raise ValueError("condition= is of an object with fits by condition, and this is a table; leave it out")
     look = Style(**style)
     if isinstance(min_share, bool) or not isinstance(min_share, (int, float)) or not 0 <= min_share < 1:
         raise ValueError(f"min_share must be at least 0 and below 1, found {min_share!r}")

@@ -77,7 +77,8 @@ def draw_descent(
     ax.autoscale_view()
     ax.set(xlabel=time_label(fit), ylabel=f"{label},\nless its mean at the start")
     ax.spines[["top", "right"]].set_visible(False)
-    legend(look, [ax], handles, title=None if len(colors) == 1 else "paths that end in")
+    several = look.facet is not None  # numbers of paths are those of a condition
+    legend(look, [ax], handles, title=None if len(colors) == 1 else "paths that end in", several=several)
     return ax
 
 

@@ -9,18 +9,22 @@ import numpy as np
 
 from wlm._adata.mudata import get_target
 from wlm._store.fit import StoredFit, get_fit
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Legends, styled
 from wlm.pl._basis import time_label
 from wlm.pl._colors import OBSERVED, PREDICTED, SECOND
+from wlm.pl._facets import by_condition
 from wlm.pl._legend import legend
 from wlm.pl._style import Style
 
 
 @styled(Legends)
+@by_condition
 def energy(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     mod: str | None = None,
     **style: Unpack[Legends],
 ) -> Any:
@@ -33,14 +37,18 @@ def energy(
     adata
         An AnnData or MuData with a fit that :func:`wlm.tl.diagnose` has seen.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The axes, the figure with ``return_fig``, or None if it was shown.
+    The axes (of several conditions a list), the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     fit, found = _diagnosis(adata, key, mod)
     ax = look.one()
@@ -64,10 +72,12 @@ def energy(
 
 
 @styled(Legends)
+@by_condition
 def friction(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     mod: str | None = None,
     **style: Unpack[Legends],
 ) -> Any:
@@ -78,14 +88,18 @@ def friction(
     adata
         An AnnData or MuData with a fit; if :func:`wlm.tl.diagnose` has seen it, its seeds are drawn as well.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The axes, the figure with ``return_fig``, or None if it was shown.
+    The axes (of several conditions a list), the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     fit = get_fit(adata, key, mod)
     history = fit.uns["history"]

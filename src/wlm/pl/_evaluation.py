@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from wlm.core.methods import DEFAULT, METHODS
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._colors import chosen_colors, model_colors
+from wlm.pl._facets import facets
 from wlm.pl._legend import legend
 from wlm.pl._style import Style
 
@@ -46,7 +48,9 @@ NAMES = {
     "figure.",
     ax="Axes to draw the scores on; the differences are then left out.",
 )
-def evaluation(table: pd.DataFrame, *, metric: str | None = None, **style: Unpack[Labels]) -> Any:
+def evaluation(
+    table: pd.DataFrame, *, metric: str | None = None, condition: str | None = None, **style: Unpack[Labels]
+) -> Any:
     """Draw what :func:`wlm.tl.evaluate` returned: scores at each held-out time, and what decides between answers.
 
     Scores are in per cent of that of the best naive answer at each time, which is below the name of the time; coverage,
@@ -55,9 +59,11 @@ def evaluation(table: pd.DataFrame, *, metric: str | None = None, **style: Unpac
     Parameters
     ----------
     table
-        The table, of one condition.
+        The table.
     metric
         Column to draw; by default the first metric.
+    condition
+        Of a table of several conditions, which one to draw; by default all of them, with the same axes and colours.
 
     Returns
     -------
@@ -65,26 +71,37 @@ def evaluation(table: pd.DataFrame, *, metric: str | None = None, **style: Unpac
     seed), grey markers are the naive answers, and a dashed line is the floor, what a perfect prediction of half as many
     cells would reach. On the right, with intervals only: mean difference to each naive answer with its 95 % interval,
     in per cent of the mean score of the best one. The difference to that one decides, as in the verdict of the table,
-    and is drawn full; left of zero the model is better.
+    and is drawn full; left of zero the model is better. Of samples left out (``group_key``), means are over samples.
 
     Raises
     ------
     KeyError, ValueError
-        If it is not such a table, or of several conditions.
+        If it is not such a table, or has no such metric or condition.
     """
-    look = Style(**style)
     needed = {"time", "model", "seed", "n_observed", "n_predicted"}
     if not isinstance(table, pd.DataFrame) or not needed <= set(table.columns):
         raise ValueError(
             "table must be what wlm.tl.evaluate returns; run table = wlm.tl.evaluate(adata, time_key) first"
         )
-    if "condition" in table and table["condition"].nunique() > 1:
-        names = list(table["condition"].unique())
-        raise ValueError(f"draw one condition at a time: table[table['condition'] == {names[0]!r}]; found {names}")
     metrics = [c for c in table.columns if c not in needed | {"condition", "group"}]
     metric = metrics[0] if metric is None else metric
     if metric not in metrics:
         raise KeyError(f"metric {metric!r} is not in the table, which has {metrics}")
+    known = [str(name) for name in table["condition"].unique()] if "condition" in table else []
+    if condition is not None:
+        if condition not in known:
+            raise ValueError(f"condition {condition!r} is not in the table, which has {known or 'none'}")
+        table = table[table["condition"].astype(str) == condition]
+    elif len(known) > 1:
+        parts = {name: table[table["condition"].astype(str) == name] for name in known}
+        # Times held out are places along x, and answers along y, which conditions need not have in common.
+        return facets({name: functools.partial(_draw, part, metric) for name, part in parts.items()}, style, ("y", "x"))
+    return _draw(table, metric, **style)
+
+
+def _draw(table: pd.DataFrame, metric: str, **style: Any) -> Any:
+    """The table of one condition."""
+    look = Style(**style)
     methods = [name for name in dict.fromkeys(table["model"]) if name not in (*MARKERS, "floor")]
     colors = _model_colors(methods) if look.palette is None else chosen_colors(methods, look.palette)
     scores = _Scores.of(table, metric, methods)
@@ -120,7 +137,7 @@ class _Scores:
         rows = table.assign(score=table[metric])
         times = np.sort(rows["time"].unique())
         naive = rows[rows["model"].isin(list(MARKERS))]
-        best = naive.groupby("time")["score"].min().reindex(times).to_numpy(dtype=float)
+        best = np.array([_best(naive[naive["time"] == t]) for t in times])
         if metric == "coverage" or not (best > 0).all():
             best = np.full(len(times), np.nan)
         return cls(rows, metric, methods, times, best)
@@ -135,14 +152,41 @@ class _Scores:
         values = rows["score"].to_numpy(dtype=float)
         return 100 * values / self.best[np.searchsorted(self.times, rows["time"])] if self.relative else values
 
-    def reference(self, kind: str, kinds: set[str]) -> tuple[str, float]:
-        """The naive answer that decides on times of a kind, the one with the best mean, and that mean."""
+    def reference(self, row: Mapping[str, Any], kinds: set[str]) -> tuple[str, float]:
+        """The naive answer that decides on a difference, the one with the best mean, and that mean."""
+        kind = row["kind"]
+        if "group" in self.rows:
+            return self._over_groups(row["model"])
         last = self.times[-1]
         forecast = {"forecast": [last], "interpolation": [t for t in self.times if t != last]}
         times = list(self.times) if len(kinds) == 1 else forecast.get(kind, list(self.times))
         part = self.rows[self.rows["time"].isin(times) & self.rows["model"].isin(list(MARKERS))]
         means = part.groupby(["model", "time"])["score"].mean().groupby("model").mean()
         return str(means.idxmin()), float(means.min())
+
+    def _over_groups(self, model: str) -> tuple[str, float]:
+        """The same of samples left out: by means over samples of the means of each, where both answers are there."""
+        by_time = self.rows.groupby(["model", "group", "time"])["score"].mean()
+        naive = [name for name in MARKERS if name in by_time.index]
+        both = {name: (by_time[model] - by_time[name]).dropna() for name in naive}
+        best = max(both, key=lambda name: _over(both[name]))
+        return best, _over(by_time[best][both[best].index])
+
+
+def _over(scores: pd.Series) -> float:
+    """The mean over groups of the means over their times."""
+    return float(scores.groupby("group").mean().mean())
+
+
+def _best(naive: pd.DataFrame) -> float:
+    """The score of the best naive answer at one time; of several groups by its mean over those that have them all."""
+    if len(naive) == 0:
+        return np.nan
+    if "group" not in naive:
+        return float(naive["score"].min())
+    by_group = naive.pivot_table(index="group", columns="model", values="score")
+    complete = by_group.dropna()
+    return float((complete if len(complete) else by_group).mean().min())
 
 
 def _differences(table: pd.DataFrame, metric: str) -> list[Mapping[str, Any]]:
@@ -207,7 +251,7 @@ def _draw_differences(
     kinds = {row["kind"] for row in differences}
     labels = []
     for k, row in enumerate(differences):
-        best, mean = scores.reference(row["kind"], kinds)
+        best, mean = scores.reference(row, kinds)
         scale = 100 / mean if scores.relative else 1.0
         decides = row["baseline"] == best
         strong: dict[str, Any] = {"color": colors[row["model"]], "alpha": 1.0 if decides else 0.45}

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from wlm._adata.mudata import get_target
 from wlm._store.fit import StoredFit
+from wlm._store.group import fit_key
 from wlm._store.results import read_result
 from wlm.pl._arguments import Clouds, styled
 from wlm.pl._basis import Embedding, embedding, time_label
 from wlm.pl._coloring import Coloring, read_colorings
 from wlm.pl._colors import name_colors
+from wlm.pl._facets import by_condition
 from wlm.pl._style import Style
 
 #: Corners of the simplex: a triangle with sides of length one.
@@ -29,10 +31,12 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     vmin="Number with the first colour, of a list one for each panel; of probabilities 0 by default.",
     vmax="The same of the last colour; of probabilities 1 by default.",
 )
+@by_condition
 def fate_probabilities(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     kind: str = "embedding",
     fate: str | None = None,
     basis: str | None = None,
@@ -48,7 +52,10 @@ def fate_probabilities(
     adata
         An AnnData or MuData with a fit, after :func:`wlm.tl.fates`.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     kind
         ``"embedding"``: a panel for each fate, cells coloured by their probability. ``"simplex"``, for three fates:
         each cell in a triangle, the nearer to a corner the likelier that fate, coloured by its time.
@@ -65,7 +72,7 @@ def fate_probabilities(
 
     Returns
     -------
-    The axes (of several panels a list), the figure with ``return_fig``, or None if it was shown.
+    The axes (of several panels or conditions a list), the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -75,6 +82,7 @@ def fate_probabilities(
         If there is no such fate or kind, there are not three fates for a simplex, or ``ax`` holds fewer axes than there
         are panels.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     if kind not in ("embedding", "simplex"):
         raise ValueError(f"kind must be 'embedding' or 'simplex', found {kind!r}")

@@ -15,10 +15,12 @@ from wlm._adata.columns import read_column, read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.times import find_observed, read_labels
 from wlm._store.fit import StoredFit, open_fit
+from wlm._store.group import fit_key
 from wlm._store.results import read_result
 from wlm.pl._arguments import Labels, styled
 from wlm.pl._basis import time_label
 from wlm.pl._colors import OBSERVED, label_colors, name_colors
+from wlm.pl._facets import by_condition
 from wlm.pl._style import Style
 
 #: Width of a bar, space between two of them above each other, and beside each other.
@@ -36,11 +38,13 @@ OTHER = "other"
     "there.",
     legend_fontsize="Size of the text, in points or as matplotlib names it.",
 )
+@by_condition
 def fates(
     adata: Any,
     groupby: str,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     time: Any = None,
     min_share: float = 0.02,
     mod: str | None = None,
@@ -67,7 +71,10 @@ def fates(
     groupby
         Column of ``obs`` with labels, such as cell types; ``uns["<groupby>_colors"]`` are used if they are there.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     time
         The observed time on the left, as a number or label; by default the first training time.
     min_share
@@ -77,7 +84,7 @@ def fates(
 
     Returns
     -------
-    The axes, the figure with ``return_fig``, or None if it was shown.
+    The axes (of several conditions a list), the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -86,6 +93,7 @@ def fates(
     ValueError
         If the column holds numbers or missing labels, ``time`` was not observed, or fates are those of another fit.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     cells, fit = open_fit(adata, key, mod, columns=[groupby])
     target = get_target(adata, mod)

@@ -15,9 +15,11 @@ from matplotlib.patches import Patch
 from wlm._adata.mudata import get_target
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, open_fit
+from wlm._store.group import fit_key
 from wlm.pl._arguments import LabelPanels, styled
 from wlm.pl._basis import time_label
 from wlm.pl._colors import COLORS, OBSERVED, PREDICTED, chosen_colors, label_colors
+from wlm.pl._facets import by_condition
 from wlm.pl._legend import legend, room
 from wlm.pl._style import Style, default_columns
 from wlm.tl import gene_trends
@@ -37,12 +39,14 @@ _POOR = 0.1
     "there.",
     ax="Axes to draw on, one for each gene.",
 )
+@by_condition
 def genes(
     adata: ad.AnnData,
     genes: str | Sequence[str],
     *,
     groupby: str | None = None,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     layer: str | None = None,
     n_cells: int | None = None,
@@ -70,7 +74,10 @@ def genes(
         Column of ``obs`` with labels, or ``"fates"``: a line for each type or fate, see :func:`wlm.tl.gene_trends`.
         Bands are then the middle half of the predicted cells, and single observed cells are left out.
     key
-        Name of the fit.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     times
         Times to include besides the observed ones and a grid between them, as numbers or labels; forecasts
         for example, to which the trend is then continued.
@@ -96,6 +103,7 @@ def genes(
         If genes cannot be decoded, the layer does not hold what the PCA was computed on, the column holds numbers or
         missing labels, or ``ax`` holds fewer axes than there are genes.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     if groupby is None:

@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from wlm._adata.mudata import get_target
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Clouds, styled
 from wlm.pl._coloring import Coloring, read_colorings
 from wlm.pl._colors import OBSERVED
+from wlm.pl._facets import by_condition
 from wlm.pl._legend import legend, under
 from wlm.pl._plane import Plane, read_plane
 from wlm.pl._style import NONE, Style
@@ -31,10 +33,12 @@ GROUND = "#e8e8e8"
     "far below zero as ``vmax`` is above.",
     vmax="The same of the last colour; by default 98 % of the rates are within.",
 )
+@by_condition
 def growth(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
@@ -52,7 +56,10 @@ def growth(
     adata
         An AnnData or MuData with a fit with growth.
     key
-        Name ``K`` of the fit; of fits by condition, the key of one.
+        Name ``K`` of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation.
     components
@@ -66,7 +73,7 @@ def growth(
 
     Returns
     -------
-    The axes (of several panels a list), the figure with ``return_fig``, or None if it was shown.
+    The axes (of several panels or conditions a list), the figure with ``return_fig``, or None if it was shown.
 
     Raises
     ------
@@ -75,6 +82,7 @@ def growth(
     ValueError
         If the fit conserves cells.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     _, fit, colorings = read_colorings(adata, key, mod, look, before=1, numbers=True)
     target = get_target(adata, mod)

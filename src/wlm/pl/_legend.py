@@ -47,13 +47,21 @@ def legend(
         text["loc"] = style.place
         axes[0].legend(**text)
     elif style.ax is None and not several:
-        figure: Any = axes[0].get_figure(root=True)
         if below and style.place == AUTO:
-            figure.legend(**text, loc="outside lower center", ncols=below)
+            outside(style, axes, **text, loc="outside lower center", ncols=below)
         else:
-            figure.legend(**text, loc="outside right upper", ncols=columns(len(handles)))
+            outside(style, axes, **text, loc="outside right upper", ncols=columns(len(handles)))
     else:
         beside(axes[-1], **text, ncols=columns(len(handles)))
+
+
+def outside(style: Style, axes: Sequence[Axes], **text: Any) -> None:
+    """A legend of the whole figure; of several conditions, one for all of them."""
+    if style.facet is not None:
+        style.facet.legend(**text)
+        return
+    figure: Any = axes[0].get_figure(root=True)
+    figure.legend(**text)
 
 
 def beside(ax: Axes, **text: Any) -> None:

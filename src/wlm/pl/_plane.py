@@ -149,9 +149,9 @@ def draw_arrows(ax: Axes, grid: Grid, field: NDArray[np.float64], color: str, ed
     """Arrows whose longest are about as long as the distance between them."""
     length = np.linalg.norm(field, axis=-1)
     step = min(float(np.diff(axis)[0]) for axis in grid.axes)
-    factor = 1.3 * step / max(float(np.nanquantile(length, 0.95)), 1e-12)
+    scale = max(float(np.nanquantile(length, 0.95)), 1e-12) / (1.3 * step)
     there = np.isfinite(length)
-    (x, y), (u, v) = (m[there] for m in grid.mesh), (field[there] * factor).T
+    (x, y), (u, v) = (m[there] for m in grid.mesh), field[there].T
     ax.quiver(
         x,
         y,
@@ -159,7 +159,7 @@ def draw_arrows(ax: Axes, grid: Grid, field: NDArray[np.float64], color: str, ed
         v,
         angles="xy",
         scale_units="xy",
-        scale=1,
+        scale=scale,
         color=color,
         width=0.0032,
         ec=edge,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
 from wlm._store.fit import StoredFit, open_fit
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Clouds, styled
 from wlm.pl._basis import point_size
 from wlm.pl._coloring import Coloring, read_colorings
 from wlm.pl._descent import draw_descent
+from wlm.pl._facets import by_condition
 from wlm.pl._plane import N_ARROWS, N_GRID, Grid, Plane, draw_arrows, read_plane
 from wlm.pl._style import Style, broadcast
 
@@ -37,10 +40,12 @@ GREY = ListedColormap(colormaps["Greys"](np.linspace(0.42, 0.08, 256)), "landsca
     vmax="The same of the last colour.",
     ax="Axes to draw on, three-dimensional ones for ``projection='3d'``; of several panels, a list with one for each.",
 )
+@by_condition
 def potential(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
@@ -64,7 +69,10 @@ def potential(
     adata
         An AnnData or MuData with a fit.
     key
-        Name ``K`` of the fit; of fits by condition, the key of one.
+        Name ``K`` of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation.
     components
@@ -89,8 +97,9 @@ def potential(
 
     Returns
     -------
-    The axes (of several panels a list), the figure with ``return_fig``, or None if it was shown.
+    The axes (of several panels or conditions a list), the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     if projection not in ("1d", "2d", "3d"):
         raise ValueError(f"projection must be '1d', '2d' or '3d', found {projection!r}")
     look = Style(**style)
@@ -109,17 +118,21 @@ def potential(
     views = broadcast(colorings or [None], look.pairs(components))
     if projection == "3d" and len(views) > 1:
         raise ValueError("projection='3d' is one panel; give one pair of dimensions")
+    if look.facet is not None and not uncertainty:
+        label += ",\nless the mean of each condition"
     if uncertainty:
         label = f"sd over {1 + len(fit.others)} models of the {label}"
     planes = {pair: read_plane(adata, key, basis, pair, times, mod) for pair in dict.fromkeys(p for _, p in views)}
     if projection == "3d":
         plane = planes[views[0][1]]
-        return _surface(plane, _values(adata, plane, key, mod, uncertainty=uncertainty), label, look)
+        return _surface(plane, _values(adata, plane, key, mod, look, uncertainty=uncertainty), label, look)
     _, axes = look.axes(len(views), (5.2 + max(c.room(look) if c else 0.0 for c, _ in views), 4))
     for ax, (coloring, pair) in zip(axes, views, strict=True):
         plane = planes[pair]
-        values = _values(adata, plane, key, mod, uncertainty=uncertainty)
-        _draw(ax, plane, values, coloring, look, label, forces=forces, max_cells=max_cells, several=len(views) > 1)
+        values = _values(adata, plane, key, mod, look, uncertainty=uncertainty)
+        land = _Landscape.of(plane, values, coloring, look)
+        draw = functools.partial(_draw, ax, plane, land, coloring, look, label)
+        look.later(functools.partial(draw, forces=forces, max_cells=max_cells, several=len(views) > 1))
     return look.finish(axes, axes if len(axes) > 1 else axes[0])
 
 
@@ -129,15 +142,53 @@ def energy_label(fit: StoredFit) -> str:
     return f"energy ({name}²/{fit.unit or 'time'}{'²' if fit.dynamics.model.order == 2 else ''})"
 
 
-def _values(adata: Any, plane: Plane, key: str, mod: str | None, *, uncertainty: bool) -> NDArray[np.float64]:
-    """What the landscape shows of each cell (n,)."""
-    return _energies(adata, plane, key, mod).std(axis=0, ddof=1) if uncertainty else plane.potential
+def _values(
+    adata: Any, plane: Plane, key: str, mod: str | None, look: Style, *, uncertainty: bool
+) -> NDArray[np.float64]:
+    """What the landscape shows of each cell (n,); of several conditions less their mean, as fits share no zero."""
+    if uncertainty:
+        return _energies(adata, plane, key, mod).std(axis=0, ddof=1)
+    return plane.potential - (plane.potential.mean() if look.facet is not None else 0.0)
+
+
+@dataclass(frozen=True)
+class _Landscape:
+    """The ``grid`` with the ``values`` (n, n) there, and their colours."""
+
+    grid: Grid
+    values: NDArray[np.float64]
+    scale: ScalarMappable
+
+    @classmethod
+    def of(cls, plane: Plane, energy: NDArray[np.float64], coloring: Coloring | None, look: Style) -> _Landscape:
+        """Of the energies (n,) of the cells, from their 2 to their 98 % quantile or between limits asked for."""
+        grid = Grid.over(plane.points, N_GRID)
+        values = grid.average(plane.points, energy[:, None])[..., 0]
+        there = values[np.isfinite(values)]
+        ends = np.quantile(there, (0.02, 0.98))
+        own = look if coloring is None or coloring.labels is not None else Style(facet=look.facet)  # numbers have it
+        usual = LANDSCAPE if coloring is None else GREY
+        return cls(grid, values, Coloring.numbers("energy", there, own, cmap=usual, vmin=ends[0], vmax=ends[1]).scale)
+
+    def levels(self, look: Style) -> Any:
+        """Energies to draw contours at: round numbers, or even steps between the limits asked for."""
+        low, high = self.scale.get_clim()
+        if look.vmin is None and look.vmax is None:
+            return MaxNLocator(12).tick_values(low, high)
+        return np.linspace(low, max(high, low + 1e-12), 13)
+
+    def draw(self, ax: Axes, look: Style) -> Any:
+        """Filled contours and white lines."""
+        levels: Any = self.levels(look)
+        drawn: Any = ax.contourf(*self.grid.mesh, self.values, levels=levels, cmap=self.scale.cmap, extend="both")
+        ax.contour(*self.grid.mesh, self.values, levels=levels, colors="white", linewidths=0.4)
+        return drawn
 
 
 def _draw(
     ax: Axes,
     plane: Plane,
-    energy: NDArray[np.float64],
+    land: _Landscape,
     coloring: Coloring | None,
     look: Style,
     label: str,
@@ -147,13 +198,11 @@ def _draw(
     several: bool,
 ) -> None:
     """Contours, cells and arrows on one axes."""
-    grid = Grid.over(plane.points, N_GRID)
-    values = grid.average(plane.points, energy[:, None])[..., 0]
-    own = look if coloring is None or coloring.labels is not None else Style()  # numbers of cells have the colormap
-    drawn = _contours(ax, grid, values, own, LANDSCAPE if coloring is None else GREY)
+    drawn = land.draw(ax, look if coloring is None or coloring.labels is not None else Style())
     if coloring is None:
-        grey = Coloring("", np.full(len(energy), "cell"), {"cell": "#555555"})
-        small = look if look.size else replace(look, size=0.4 * point_size(ax, min(max_cells, len(energy))))
+        n = len(plane.points)
+        grey = Coloring("", np.full(n, "cell"), {"cell": "#555555"})
+        small = look if look.size else replace(look, size=0.4 * point_size(ax, min(max_cells, n)))
         plane.scatter(ax, grey.values, grey, small, max_cells, 0.4)
     else:
         names = plane.scatter(ax, coloring.values[plane.rows], coloring, look, max_cells, 0.9)
@@ -169,28 +218,9 @@ def _draw(
         coloring.explain(look, [ax], [names], several=several)
 
 
-def _contours(ax: Axes, grid: Grid, values: NDArray[np.float64], look: Style, usual: Colormap) -> Any:
-    """Levels between the 2 and 98 % quantiles, or the limits that were asked for."""
-    there = values[np.isfinite(values)]
-    ends = np.quantile(there, (0.02, 0.98))
-    scale = Coloring.numbers("energy", there, look, cmap=usual, vmin=ends[0], vmax=ends[1]).scale
-    low, high = scale.get_clim()
-    if look.vmin is None and look.vmax is None:
-        levels: Any = MaxNLocator(12).tick_values(low, high)
-    else:
-        levels = np.linspace(low, max(high, low + 1e-12), 13)
-    drawn: Any = ax.contourf(*grid.mesh, values, levels=levels, cmap=scale.cmap, extend="both")
-    ax.contour(*grid.mesh, values, levels=levels, colors="white", linewidths=0.4)
-    return drawn
-
-
 def _surface(plane: Plane, energy: NDArray[np.float64], label: str, look: Style) -> Any:
     """The landscape in three dimensions."""
-    if look.ax is None:
-        figure = plt.figure(figsize=look.figsize or (5.6, 4.4), dpi=look.dpi, layout="constrained")
-        ax: Any = figure.add_subplot(projection="3d")
-    else:
-        ax = look.one()
+    ax: Any = look.one((5.6, 4.4), subplot_kw={"projection": "3d"})
     if not hasattr(ax, "plot_surface"):
         raise ValueError("projection='3d' needs three-dimensional axes: plt.subplots(subplot_kw={'projection': '3d'})")
     grid = Grid.over(plane.points, N_GRID)
@@ -198,8 +228,7 @@ def _surface(plane: Plane, energy: NDArray[np.float64], label: str, look: Style)
     # Round limits, as those of contours: the colours and their scale do not hang on the last digits of two cells.
     low, *_, high = MaxNLocator(8).tick_values(height.min(), height.max())
     scale = Coloring.numbers("energy", height.compressed(), look, cmap="viridis", vmin=low, vmax=high).scale
-    low, high = scale.get_clim()
-    shading = {"cmap": scale.cmap, "vmin": low, "vmax": high}
+    shading = {"cmap": scale.cmap, "norm": scale.norm}
     drawn = ax.plot_surface(*grid.mesh, height, lw=0, antialiased=True, rasterized=True, **shading)
     ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.6, pad=0.02)
     ax.set(xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[], zticks=[])

@@ -15,15 +15,18 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from wlm._adata.cells import read_rep
+from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Clouds, styled
 from wlm.pl._basis import Embedding, dots, embedding, point_size, some, time_label
 from wlm.pl._coloring import Coloring, read_colorings
 from wlm.pl._colors import BEHIND, OBSERVED, PREDICTED, path_color
-from wlm.pl._legend import legend, under
+from wlm.pl._facets import by_condition
+from wlm.pl._legend import legend, outside, under
 from wlm.pl._style import NONE, Style, broadcast
 from wlm.tl import predict
 
@@ -41,10 +44,12 @@ _PLAIN, _SEEN = 1.5, 0.6
     "number.",
     ax="Axes to draw on: one for each time and one for the paths, for each ``color`` or pair of ``dimensions``.",
 )
+@by_condition
 def rollout(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
@@ -65,7 +70,10 @@ def rollout(
     adata
         An AnnData or MuData with a fit.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     times
         Times to draw, as numbers or labels; the first training time is always drawn. By default all
         observed ones and, in intervals without a held-out time that are longer than the typical one,
@@ -89,6 +97,7 @@ def rollout(
     -------
     A list of the axes, the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     cells, fit, colorings = read_colorings(adata, key, mod, look)
     x = read_rep(cells, fit.use_rep, fit.n_dims)
@@ -98,7 +107,8 @@ def rollout(
     if len(wanted) == 0:
         raise ValueError(f"times must hold one after the first training time {fit.training[0]:g}, found {times!r}")
     views = broadcast(colorings or [None], look.pairs(components))
-    planes = [embedding(cells, fit, basis, pair) for _, pair in views]
+    whole_object = get_target(adata, mod) if look.facet is not None else None
+    planes = [embedding(cells, fit, basis, pair, whole_object) for _, pair in views]
     seed = as_seed(rng)
     n_cells = None if cells.n_obs <= 10 * max_cells else max_cells  # of many cells a sample is drawn
     predicted = predict(adata, wanted, key=key, n_cells=n_cells, rng=seed, mod=mod)
@@ -114,17 +124,21 @@ def rollout(
         right=max(c.room(look) if c else 0.0 for c, _ in views),
         **({"sharex": True, "sharey": True} if shared else {}),
     )
-    for k, ((coloring, _), plane) in enumerate(zip(views, planes, strict=True)):
-        part = axes[k * n : (k + 1) * n]
-        generator = np.random.default_rng(seed)
-        names = [
-            _draw_time(panel, whole, plane, t, coloring, look, max_cells, generator)
-            for panel, t in zip(part, [fit.training[0], *wanted], strict=False)
-        ]
-        names.append(_draw_paths(part[-1], whole, plane, coloring, n_paths, max_cells, generator))
-        if coloring is not None:
-            coloring.explain(look, part, names, several=len(views) > 1)
-    _explain(look, axes, colored=views[0][0])
+
+    def draw() -> None:
+        for k, ((coloring, _), plane) in enumerate(zip(views, planes, strict=True)):
+            part = axes[k * n : (k + 1) * n]
+            generator = np.random.default_rng(seed)
+            names = [
+                _draw_time(panel, whole, plane, t, coloring, look, max_cells, generator)
+                for panel, t in zip(part, [fit.training[0], *wanted], strict=False)
+            ]
+            names.append(_draw_paths(part[-1], whole, plane, coloring, n_paths, max_cells, generator))
+            if coloring is not None:
+                coloring.explain(look, part, names, several=len(views) > 1)
+        _explain(look, axes, colored=views[0][0])
+
+    look.later(draw)
     return look.finish(axes, axes)
 
 
@@ -251,8 +265,8 @@ def _explain(look: Style, axes: Sequence[Axes], colored: Coloring | None) -> Non
     ]
     handles = [behind, *points, path]
     if look.ax is None:
-        figure: Any = axes[0].get_figure(root=True)
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=look.fontsize)
+        text = {"frameon": False, "fontsize": look.fontsize}
+        outside(look, axes, handles=handles, loc="outside lower center", ncols=4, **text)
     else:
         under(axes[0], handles=handles, frameon=False, fontsize=look.fontsize)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
@@ -47,6 +47,8 @@ class Style:
     ax: Axes | Sequence[Axes] | None = None
     show: bool | None = None
     return_fig: bool = False
+    #: Where the figure is that of one condition among several, its place there (:class:`wlm.pl._facets.Facet`).
+    facet: Any = None
 
     def __post_init__(self) -> None:
         for name in ("use_raw", "frameon", "show", "return_fig"):
@@ -123,6 +125,12 @@ class Style:
             if len(given) != n:
                 raise ValueError(f"ax must hold {n} axes, one for each panel; found {len(given)}")
             return given[0].get_figure(root=True), given
+        if self.facet is not None:
+            columns = self.ncols or ncols or (n if n <= MOST_ACROSS else default_columns(n))
+            return cast(
+                "tuple[Figure, list[Axes]]",
+                self.facet.axes(n, columns, size, right=right, extra=extra, more=more),
+            )
         wide = min(self.ncols or ncols or default_columns(n), n)
         tall = -(-n // wide)
         figsize = self.figsize or (size[0] * wide + right, size[1] * tall + extra)
@@ -139,18 +147,35 @@ class Style:
 
     def finish(self, panels: Sequence[Axes], axes: Any) -> Any:
         """Title and frame of the ``panels``; the figure, or ``axes``, or None once it was shown."""
-        figure: Any = panels[0].get_figure(root=True)
-        self._entitle(figure, panels)
+        if self.facet is not None:
+            self.later(lambda: self.frame(panels))
+            return self.facet.finish(panels, axes)
+        self.entitle(panels)
         self.frame(panels)
-        return finish(figure, axes, self.show, self.return_fig)
+        return finish(cast("Figure", panels[0].get_figure(root=True)), axes, self.show, self.return_fig)
+
+    def later(self, draw: Callable[[], None]) -> None:
+        """Draw now, or once all conditions are known where they share colours."""
+        if self.facet is None:
+            draw()
+        else:
+            self.facet.whole.later.append(draw)
+
+    def common(self, name: str, low: float, high: float) -> Normalize:
+        """A scale from ``low`` to ``high``, which gets as wide as that of the same ``name`` of any other condition."""
+        scale = Normalize(low, high)
+        if self.facet is not None:
+            self.facet.whole.scales.setdefault(name, []).append(scale)
+        return scale
 
     def frame(self, panels: Sequence[Axes]) -> None:
         """Frames around the panels, or none."""
         for ax in panels:
             self._frame(ax)
 
-    def _entitle(self, figure: Any, panels: Sequence[Axes]) -> None:
+    def entitle(self, panels: Sequence[Axes]) -> None:
         """Titles in place of those that are there, whose further lines, which say what is missing, stay."""
+        figure: Any = panels[0].get_figure(root=True)
         if self.title is None:
             return
         if isinstance(self.title, str) and len(panels) > 1:
@@ -163,7 +188,7 @@ class Style:
             raise ValueError(f"title must have one for each of the {len(panels)} panels, found {len(titles)}")
         for ax, title in zip(panels, titles, strict=True):
             kept = [line for line in ax.get_title().split("\n") if line.endswith(BEYOND)]
-            ax.set_title("\n".join([title, *kept]))
+            set_title(ax, "\n".join([title, *kept]))
 
     def _frame(self, ax: Axes) -> None:
         """A frame around the axes, or none; of embeddings, names of the axes go with it."""
@@ -177,6 +202,15 @@ class Style:
         ax.spines[:].set_visible(self.frameon)
 
 
+def set_title(ax: Axes, title: str) -> None:
+    """A title above the axes, and above what is written over them."""
+    figure: Any = ax.get_figure(root=True)
+    top = ax.get_window_extent().y1
+    over = [text.get_window_extent(figure.canvas.get_renderer()).y1 - top for text in ax.texts if text.get_text()]
+    more = {"pad": 72 * max(over) / figure.dpi + 4} if max(over, default=0.0) > 0 and ax.name != "3d" else {}
+    ax.set_title(title, **more)
+
+
 def finish(figure: Figure, axes: Any, show: bool | None, return_fig: bool) -> Any:  # noqa: FBT001
     """Return the figure, or show it and return nothing, or return the axes, as scanpy's plots do."""
     if return_fig:
@@ -187,6 +221,8 @@ def finish(figure: Figure, axes: Any, show: bool | None, return_fig: bool) -> An
     return axes
 
 
+#: Panels of one condition in a row at most, so that the same ones stand below each other.
+MOST_ACROSS = 6
 #: How a line of a title ends that counts what lies outside of the axes.
 BEYOND = "beyond the axes"
 

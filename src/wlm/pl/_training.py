@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from wlm._adata.mudata import get_target
 from wlm._adata.times import with_unit
 from wlm._store.fit import StoredFit, get_fit
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Legends, styled
 from wlm.pl._colors import OBSERVED, PREDICTED, SECOND
+from wlm.pl._facets import by_condition
 from wlm.pl._legend import legend, under
 from wlm.pl._style import AUTO, Style
 
@@ -22,10 +24,12 @@ N_TICKS = 3
 
 
 @styled(Legends, ax="Axes to draw the loss on, alone; friction or misfit goes on a twin axis.")
+@by_condition
 def training(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     mod: str | None = None,
     **style: Unpack[Legends],
 ) -> Any:
@@ -40,14 +44,18 @@ def training(
     adata
         An AnnData or MuData with a fit.
     key
-        Name of the fit; of fits by condition, the key of one.
+        Name of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
 
     Returns
     -------
-    The axes, the figure with ``return_fig``, or None if it was shown.
+    The axes (of several conditions a list), the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     look = Style(**style)
     fit = get_fit(adata, key, mod)
     history = {k: np.asarray(v, dtype=float) for k, v in fit.uns["history"].items()}
@@ -62,7 +70,8 @@ def training(
     ax.plot(step, loss, color=PREDICTED, alpha=0.25, lw=0.8, label="loss")
     ax.plot(step, median, color=PREDICTED, lw=1.8, label="running median")
     # Logarithmic, but linear around zero: the estimate of a small divergence from two batches can be negative.
-    _scale(ax, max(1e-3, float(np.median(np.abs(median)))))
+    around = look.common("loss", 0.0, max(1e-3, float(np.median(np.abs(median)))))
+    look.later(lambda: _scale(ax, float(around.vmax or 0.0)))
     ax.set_xlabel("training step")
     ax.set_ylabel("loss (standard units)", color=PREDICTED)
     ax.spines["top"].set_visible(False)

@@ -7,9 +7,11 @@ from typing import Any, Unpack
 import numpy as np
 from matplotlib.axes import Axes
 
+from wlm._store.group import fit_key
 from wlm.pl._arguments import Clouds, styled
 from wlm.pl._basis import time_label
 from wlm.pl._coloring import Coloring, read_colorings
+from wlm.pl._facets import by_condition
 from wlm.pl._plane import N_ARROWS, N_GRID, Grid, Plane, draw_arrows, read_plane
 from wlm.pl._style import Style, broadcast
 
@@ -19,10 +21,12 @@ from wlm.pl._style import Style, broadcast
     color="Column of ``obs`` or gene to colour the cells by, their times by default; of a list a panel for each.",
     cmap="Colormap for numbers, and for the times of the cells.",
 )
+@by_condition
 def velocity(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     basis: str | None = None,
     components: tuple[int, int] = (0, 1),
     times: Any = None,
@@ -38,7 +42,10 @@ def velocity(
     adata
         An AnnData or MuData with a fit.
     key
-        Name ``K`` of the fit; of fits by condition, the key of one.
+        Name ``K`` of the fit; of fits by condition, that of all of them or of one.
+    condition
+        Of fits by condition, which one to draw; by default all of them, a panel or block of panels for each, with the
+        same axes and colours.
     basis
         Embedding to draw in, for example ``"umap"``; by default the fitted representation. In other embeddings an
         arrow points to where the neighbours of the cell's next position are: a direction, not a speed.
@@ -57,8 +64,9 @@ def velocity(
 
     Returns
     -------
-    The axes (of several panels a list), the figure with ``return_fig``, or None if it was shown.
+    The axes (of several panels or conditions a list), the figure with ``return_fig``, or None if it was shown.
     """
+    key = fit_key(adata, key, condition, mod)
     if kind not in ("stream", "quiver"):
         raise ValueError(f"kind must be 'stream' or 'quiver', found {kind!r}")
     look = Style(**style)

@@ -10,6 +10,7 @@ import pandas as pd
 from wlm._adata.columns import read_obs_labels
 from wlm._adata.mudata import get_target
 from wlm._adata.times import find_observed, read_labels
+from wlm._store.group import fit_key
 from wlm._store.results import read_result
 from wlm.tl._links import Observed
 
@@ -19,6 +20,7 @@ def ancestors(
     fate: str,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     groupby: str | None = None,
     mod: str | None = None,
@@ -36,6 +38,8 @@ def ancestors(
         Name of the state, one of ``uns["K_fates"]["names"]``.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     times
         Observed times, as numbers or labels; by default all of them.
     groupby
@@ -72,6 +76,7 @@ def ancestors(
     >>> float(early["share"].sum().round(6))
     1.0
     """
+    key = fit_key(adata, key, condition, mod)
     target = get_target(adata, mod)
     observed = Observed.of(adata, key, mod, columns=[] if groupby is None else [groupby])
     note = read_result(target, observed.fit, "fates", "fates")

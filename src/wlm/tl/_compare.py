@@ -85,9 +85,8 @@ def compare(
     layer
         Key of ``layers`` with their values.
     method, **method_options
-        Also fit each sample by this method, with the same options and seed, and compare speeds and predicted
-        populations. Every sample needs two times. The energies of two fits have no common zero: see
-        :func:`wlm.tl.energy_difference`.
+        Also fit each sample by this method, with the same options and seed, and compare speeds, kinetic energies,
+        landscapes and predicted populations, and with ``growth=True`` rates of growth. Every sample needs two times.
     times
         Times, after the first, at which to compare predicted populations; only with ``method``.
     alpha
@@ -112,7 +111,12 @@ def compare(
     ``condition``, ``reference``, ``statistic``, ``name``, ``time``
         ``statistic`` is ``"distance"`` (W1 between observed populations, in units of ``use_rep``), ``"mean"`` (of the
         components), with ``label_key`` ``"composition"``, with ``genes`` ``"genes"``, with ``method`` ``"speed"``
-        (``use_rep`` units per time unit) and with ``times`` ``"predicted"``. ``name`` is empty for the statistic as a
+        (``use_rep`` units per time unit), ``"kinetic"`` (mean of half the squared speed) and ``"energy"`` (root mean
+        square difference between the energies that two fits give to the same cells, some of each sample, over which
+        each has mean zero, as fits have no common zero; see :func:`wlm.tl.energy_difference`), of a method with
+        ``growth=True`` ``"growth"``, and with ``times`` ``"predicted"``. Growth is, with ``label_key``, what each label
+        adds to the net rate of the whole, its share times the mean rate of its cells; without, the standard deviation
+        of the rates over the cells. ``name`` is empty for the statistic as a
         whole, else a component, label or gene. ``time`` is NaN for all times together.
     ``n_condition``, ``n_reference``
         Samples a side.
@@ -194,7 +198,15 @@ def compare(
     fitted = None
     if config is not None:
         wanted = np.empty(0) if times is None else _wanted(times, samples)
-        fitted = Fitted(config=config, where=where, wanted=wanted, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
+        fitted = Fitted(
+            config=config,
+            where=where,
+            wanted=wanted,
+            max_cells=max_cells,
+            seed=seed,
+            n_jobs=n_jobs,
+            labels=observed.labels,
+        )
     if max(samples.conditions.tolist().count(name) for name in names) < 2:
         samples = samples.halves(seed)  # so that there is something that one sample against one can be compared with
     features = observed.features(samples) + ([] if fitted is None else fitted.features(samples))

@@ -14,6 +14,7 @@ from wlm._adata.columns import read_obs_labels
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
+from wlm._store.group import fit_key
 from wlm.core.transport import shares
 from wlm.tl._links import Observed
 from wlm.tl._predict import warn_beyond_horizon
@@ -29,6 +30,7 @@ def composition(
     times: Any = None,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     count: str = "cells",
     n_cells: int | None = 2000,
     rng: RNG = 0,
@@ -52,6 +54,8 @@ def composition(
         Times after the first training time, as numbers or labels; by default all observed times.
     key
         Name of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     count
         What the shares count. ``"cells"``: a predicted cell counts as often as it has multiplied by then, as in
         observed populations. ``"lineages"``: the cells of the first training time are followed freely, and each counts
@@ -103,6 +107,7 @@ def composition(
     >>> table.groupby("time")["predicted"].sum().round(6).tolist()
     [1.0, 1.0]
     """
+    key = fit_key(adata, key, condition, mod)
     if n_cells is not None:
         check_integer("n_cells", n_cells)
     if count not in COUNTS:

@@ -18,6 +18,7 @@ from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import fit_key
 from wlm.core.devices import get_device
 from wlm.core.diagnosis import conservation_error, energies
 from wlm.core.methods import Method
@@ -32,6 +33,7 @@ def diagnose(
     adata: ad.AnnData,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     seeds: int = 1,
     holdout: Any = None,
     label_key: str | None = None,
@@ -47,6 +49,8 @@ def diagnose(
         An AnnData or MuData with a fit.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     seeds
         Number of fits for the spread of the friction: the stored one and ``seeds - 1`` more, with the same settings and
         other seeds. The other fits are not kept.
@@ -119,6 +123,7 @@ def diagnose(
     >>> bool(wlm.tl.diagnose(adata).loc["inertia", "value"] <= 1)
     True
     """
+    key = fit_key(adata, key, condition, mod)
     given, target = adata, get_target(adata, mod)
     adata, stored = open_fit(adata, key, mod)
     times = stored.times(adata)  # refuses others than those of the fit

@@ -36,7 +36,7 @@ COLUMNS = (
 )
 
 #: Statistics of fits: at one time they depend on the cells of others, so that they say nothing of when it begins.
-OF_FITS = ("speed", "predicted")
+OF_FITS = ("speed", "kinetic", "energy", "growth", "predicted")
 
 
 def differences(features: Sequence[Feature], samples: Samples, reference: str, n_perm: int, seed: int) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import fit_key
 from wlm.core.drivers import (
     covariance,
     fate_gradient,
@@ -71,6 +72,7 @@ def drivers(
     fate: str | tuple[str, Any] | None = None,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     n_perm: int = 1000,
     n_boot: int = 200,
@@ -114,6 +116,8 @@ def drivers(
         fewer than ten cells have a value or all have the same. None: the flow of the whole population.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     times
         Observed times at which to compare cells; by default all training times before the last.
     n_perm
@@ -188,6 +192,7 @@ def drivers(
     >>> adata.var.loc[table.index[:20], "program"].unique().tolist()
     ['branch']
     """
+    key = fit_key(adata, key, condition, mod)
     check_integer("n_perm", n_perm)
     check_integer("n_boot", n_boot, 0)
     target = get_target(adata, mod)

@@ -44,6 +44,8 @@ from wlm.tl._scores import (
 
 #: Fewest samples that 95 % intervals are taken from.
 MIN_BOOT = 20
+#: Samples of cells by default.
+N_BOOT = 100
 
 
 def evaluate(
@@ -74,7 +76,7 @@ def evaluate(
     device: str = "auto",
     n_models: int = 1,
     max_cells: int = 5000,
-    n_boot: int = 100,
+    n_boot: int = N_BOOT,
     cache: str | os.PathLike[str] | None = None,
     **method_options: Any,
 ) -> pd.DataFrame:
@@ -127,7 +129,8 @@ def evaluate(
     seeds
         Number of fits per held-out time.
     backtest
-        As for :func:`wlm.tl.fit`, for forecasts: each then needs a second fit, without the last two times.
+        As for :func:`wlm.tl.fit`, for forecasts: each then needs a second fit, without the last two times. With
+        ``group_key`` there is nothing to back-test, and False is refused.
     n_jobs
         Fits to run at the same time, through joblib; -1 is one for each core. With 1 they follow
         ``joblib.parallel_config``, for example to the workers of a cluster (``backend="dask"``), and otherwise run one
@@ -138,7 +141,7 @@ def evaluate(
         Score at most this many cells a side; exact transport takes seconds at 5000.
     n_boot
         Number of random samples of half of the cells (at most 500 a side) for the intervals of differences, at least
-        20; 0 for none.
+        20; 0 for none. With ``group_key`` intervals are over groups: it is left out, or 0 for none.
     cache
         Folder for finished fits. The same call, made again after an interruption or with more methods, seeds or times,
         makes only the missing fits. All workers must see the folder. It is created if necessary; delete it when you are
@@ -183,6 +186,8 @@ def evaluate(
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     _check(metrics, label_key, baselines=baselines, seeds=seeds, max_cells=max_cells, n_models=n_models, n_boot=n_boot)
     check_flag("backtest", backtest)
+    if group_key is not None:
+        _check_groups(n_boot, backtest=backtest)
     where = get_device(device)
     reading = Reading(
         time_key=time_key,
@@ -270,6 +275,19 @@ def _check(
         check_integer(name, value, least)
     if 0 < n_boot < MIN_BOOT:
         raise ValueError(f"n_boot must be 0 or at least {MIN_BOOT}, found {n_boot}: fewer samples give no interval")
+
+
+def _check_groups(n_boot: int, *, backtest: bool) -> None:
+    """Refuse arguments that mean nothing where samples are left out."""
+    if n_boot not in (0, N_BOOT):
+        raise ValueError(
+            f"n_boot={n_boot} draws cells, and with group_key intervals are Student's t over the groups: leave it out, "
+            "or set n_boot=0 for no intervals"
+        )
+    if not backtest:
+        raise ValueError(
+            "backtest=False is about forecasts of held-out times; with group_key no fit is back-tested: leave it out"
+        )
 
 
 def _methods(
@@ -391,6 +409,7 @@ class _Scoring:
                 n_jobs=self.n_jobs,
                 max_cells=self.max_cells,
                 baselines=self.baselines,
+                intervals=self.n_boot > 0,
             )
         growing, last = [name for name, config in self.methods.items() if config.grows], cells.observed[-1]
         asked = growing if self.baselines and last in held else []  # whose growth is to be judged

@@ -22,6 +22,7 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import fit_key
 from wlm.core.clones import (
     bootstrap,
     brier,
@@ -75,6 +76,7 @@ def evaluate_clones(
     start: Any = None,
     end: Any = None,
     key: str = "wlm",
+    condition: str | None = None,
     n_boot: int = 1000,
     rng: RNG = 0,
     mod: str | None = None,
@@ -101,6 +103,8 @@ def evaluate_clones(
         Observed times; by default the last two training times.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     n_boot
         Number of bootstrap samples of clones for the intervals; 0 for none.
     rng
@@ -154,6 +158,7 @@ def evaluate_clones(
     >>> wlm.tl.evaluate_clones(adata, clone_key="clone", n_boot=0)["model"].tolist()
     ['flow', 'itself', 'transport', 'majority', 'neighbours', 'regression']
     """
+    key = fit_key(adata, key, condition, mod)
     check_integer("n_boot", n_boot, 0)
     target = get_target(adata, mod)
     columns = [c for c in (clone_key, label_key) if c is not None and c not in target.obsm]

@@ -16,6 +16,7 @@ from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
+from wlm._store.group import fit_key
 from wlm._store.results import forget, read_result, write_result
 from wlm.core.fates import decided, decided_at, entropy, pull_back
 from wlm.core.transport import shares
@@ -33,6 +34,7 @@ def fates(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     at: Any = None,
     count: str = "lineages",
     n_draws: int = N_DRAWS,
@@ -61,6 +63,8 @@ def fates(
         An AnnData or MuData with a fit, after :func:`wlm.tl.terminal_states`.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     at
         Time at which cells must be in a state: by default the last training time, or a later one. Until then the last
         population moves freely, with noise that grows as in the last interval.
@@ -121,6 +125,7 @@ def fates(
     >>> adata.obsm["wlm_fates"].shape
     (500, 2)
     """
+    key = fit_key(adata, key, condition, mod)
     target = get_target(adata, mod)
     check_writable(target)
     check_integer("n_draws", n_draws)

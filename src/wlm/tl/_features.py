@@ -133,7 +133,10 @@ def _shares(labels: NDArray[np.object_], names: Sequence[str], w: NDArray[np.flo
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a fit to each sample says: its speed at its times, and its population at the ``wanted`` ones (T,)."""
+    """What a fit to each sample says: its motion at its times, and its population at the ``wanted`` ones (T,).
+
+    ``labels`` (n_obs,) of the cells are what growth is told apart by.
+    """
 
     config: Method[Any, Any]
     where: Any
@@ -141,9 +144,13 @@ class Fitted:
     max_cells: int
     seed: int
     n_jobs: int
+    labels: NDArray[np.object_] | None = None
 
     def features(self, samples: Samples) -> list[Feature]:
-        """Speeds and predicted populations; all fits have one seed, and the choices of all samples together."""
+        """Speeds, kinetic energies, landscapes, growth and predicted populations.
+
+        All fits have one seed, and the choices of all samples together.
+        """
         n = len(samples.names)
         single = [name for k, name in enumerate(samples.names) if len({t for i, t in samples.rows if i == k}) < 2]
         if single:
@@ -151,34 +158,56 @@ class Fitted:
                 f"{len(single)} sample(s) were seen at one time only ({single[:3]}, ...), so that nothing can be "
                 "fitted to each; leave method out, or name with sample_key what was followed over time"
             )
-        parts = {str(name): samples.cells.only(samples.of(k)) for k, name in enumerate(samples.names)}
+        rows = [samples.of(k) for k in range(n)]
+        parts = {str(name): samples.cells.only(own) for name, own in zip(samples.names, rows, strict=True)}
         with quiet():
             own = list(prepare_all(parts, self.config, None, self.seed).values())
         _warn_of_paths(samples, [notes for _, notes in own])
+        common = {t: self._common(samples, t) for t in samples.times}
+        names = [] if self.labels is None else sorted(set(self.labels[np.concatenate(rows)]))
         found = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed(self._sample)(cells) for cells, _ in own
+            delayed(self._sample)(cells, common, None if self.labels is None else self.labels[mine], names)
+            for (cells, _), mine in zip(own, rows, strict=True)
         )
         out = []
-        for t in samples.times:
-            speeds = {k: np.array([speed[t]]) for k, (speed, _) in enumerate(found) if t in speed}
-            if len(speeds) > 1:
-                out.append(numbers("speed", t, speeds, n, ["speed"]))
+        known = [name for name in ("speed", "kinetic", "energy", "growth") if name in found[0][0]]
+        for name in known:
+            shown = names if name == "growth" and names else [name]
+            for t in samples.times:
+                values = {k: own[name][t] for k, (own, _) in enumerate(found) if t in own[name]}
+                if len(values) > 1:
+                    out.append(_landscapes(t, values, n) if name == "energy" else numbers(name, t, values, n, shown))
         for t in self.wanted:
             populations = {k: there[t] for k, (_, there) in enumerate(found) if t in there}
             if len(populations) > 1:
                 out.append(distances("predicted", t, populations, n, self.max_cells, self.seed, self.n_jobs))
         return out
 
-    def _sample(self, cells: Any) -> tuple[dict[float, float], dict[float, Population]]:
-        """Mean speed at each time, and the population at each wanted time, of one sample."""
+    def _common(self, samples: Samples, t: float) -> Any:
+        """Cells (m, d) of all samples at a time, as many of each: those whose energies are compared."""
+        rows = [samples.rows[k, t] for k in np.flatnonzero(samples.present(t))]
+        size = max(2, min(self.max_cells // len(rows), *map(len, rows)))
+        rng = np.random.default_rng([self.seed, 0])
+        return np.concatenate([samples.cells.x[rng.permutation(own)[:size]] for own in rows])
+
+    def _sample(
+        self, cells: Any, common: Mapping[float, Any], labels: NDArray[np.object_] | None, names: Sequence[str]
+    ) -> tuple[dict[str, dict[float, Floats]], dict[float, Population]]:
+        """What is said of each time by name, and the population at each wanted time, of one sample."""
         with quiet(), few_threads(self.where):
             model = train_model(cells, self.config, self.seed, self.seed, self.where)
             velocity = np.asarray(model.fields["velocity"], dtype=np.float64)
             speed = np.linalg.norm(velocity, axis=1)
-            speeds = {}
-            for t in cells.training:
+            said: dict[str, dict[float, Floats]] = {"speed": {}, "kinetic": {}, "energy": {}}
+            for t in map(float, cells.training):
                 at = cells.at(t)
-                speeds[float(t)] = float(np.average(speed[at], weights=None if cells.w is None else cells.w[at]))
+                w = None if cells.w is None else cells.w[at]
+                said["speed"][t] = np.array([np.average(speed[at], weights=w)])
+                said["kinetic"][t] = np.array([np.average(speed[at] ** 2 / 2, weights=w)])
+                said["energy"][t] = model.fit.dynamics.energy(common[t], t).astype(np.float64)
+                if "growth" in model.fields:
+                    rates = np.asarray(model.fields["growth"], dtype=np.float64)[at]
+                    said.setdefault("growth", {})[t] = _growth(rates, None if labels is None else labels[at], names, w)
             wanted = self.wanted[self.wanted > cells.training[0]]
             starts = np.array([cells.training[cells.training < t][-1] for t in wanted])
             moved = simulate(
@@ -193,7 +222,31 @@ class Fitted:
                 seed=self.seed,
             )
         populations = {p.time: Population(p.positions[0], p.w) for p in moved}
-        return speeds, populations
+        return said, populations
+
+
+def _growth(
+    rates: Floats, labels: NDArray[np.object_] | None, names: Sequence[str], w: NDArray[np.floating] | None
+) -> Floats:
+    """Rates of growth (n,) of a sample: their deviation, or with labels what each adds to the rate of the whole (m,).
+
+    The latter is the share of a label times the mean rate of its cells, so that a label without cells adds nothing.
+    """
+    if labels is None:
+        mean = np.average(rates, weights=w)
+        return np.sqrt(np.average((rates - mean) ** 2, weights=w, keepdims=True))
+    return np.array([np.average(np.where(labels == name, rates, 0.0), weights=w) for name in names])
+
+
+def _landscapes(t: float, energies: Mapping[int, Floats], n: int) -> Feature:
+    """Root mean square differences between the energies (m,) that fits give to the same cells.
+
+    Energies have no zero of their own: theirs is the mean over these cells.
+    """
+    gauged = {k: energy - energy.mean() for k, energy in energies.items()}
+    found = numbers("energy", t, gauged, n, [str(i) for i in range(len(next(iter(gauged.values()))))])
+    size = np.sqrt(len(found.names))
+    return Feature("energy", t, found.present, found.distances / size)
 
 
 def _warn_of_paths(samples: Samples, notes: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:

@@ -20,6 +20,7 @@ from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import read_labels
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, open_fit
+from wlm._store.group import fit_key
 from wlm.core.uncertainty import quantiles
 from wlm.tl._predict import predict
 from wlm.tl._trend import Floats, Population, trend
@@ -38,6 +39,7 @@ def gene_trends(
     *,
     groupby: str | None = None,
     key: str = "wlm",
+    condition: str | None = None,
     times: Any = None,
     layer: str | None = None,
     n_cells: int | None = None,
@@ -63,6 +65,8 @@ def gene_trends(
         fates (:func:`wlm.tl.fates`): a cell counts in each group by the probability of that fate, and keeps it.
     key
         Name of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     times
         Times, as numbers or labels, to include besides the observed ones and a grid between them, for example
         forecasts.
@@ -114,6 +118,7 @@ def gene_trends(
     >>> sorted(table["group"].unique())
     ['A', 'B']
     """
+    key = fit_key(adata, key, condition, mod)
     target = get_target(adata, mod)
     there = groupby == FATES and f"{key}_fates" in target.uns
     if groupby == FATES and not there and FATES not in target.obs:

@@ -177,6 +177,7 @@ def table(
     n_jobs: int,
     max_cells: int,
     baselines: bool,
+    intervals: bool,
 ) -> pd.DataFrame:
     """The scores of all models on the groups left out, with differences and their intervals over groups."""
     lefts = leave_out(cells, groups, wanted)
@@ -209,12 +210,14 @@ def table(
     out.attrs["seconds"] = float(np.mean([seconds for _, seconds in done]))
     out.attrs |= {"differences": [], "verdict": ""}
     if baselines:
-        found = differences(out, list(methods), metrics[0])
+        found = differences(out, list(methods), metrics[0], intervals=intervals)
         out.attrs |= {"differences": found, "verdict": _verdict(out, found, list(methods), metrics)}
     return out
 
 
-def differences(table: pd.DataFrame, methods: Sequence[str], metric: str) -> list[dict[str, Any]]:
+def differences(
+    table: pd.DataFrame, methods: Sequence[str], metric: str, *, intervals: bool = True
+) -> list[dict[str, Any]]:
     """Mean scores of the methods less those of the others by group, and 95 % intervals over groups (Student's t)."""
     by_time = table.groupby(["model", "group", "time"])[metric].mean()
     models = [*methods, *(name for name in NAIVE if name in set(table["model"]))]
@@ -226,7 +229,7 @@ def differences(table: pd.DataFrame, methods: Sequence[str], metric: str) -> lis
                 continue
             row: dict[str, Any] = {"model": a, "baseline": b, "kind": "left-out group", "metric": metric}
             row |= {"n_times": table["time"].nunique(), "n_groups": len(each), "difference": float(each.mean())}
-            if len(each) > 1:
+            if len(each) > 1 and intervals:
                 half = float(student.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
                 row |= {"low": row["difference"] - half, "high": row["difference"] + half}
             rows.append(row)

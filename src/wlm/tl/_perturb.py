@@ -27,6 +27,7 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import fit_key
 from wlm._version import __version__
 from wlm.core.uncertainty import outside
 from wlm.tl._interventions import Genes, Outcome, Setting, intervene, words_of
@@ -47,6 +48,7 @@ def perturb(
     at: Any,
     times: Any,
     key: str = "wlm",
+    condition: str | None = None,
     label_key: str | None = None,
     n_cells: int | None = 1000,
     min_r2: float = 0.1,
@@ -82,6 +84,8 @@ def perturb(
         One time or several after it.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     label_key
         Column of ``obs`` with labels, such as cell types or fates, whose shares are compared. Predicted cells get them
         from their 15 nearest observed cells of the training times.
@@ -142,6 +146,7 @@ def perturb(
     TypeError
         If ``genes`` or a level is of another kind.
     """
+    key = fit_key(adata, key, condition, mod)
     cells, fit = open_fit(adata, key, mod, columns=[] if label_key is None else [label_key])
     screen = not isinstance(genes, (str, Mapping))
     asked = [_levels(g) for g in genes] if screen else [_levels(genes)]

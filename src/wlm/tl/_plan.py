@@ -16,6 +16,7 @@ from wlm._adata.times import read_labels
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.group import fit_key
 from wlm.core.design import Contest, Disagreement, Pick, Price, contest, even_orders, given, greedy, picked, worth
 from wlm.tl._courses import Cells, Checked, check, draw, frames, noise_at
 
@@ -29,6 +30,7 @@ def plan(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     n_times: int = 1,
     n_cells: int | None = None,
     cost: float | Mapping[str, Any] | None = None,
@@ -54,6 +56,8 @@ def plan(
         An AnnData or MuData with a fit to at least three training times: two cannot show how the motion bends.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     n_times
         Number of times to pick.
     n_cells
@@ -133,6 +137,7 @@ def plan(
     >>> wlm.tl.plan(adata, candidates=[1.0, 2.5, 3.5])["time"].tolist()
     [1.0]
     """
+    key = fit_key(adata, key, condition, mod)
     source, fit = open_fit(adata, key, mod)
     check_integer("n_times", n_times)
     check_integer("n_courses", n_courses, 12)

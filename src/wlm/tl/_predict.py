@@ -19,7 +19,7 @@ from wlm._adata.times import find_observed, read_labels
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
-from wlm._store.group import get_conditions
+from wlm._store.group import fit_key, get_conditions
 from wlm.core.dynamics import CHUNK
 from wlm.core.growth import LEAST_ESS, effective_share
 from wlm.core.uncertainty import LEVEL, band, outside, spread
@@ -33,6 +33,7 @@ def predict(
     times: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     from_time: Any = None,
     n_cells: int | None = None,
     resample: bool | None = None,
@@ -62,6 +63,8 @@ def predict(
     key
         Name ``K`` of the fit. If ``K`` stands for fits by condition, all of them predict; the key ``K_C`` of one
         condition predicts only its cells, and the result columns are still named after ``K``, as in the fit.
+    condition
+        Of fits by condition, the one that predicts; the same as its key ``K_C``. By default all predict.
     from_time
         Observed time to start from; by default the last training time before each of ``times``.
     n_cells
@@ -163,6 +166,7 @@ def predict(
     >>> missing.obsm["X_pca"].shape
     (100, 5)
     """
+    key = fit_key(adata, key, condition, mod)
     several = get_conditions(adata, key, mod)
     if several:
         asked = {"from_time": from_time, "n_cells": n_cells, "resample": resample, "genes": genes}

@@ -15,6 +15,7 @@ from wlm._adata.mudata import get_target
 from wlm._adata.neighbours import from_neighbours
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
+from wlm._store.group import fit_key
 from wlm._store.results import RESULTS, forget, write_result
 from wlm.tl._links import N_DRAWS, Link, Observed, link
 
@@ -30,6 +31,7 @@ def terminal_states(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     label_key: str | None = None,
     states: Sequence[str] | None = None,
     n_states: int | None = None,
@@ -53,6 +55,8 @@ def terminal_states(
         An AnnData or MuData with a fit.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     label_key
         Column of ``obs`` with cell types. Without it, groups are named ``"state 1"``, ``"state 2"``, from the largest
         to the smallest.
@@ -119,6 +123,7 @@ def terminal_states(
     >>> table.loc[table["kind"] == "terminal", "state"].tolist()
     ['state 1', 'state 2']
     """
+    key = fit_key(adata, key, condition, mod)
     target = get_target(adata, mod)
     check_writable(target)
     _check(label_key, states, n_states, min_share)

@@ -13,12 +13,15 @@ from scipy.sparse.csgraph import connected_components
 
 from wlm._adata.mudata import get_target, is_mudata
 from wlm._logging import logger
+from wlm._store.group import fit_key
 from wlm._store.results import read_result
 from wlm.bridges import cellrank
 from wlm.tl._links import Observed
 
 
-def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod: str | None = None) -> Any:
+def to_cellrank(
+    adata: Any, *, key: str = "wlm", condition: str | None = None, kind: str = "transitions", mod: str | None = None
+) -> Any:
     """Hand the transitions of a fit over to CellRank.
 
     CellRank's estimators take the kernel as it is: ``cellrank.estimators.GPCCA(kernel)``, then ``compute_schur``,
@@ -31,6 +34,8 @@ def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod:
         An AnnData or MuData with a fit, after :func:`wlm.tl.transitions`.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     kind
         ``"transitions"``: a ``PrecomputedKernel`` from ``obsp["K_transitions"]``, which follows the fit within the last
         time. ``"couplings"``: a ``RealTimeKernel`` from the parts of this matrix between consecutive training times,
@@ -64,6 +69,7 @@ def to_cellrank(adata: Any, *, key: str = "wlm", kind: str = "transitions", mod:
     >>> wlm.tl.transitions(adata)  # doctest: +SKIP
     >>> estimator = cellrank.estimators.GPCCA(wlm.tl.to_cellrank(adata))  # doctest: +SKIP
     """
+    key = fit_key(adata, key, condition, mod)
     if kind not in ("transitions", "couplings"):
         raise ValueError(f"kind must be 'transitions' or 'couplings', found {kind!r}")
     target = get_target(adata, mod)

@@ -11,6 +11,7 @@ from wlm._adata.checks import check_integer, check_writable
 from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
+from wlm._store.group import fit_key
 from wlm._store.results import write_result
 from wlm.core.transport import nearest
 from wlm.tl._links import N_CANDIDATES, N_DRAWS, Observed, link, rollouts
@@ -23,6 +24,7 @@ def transitions(
     adata: Any,
     *,
     key: str = "wlm",
+    condition: str | None = None,
     n_neighbors: int = N_CANDIDATES,
     n_draws: int = N_DRAWS,
     rng: RNG = 0,
@@ -44,6 +46,8 @@ def transitions(
         An AnnData or MuData with a fit.
     key
         Name ``K`` of the fit; of fits by condition, the key of one.
+    condition
+        Of fits by condition, which one; the same as its key.
     n_neighbors
         Largest number of target cells per cell; only the likeliest are kept.
     n_draws
@@ -86,6 +90,7 @@ def transitions(
     >>> adata.obsp["wlm_transitions"].shape
     (500, 500)
     """
+    key = fit_key(adata, key, condition, mod)
     target = get_target(adata, mod)
     check_writable(target)
     for name, value in (("n_neighbors", n_neighbors), ("n_draws", n_draws)):
