@@ -26,7 +26,7 @@ from wlm.core.integrators import leapfrog
 from wlm.core.methods import WLM
 from wlm.core.particles import Particles, together
 from wlm.core.populations import Populations
-from wlm.core.prediction import predict
+from wlm.core.prediction import fields, predict, rollout
 from wlm.core.training import train
 
 SMALL = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, "batch_size": 64}
@@ -210,6 +210,60 @@ def test_a_prior_is_learned_where_it_is_known_and_stays_within_what_is_known():
     noise = Prior(2)
     noise.learn(x, [torch.randn(300, generator=torch.Generator().manual_seed(k)) for k in range(2)], torch.Generator())
     assert float(noise.explained) < 0.05
+
+
+def known_prior(smoothing):
+    """Rates 0.4 that are known around the origin, with a factor of 1 / 2."""
+    rates = Growth(2, prior=True, residual=True, level=False)
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 10
+    rates.prior.learn([x, x], [torch.full((200,), 0.4)] * 2, torch.Generator().manual_seed(0))
+    rates.prior.smoothing.fill_(smoothing)
+    rates.raw_scale.data.fill_(math.log(math.expm1(0.5)))
+    return rates
+
+
+def test_rates_of_observed_cells_are_their_own():
+    """c (p - mean of the cells around), 0 where p is unknown; with the mean that is c p, without any smoothing."""
+    rates, x = known_prior(1.0), torch.zeros(3, 2)
+    known = torch.tensor([1.0, -0.2, math.nan])
+    with torch.no_grad():
+        np.testing.assert_allclose(rates.own(x, known), [0.3, -0.3, 0.0], atol=1e-6)
+        np.testing.assert_allclose(rates(x) + rates.own(x, known), [0.5, -0.1, 0.2], atol=1e-6)
+        assert not Growth(2, prior=False, residual=True, level=False).own(x, known).any()
+    # In the data's units: a time unit is two of the model's, so that rates are half as large there.
+    model = dynamics(with_rates(rates), units(time=0.5), times=(0.0, 1.0))
+    found = model.growth(np.zeros((3, 2)), 0.0, known=2 * known.double().numpy())
+    np.testing.assert_allclose(found, 2 * (np.array([0.5, -0.1, 0.2]) - 0.2), atol=1e-5)
+    np.testing.assert_allclose(
+        model.own_growth(np.zeros((3, 2)), 2 * known.double().numpy()), [0.6, -0.6, 0], atol=1e-5
+    )
+
+
+def test_a_cell_keeps_its_own_rate_while_it_is_near():
+    """Mean of e^(-D^2 / 2h^2) over the way, by quadrature; all of it at rest, a vanishing part far away."""
+    rates, end = known_prior(0.7), torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, -2.0], [60.0, 80.0]])
+    x = torch.zeros_like(end)
+    way = np.linspace(0, 1, 10_001)
+    expected = [np.trapezoid(np.exp(-((s * way) ** 2) / (2 * 0.7**2)), way) for s in (0.0, 0.5, 2.0)]
+    near = rates.prior.nearby(x, end).numpy()
+    np.testing.assert_allclose(near[:3], expected, atol=1e-4)
+    assert near[3] < 0.01
+    own = rates.own(x, torch.full((4,), 1.4), end).detach()
+    np.testing.assert_allclose(own, 0.5 * near, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 1.0, 1.0]])
+def test_own_rates_share_descendants_out_among_the_cells(weights):
+    """Cells at rest for two units of time: their descendants are e^(2 c p) over the mean, known or not."""
+    rates, x = known_prior(1.0), np.zeros((8, 2), dtype=np.float32)
+    model = dynamics(with_rates(rates), units(), times=(0.0, 2.0))
+    known, w = np.array([1.0, -0.2, math.nan, 0.4] * 2), None if weights is None else np.array(weights * 2)
+    times = np.repeat([0.0, 2.0], 4)
+    path = rollout(model, x[:4], np.zeros((4, 2)), np.arange(4), np.array([0.0, 2.0]), w=None if w is None else w[:4])
+    found = fields(model, x, np.zeros((8, 2)), times, np.array([0.0, 2.0]), path, w=w, known=known)
+    expected = np.exp(2 * 0.5 * np.array([1.0, -0.2, 0.4, 0.4]))
+    np.testing.assert_allclose(found["descendants"][:4], expected / np.average(expected, weights=weights), rtol=1e-4)
+    assert np.isnan(found["descendants"][4:]).all()
 
 
 def test_effective_share_and_resampling_are_those_of_the_weights():
