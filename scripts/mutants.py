@@ -572,6 +572,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     ],
     "methods/wlm.py": [
         ("rates.scale.detach()", "rates.scale", "test_growth.py -k dear"),
+        ("mean - rates.scale *", "mean + rates.scale *", "test_growth.py -k totals_say"),
         ("self.BESIDES_PRIOR ** rates", "self.BESIDES_PRIOR * rates", "test_growth.py -k dear"),
         ("(paths.bends or self", "(not paths.bends or self", "test_chains.py -k paths"),
         ("passed[1:]", "passed[:-1]", "methods/test_wlm.py -k costs_nothing"),

@@ -1,6 +1,7 @@
 """Growth against closed forms: cells that multiply at known rates, at rest and in motion."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -329,6 +330,17 @@ def test_totals_give_the_mean_rate_and_nothing_else_does():
     alone = train(still_clusters(0.0, times), WLM(**options)).dynamics
     assert alone.growth(p.positions[0], 3.0).mean() == pytest.approx(0.0, abs=1e-6)
     assert alone.simulate(p.positions[0], [3.0, 7.0]).weights[-1].mean() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_totals_say_the_level_that_a_prior_leaves():
+    """Training starts at the mean rate of the totals, whatever the mean of the prior; c = 1."""
+    p = still_clusters(0.0, sizes=1e4 * np.exp([0.0, 0.5, 1.0]))
+    p = replace(p, growth=tuple(np.where(x[:, 0] > 0, 2.0, 1.0) for x in p.positions))
+    dynamics_ = train(p, WLM(n_steps=1, lr=1e-9, growth=True, initial_velocity="zero", **SMALL)).dynamics
+    found = dynamics_.growth(p.positions[0], 0.0)
+    assert found.mean() == pytest.approx(0.5, abs=0.2) and np.ptp(found) == pytest.approx(
+        1, abs=0.1
+    )  # one step of 0.05
 
 
 def test_what_is_learned_besides_a_prior_is_dear_as_far_as_the_prior_counts():

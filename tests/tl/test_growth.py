@@ -223,6 +223,7 @@ def test_evaluate_compares_fits_with_and_without_growth_by_weighted_scores(cells
         "day",
         method={"wlm": {}, "growth": {"method": "wlm", "growth": "prior"}},
         growth_key="true_growth",
+        totals="size",
         holdout=[3, 4],
         metrics=("w1", "composition"),
         label_key="branch",
@@ -236,15 +237,16 @@ def test_evaluate_compares_fits_with_and_without_growth_by_weighted_scores(cells
     assert [(r["model"], r["metric"], r["start"]) for r in judged] == [
         ("growth", "w1", 2.0),
         ("growth", "composition", 2.0),
+        ("growth", "size", 2.0),
     ]
+    assert judged[2]["growth_ratio"] == pytest.approx(1, abs=0.3), "the level of the rates comes from the totals"
     # Hardly trained cells stay where they were on day 2: without growth they have its composition.
     shares = cells.obs.groupby("day")["branch"].value_counts(normalize=True).unstack()["A"]
     assert judged[1]["conserved"] == pytest.approx(shares[4] - shares[2], abs=0.05)
     assert judged[1]["growth"] < judged[1]["conserved"]
     lines = table.attrs["verdict"].splitlines()
-    assert lines[-2].startswith("growth ") and lines[-1].startswith(
-        "without a network: relative rates per unit of time"
-    )
+    assert lines[-3].startswith("growth ") and lines[-2].startswith("size of the last population")
+    assert lines[-1].startswith("without a network: relative rates per unit of time")
     rates = {r["label"]: r for r in table.attrs["naive_growth"]}
     assert rates["A"]["slope"] == pytest.approx(-rates["B"]["slope"]) and rates["A"]["slope"] > 0
     table = table[table["time"] == 4]

@@ -57,6 +57,11 @@ class Prior(nn.Module):
         """Rates (..., n) at ``x`` (..., n, d)."""
         return self._closeness(x).softmax(-1) @ self.rates
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the known rates, scalar, every time weighing the same."""
+        return self.rates[self.log_count.isfinite()].mean()
+
     def nearby(self, x: Tensor, end: Tensor) -> Tensor:
         r"""How close (..., n) cells stay to ``x`` (..., n, d) on the straight way to ``end``, averaged over the way.
 
