@@ -59,7 +59,7 @@ class Prior(nn.Module):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the known rates, scalar, every time weighing the same."""
+        """Mean, scalar, of the known rates that it rests on."""
         return self.rates[self.log_count.isfinite()].mean()
 
     def nearby(self, x: Tensor, end: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All models of a fit, which were trained on the same cells.
+    """All models of a fit, which were trained on the same cells, or on some that were drawn from these.
 
     ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
     first model; whether paths are ``curved``: cells arrive at the next population with its velocities, those of paths
