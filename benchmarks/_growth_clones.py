@@ -48,7 +48,7 @@ def cells() -> ad.AnnData:
 
 
 def run(_: str, setting: str, seed: int, extra: dict[str, Any]) -> dict[str, Any]:
-    """The rate of each cell of day 4 with a clone."""
+    """The rate of each cell, and by a fit the logarithm of its descendants at the next time."""
     adata, begin = cells(), time.process_time()
     column, notes = "wlm_growth_prior", {}
     if setting != "prior alone":
@@ -56,6 +56,7 @@ def run(_: str, setting: str, seed: int, extra: dict[str, Any]) -> dict[str, Any
         wlm.tl.fit(adata, "day", **options)
         column, found = "wlm_growth", adata.uns["wlm"]["growth"]
         notes = {name: float(found[name]) for name in ("prior_scale", "prior_r2") if name in found}
+        notes["descendants"] = np.log(adata.obs["wlm_descendants"]).tolist()
     return {"rate": adata.obs[column].tolist(), "seconds": time.process_time() - begin, **notes}
 
 
@@ -76,8 +77,11 @@ def show(found: list[dict[str, Any]], asked: list[tuple]) -> None:
     table = truth()
     rates: dict[str, np.ndarray] = {}
     for name in ("prior alone", *SETTINGS):
-        own = [np.array(r["rate"])[table.index] for j, r in zip(asked, found, strict=True) if j[1] == name]
-        rates[name] = np.stack(own)  # (seeds, cells)
+        own = [r for j, r in zip(asked, found, strict=True) if j[1] == name]
+        rates[name] = np.stack([np.array(r["rate"])[table.index] for r in own])  # (seeds, cells)
+        if name != "prior alone":
+            at_next = [np.array(r["descendants"])[table.index] for r in own]
+            rates[f"{name}, descendants"] = np.stack(at_next)
     boot = _resampled(table["clone"].to_numpy())
     print(f"\n{len(table)} cells of day 4 in {table['clone'].nunique()} clones; Spearman, 95 % over clones")
     drawn = {name: np.array([_score(own, table, i) for i in boot]) for name, own in rates.items()}

@@ -15,7 +15,7 @@ from wlm.core.transport import semi_relaxed
 #: Settings by name: sizes of the populations are given, as those who score on such a system give them, or not.
 SETTINGS = ("totals", "relative")
 #: Prices of the static coupling, in median squared distances within a time.
-PRICES = (0.1, 1.0, 10.0)
+PRICES = (0.1, 1.0, 10.0, 100.0)
 
 
 def jobs(n_seeds: int, n_cells: int, extra: dict[str, Any]) -> list[tuple]:

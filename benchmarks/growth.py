@@ -16,6 +16,7 @@ free at a price: log of the row sum over the time between.
 ``--verdict``: is growth SUPPORTED by ``tl.evaluate`` where it is there, and only there? Simulations of both kinds.
 ``--toggle``: the rate of ``wlm.datasets.gene_toggle``, beside a static coupling. ``--clones``: rates of blood cells
 (larry_clones.h5ad of CoSpar's tests, in the folder WLM_DATA_DIR or ../shared/data) against the later sizes of clones.
+``--coverage``: do intervals over the models of an ensemble hold the true rates?
 
 The run resumes: results are kept in benchmarks/results by the code that made them.
 """
@@ -27,6 +28,7 @@ import time
 from typing import Any
 
 import _growth_clones
+import _growth_coverage
 import _growth_toggle
 import _growth_verdict
 import anndata as ad
@@ -147,12 +149,18 @@ def _show(rows: pd.DataFrame, title: str) -> None:
 
 def _other(name: str, arguments: argparse.Namespace, extra: dict[str, Any]) -> None:
     """Another part of the benchmark."""
-    part: Any = {"verdict": _growth_verdict, "toggle": _growth_toggle, "clones": _growth_clones}[name]
+    part: Any = {
+        "verdict": _growth_verdict,
+        "toggle": _growth_toggle,
+        "clones": _growth_clones,
+        "coverage": _growth_coverage,
+    }[name]
     n = arguments.cells
     counts = {
         "verdict": (2 if arguments.quick else 20, n),
         "toggle": (arguments.seeds, n),
         "clones": (arguments.seeds,),
+        "coverage": (arguments.seeds, n),
     }
     asked = part.jobs(*counts[name], extra)
     file = RESULTS / f"growth-{name}{'-quick' if arguments.quick else ''}.json"
@@ -164,7 +172,7 @@ if __name__ == "__main__":
     p = parser(__doc__, seeds=5)
     p.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=["balanced", "growth"])
     p.add_argument("--cells", type=int, default=400)
-    for name in ("verdict", "toggle", "clones"):
+    for name in ("verdict", "toggle", "clones", "coverage"):
         p.add_argument(f"--{name}", dest="part", action="store_const", const=name, help="this part alone")
     p.add_argument("--fresh", action="store_true", help="run again what was run before")
     arguments = p.parse_args()

@@ -110,6 +110,10 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("* _silu_slope(h)) @ self.first.weight", ") @ self.first.weight", "test_growth.py -k costs"),
         ("- (log_sizes - log_sizes[0])", "+ (log_sizes - log_sizes[0])", "test_growth.py -k costs"),
         ("rate + self.scale * self.prior(x)", "rate - self.scale * self.prior(x)", "test_growth.py -k wrong_sign"),
+        ("known - self.prior(x)", "self.prior(x) - known", "test_growth.py -k own"),
+        ("more = self.scale * torch.nan", "more = torch.nan", "test_growth.py -k own"),
+        ("math.sqrt(math.pi / 2) * torch.erf", "math.sqrt(math.pi) * torch.erf", "test_growth.py -k while_it_is_near"),
+        ("torch.erf(far / math.sqrt(2))", "torch.erf(far)", "test_growth.py -k while_it_is_near"),
         ("self.log_count - square /", "self.log_count + square /", "test_growth.py -k known"),
         ("/ np.square(w).sum(-1) / w", "/ np.square(w).sum(-1) * w", "test_growth.py -k effective"),
         ("(np.arange(n) + rng.random()) / n", "np.arange(n) / n", "test_growth.py -k effective"),
@@ -183,6 +187,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("ends[:-1] + (share * ends.diff()).long()", "ends[:-1]", "test_populations.py -k drawn"),
     ],
     "populations.py": [
+        ("rng.integers(n, size=n)", "rng.permutation(n)", "test_populations.py -k redrawn"),
+        ("[w * n for w, n", "[w for w, n", "test_populations.py -k redrawn"),
         ("order[rng.integers(ends[:-1], ends[1:])]", "order[ends[:-1] // 2]", "test_populations.py -k sample"),
     ],
     "fates.py": [
@@ -295,6 +301,9 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("np.bincount(rows, mass * y[columns, c], n)", "np.bincount(rows, y[columns, c], n)", "test_velocity.py"),
     ],
     "dynamics.py": [
+        ("known * self.units.time)", "known)", "test_growth.py -k own"),
+        ("more.cpu().numpy().astype(np.float64) /", "more.cpu().numpy().astype(np.float64) *", "test_growth.py -k own"),
+        ("known is None else found + self", "known is None else found - self", "test_growth.py -k own"),
         (
             "self.units.length**2 / self.units.time**self.model.order",
             "self.units.length**2 / self.units.time**2",
@@ -352,6 +361,9 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("[p.mean(model.energy(p, t))", "[model.energy(p, t).mean()", "test_diagnosis.py"),
     ],
     "prediction.py": [
+        ("descendants * np.exp(more)", "descendants * np.exp(-more)", "test_growth.py -k own"),
+        ("/ np.average(found, weights=w)", "/ np.average(found)", "test_growth.py -k own"),
+        ("moved.positions[-1]) * (observed[k + 1] - t)", "moved.positions[-1])", "test_growth.py -k own"),
         (
             "0.0 if dynamics.needs_velocity and target_v is None else 0.5",
             "0.0 if dynamics.needs_velocity else 0.5",
@@ -486,6 +498,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "training.py": [
+        ("(seed) if redraw else", "(seed) if not redraw else", "test_populations.py -k redrawn"),
         ("min(ema, int(n) / (int(n) + 9))", "ema", "test_training.py -k running_average"),
         ("1 - decay)", "decay)", "test_training.py -k running_average"),
         ("BLUR * median_distance", "median_distance", "test_training.py -k blur"),
@@ -559,6 +572,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
     ],
     "methods/wlm.py": [
         ("rates.scale.detach()", "rates.scale", "test_growth.py -k dear"),
+        ("mean - rates.scale *", "mean + rates.scale *", "test_growth.py -k totals_say"),
         ("self.BESIDES_PRIOR ** rates", "self.BESIDES_PRIOR * rates", "test_growth.py -k dear"),
         ("(paths.bends or self", "(not paths.bends or self", "test_chains.py -k paths"),
         ("passed[1:]", "passed[:-1]", "methods/test_wlm.py -k costs_nothing"),

@@ -1,6 +1,7 @@
 """Growth against closed forms: cells that multiply at known rates, at rest and in motion."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from wlm.core.integrators import leapfrog
 from wlm.core.methods import WLM
 from wlm.core.particles import Particles, together
 from wlm.core.populations import Populations
-from wlm.core.prediction import predict
+from wlm.core.prediction import fields, predict, rollout
 from wlm.core.training import train
 
 SMALL = {"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, "batch_size": 64}
@@ -212,6 +213,60 @@ def test_a_prior_is_learned_where_it_is_known_and_stays_within_what_is_known():
     assert float(noise.explained) < 0.05
 
 
+def known_prior(smoothing):
+    """Rates 0.4 that are known around the origin, with a factor of 1 / 2."""
+    rates = Growth(2, prior=True, residual=True, level=False)
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 10
+    rates.prior.learn([x, x], [torch.full((200,), 0.4)] * 2, torch.Generator().manual_seed(0))
+    rates.prior.smoothing.fill_(smoothing)
+    rates.raw_scale.data.fill_(math.log(math.expm1(0.5)))
+    return rates
+
+
+def test_rates_of_observed_cells_are_their_own():
+    """c (p - mean of the cells around), 0 where p is unknown; with the mean that is c p, without any smoothing."""
+    rates, x = known_prior(1.0), torch.zeros(3, 2)
+    known = torch.tensor([1.0, -0.2, math.nan])
+    with torch.no_grad():
+        np.testing.assert_allclose(rates.own(x, known), [0.3, -0.3, 0.0], atol=1e-6)
+        np.testing.assert_allclose(rates(x) + rates.own(x, known), [0.5, -0.1, 0.2], atol=1e-6)
+        assert not Growth(2, prior=False, residual=True, level=False).own(x, known).any()
+    # In the data's units: a time unit is two of the model's, so that rates are half as large there.
+    model = dynamics(with_rates(rates), units(time=0.5), times=(0.0, 1.0))
+    found = model.growth(np.zeros((3, 2)), 0.0, known=2 * known.double().numpy())
+    np.testing.assert_allclose(found, 2 * (np.array([0.5, -0.1, 0.2]) - 0.2), atol=1e-5)
+    np.testing.assert_allclose(
+        model.own_growth(np.zeros((3, 2)), 2 * known.double().numpy()), [0.6, -0.6, 0], atol=1e-5
+    )
+
+
+def test_a_cell_keeps_its_own_rate_while_it_is_near():
+    """Mean of e^(-D^2 / 2h^2) over the way, by quadrature; all of it at rest, a vanishing part far away."""
+    rates, end = known_prior(0.7), torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, -2.0], [60.0, 80.0]])
+    x = torch.zeros_like(end)
+    way = np.linspace(0, 1, 10_001)
+    expected = [np.trapezoid(np.exp(-((s * way) ** 2) / (2 * 0.7**2)), way) for s in (0.0, 0.5, 2.0)]
+    near = rates.prior.nearby(x, end).numpy()
+    np.testing.assert_allclose(near[:3], expected, atol=1e-4)
+    assert near[3] < 0.01
+    own = rates.own(x, torch.full((4,), 1.4), end).detach()
+    np.testing.assert_allclose(own, 0.5 * near, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 1.0, 1.0]])
+def test_own_rates_share_descendants_out_among_the_cells(weights):
+    """Cells at rest for two units of time: their descendants are e^(2 c p) over the mean, known or not."""
+    rates, x = known_prior(1.0), np.zeros((8, 2), dtype=np.float32)
+    model = dynamics(with_rates(rates), units(), times=(0.0, 2.0))
+    known, w = np.array([1.0, -0.2, math.nan, 0.4] * 2), None if weights is None else np.array(weights * 2)
+    times = np.repeat([0.0, 2.0], 4)
+    path = rollout(model, x[:4], np.zeros((4, 2)), np.arange(4), np.array([0.0, 2.0]), w=None if w is None else w[:4])
+    found = fields(model, x, np.zeros((8, 2)), times, np.array([0.0, 2.0]), path, w=w, known=known)
+    expected = np.exp(2 * 0.5 * np.array([1.0, -0.2, 0.4, 0.4]))
+    np.testing.assert_allclose(found["descendants"][:4], expected / np.average(expected, weights=weights), rtol=1e-4)
+    assert np.isnan(found["descendants"][4:]).all()
+
+
 def test_effective_share_and_resampling_are_those_of_the_weights():
     """E[copies] = w; each cell has its expectation, rounded down or up."""
     w = np.random.default_rng(0).lognormal(0, 1.5, 60)
@@ -275,6 +330,17 @@ def test_totals_give_the_mean_rate_and_nothing_else_does():
     alone = train(still_clusters(0.0, times), WLM(**options)).dynamics
     assert alone.growth(p.positions[0], 3.0).mean() == pytest.approx(0.0, abs=1e-6)
     assert alone.simulate(p.positions[0], [3.0, 7.0]).weights[-1].mean() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_totals_say_the_level_that_a_prior_leaves():
+    """Training starts at the mean rate of the totals, whatever the mean of the prior; c = 1."""
+    p = still_clusters(0.0, sizes=1e4 * np.exp([0.0, 0.5, 1.0]))
+    p = replace(p, growth=tuple(np.where(x[:, 0] > 0, 2.0, 1.0) for x in p.positions))
+    dynamics_ = train(p, WLM(n_steps=1, lr=1e-9, growth=True, initial_velocity="zero", **SMALL)).dynamics
+    found = dynamics_.growth(p.positions[0], 0.0)
+    assert found.mean() == pytest.approx(0.5, abs=0.2) and np.ptp(found) == pytest.approx(
+        1, abs=0.1
+    )  # one step of 0.05
 
 
 def test_what_is_learned_besides_a_prior_is_dear_as_far_as_the_prior_counts():

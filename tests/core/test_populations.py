@@ -139,6 +139,40 @@ def test_every_method_draws_by_strata(method, monkeypatch):
         assert abs(low - (len(cells) - low)) <= 2
 
 
+def test_redrawn_cells_are_a_bootstrap_of_each_time():
+    """Weights are how often a cell was drawn: n of n cells, 1 - 1/e of them once at least, mean and variance 1."""
+    p = populations(strata=tuple(np.repeat([0, 1], 200) for _ in range(3)), weights=(np.full(400, 2.0),) * 3)
+    drawn = []
+    for seed in range(20):
+        found = p.redrawn(seed)
+        for x, w, s, whole in zip(found.positions, found.weights, found.strata, p.positions, strict=True):
+            assert w.sum() == 800 and len(np.unique(x[:, 0])) == len(x)
+            place = np.flatnonzero(np.isin(whole[:, 0], x[:, 0]))
+            np.testing.assert_array_equal(whole[place], x)
+            np.testing.assert_array_equal(s, place // 200)
+            drawn.append(np.bincount(place, w / 2, minlength=400))
+    drawn = np.array(drawn)
+    assert (drawn > 0).mean() == pytest.approx(1 - np.exp(-1), abs=0.01)
+    assert drawn.var() == pytest.approx(1, abs=0.05)
+    assert np.abs(drawn.mean(0) - 1).max() < 5 / np.sqrt(60)
+    again, other = p.redrawn(0), p.redrawn(1)
+    np.testing.assert_array_equal(again.weights[0], p.redrawn(0).weights[0])
+    assert len(other.weights[0]) != len(again.weights[0]) or (other.weights[0] != again.weights[0]).any()
+    few = populations(n=2)
+    assert all(len(x) == 2 for seed in range(5) for x in few.redrawn(seed).positions)
+    assert few.redrawn(0).weights[0].tolist() == [1, 1] and few.redrawn(0).growth is None
+
+
+def test_a_training_on_redrawn_cells_has_the_units_of_all(monkeypatch):
+    p, seen = populations(), []
+    plain = Snapshots.of.__func__
+    monkeypatch.setattr(Snapshots, "of", classmethod(lambda cls, *a: seen.append(a[0]) or plain(cls, *a)))
+    one, other = (train(p, WLM(**SMALL), seed=3, redraw=redraw).dynamics.units for redraw in (False, True))
+    np.testing.assert_array_equal(one.location, other.location)
+    assert one.length == other.length
+    assert seen[0] is p and len(seen[1].positions[0]) < 400 and seen[1].weights[0].sum() == 400
+
+
 def test_wrong_strata_are_refused():
     with pytest.raises(ValueError, match=r"strata at time 0 have shape \(3,\), wanted \(400,\)"):
         populations(strata=(np.zeros(3, dtype=int),) * 3)

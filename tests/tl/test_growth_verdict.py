@@ -1,12 +1,22 @@
 """Whether growth is supported, in words, and rates without a network against known ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from wlm._adata.reading import Reading
 from wlm.core.methods import WLM, IJKOnet
-from wlm.tl._growth_verdict import _slope, compare_growth, growth_verdict, naive_in_words, naive_rates
+from wlm.tl._growth_verdict import (
+    _slope,
+    compare_growth,
+    compare_sizes,
+    growth_verdict,
+    naive_in_words,
+    naive_rates,
+    sizes_in_words,
+)
 from wlm.tl._scores import Population
 
 TIMES = np.array([0.0, 1.0, 3.0])
@@ -104,6 +114,22 @@ def test_the_verdict_takes_every_metric_and_an_interval():
     assert growth_verdict("growth", 3, [better, better | {"metric": "composition"}]).startswith("growth SUPPORTED")
     assert "NOT SUPPORTED" in growth_verdict("growth", 3, [better, unclear | {"metric": "composition"}])
     assert growth_verdict("growth", 3, [row | {"difference": -1.0}]) == "" == growth_verdict("growth", 3, [])
+
+
+def test_sizes_are_compared_with_cells_that_all_multiply_alike():
+    """1, 2, 4 and then 12 hundred cells on days 0, 1, 2 and 3: alike they would have been 8 hundred."""
+    x, times = np.zeros((40, 2)), np.repeat([0.0, 1.0, 2.0, 3.0], 10)
+    cells = cells_of(x + np.arange(40)[:, None], times, np.full(40, 0.5))
+    cells = replace(cells, sizes=np.array([100.0, 200.0, 400.0, 1200.0]))
+    # The 10 cells of day 1, of weight 1 / 2, have become 25 and 36, geometric mean 30: six times as many.
+    growing = [Population(x[:10], np.full(10, w)) for w in (2.5, 3.6)]
+    row = compare_sizes(growing, cells)
+    assert row["growth_ratio"] == pytest.approx(1.0) and row["growth"] == pytest.approx(0, abs=1e-9)
+    assert row["conserved_ratio"] == pytest.approx(2 / 3) and row["conserved"] == pytest.approx(np.log(1.5))
+    assert row["difference"] == pytest.approx(-np.log(1.5)) and row["metric"] == "size"
+    assert "1.00 times the observed one with growth, 0.67 times if all" in sizes_in_words(row)
+    assert compare_sizes(growing, replace(cells, sizes=None)) is None
+    assert compare_sizes(growing, replace(cells, sizes=np.array([100.0, 200.0, 400.0, np.nan]))) is None
 
 
 def test_twins_differ_in_growth_alone():

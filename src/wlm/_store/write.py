@@ -29,7 +29,7 @@ from wlm.core.training import Fit
 N_FINGERPRINT = 64
 #: What a fit says about each cell, in ``obsm`` and in ``obs`` (the second only of fits with velocities).
 FIELDS = ("velocity", "force", "next")
-COLUMNS = ("potential", "velocity_agreement", "spread", "growth", "growth_agreement", "descendants")
+COLUMNS = ("potential", "velocity_agreement", "spread", "growth", "growth_agreement", "growth_spread", "descendants")
 
 
 def describe_fit(

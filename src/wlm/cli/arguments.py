@@ -46,7 +46,7 @@ Held = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
-NModels = Annotated[int, typer.Option(help="Models of an ensemble.")]
+NModels = Annotated[int, typer.Option(help="Models of an ensemble; with growth all but one redraw the cells.")]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="Option of the method, such as n_steps=400; repeatable."),

@@ -138,19 +138,32 @@ class Dynamics:
         with torch.no_grad():
             return self.model.growth(Particles(zero), zero.new_zeros(())) is not None
 
-    def growth(self, x: Array, t: float, *, w: Array | None = None) -> Float32 | None:
+    def growth(self, x: Array, t: float, *, w: Array | None = None, known: Array | None = None) -> Float32 | None:
         """Net rate (n,) of births less deaths of each cell of ``x`` (n, d) at time ``t``, in 1 / time.
 
         None of dynamics that conserve cells. Where the sizes of the populations are unknown, rates are relative: less
-        their mean over the cells, weights ``w`` (n,).
+        their mean over the cells, weights ``w`` (n,). ``known`` (n,) are the rates that are given for these cells, in
+        1 / time and NaN where none is; they count in place of those of the cells around.
         """
         with torch.no_grad():
             rate = self.model.growth(self.particles(x, w=w), self._time(t))
         if rate is None:
             return None
         found = rate.cpu().numpy().astype(np.float64) / self.units.time
+        found = found if known is None else found + self.own_growth(x, known)
         mean = 0.0 if self.spec.has_sizes else np.average(found, weights=w)
         return (found - mean).astype(np.float32)
+
+    def own_growth(self, x: Array, known: Array, end: Array | None = None) -> NDArray[np.float64]:
+        """What ``known`` rates (n,) of cells at ``x`` (n, d) have beyond those of their states, in 1 / time.
+
+        0 where they are NaN. On their way to ``end`` (n, d) it is the mean over the way.
+        """
+        start = self._tensor(self.units.standard_position(x))
+        at_end = None if end is None else self._tensor(self.units.standard_position(end))
+        with torch.no_grad():
+            more = self.model.own_growth(start, self._tensor(known * self.units.time), at_end)
+        return more.cpu().numpy().astype(np.float64) / self.units.time
 
     def energy(self, x: Array, t: float, *, w: Array | None = None) -> Float32:
         """Energy of each cell (n,) of ``x`` (n, d), weights ``w`` (n,), at time ``t``.

@@ -57,6 +57,19 @@ class Prior(nn.Module):
         """Rates (..., n) at ``x`` (..., n, d)."""
         return self._closeness(x).softmax(-1) @ self.rates
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean, scalar, of the known rates that it rests on."""
+        return self.rates[self.log_count.isfinite()].mean()
+
+    def nearby(self, x: Tensor, end: Tensor) -> Tensor:
+        r"""How close (..., n) cells stay to ``x`` (..., n, d) on the straight way to ``end``, averaged over the way.
+
+        At a distance D of ``x`` it is :math:`e^{-D^2/2h^2}` with the smoothing h, as for the cells around.
+        """
+        far = ((end - x).norm(dim=-1) / self.smoothing).clamp_min(1e-3)
+        return math.sqrt(math.pi / 2) * torch.erf(far / math.sqrt(2)) / far
+
     def _closeness(self, x: Tensor) -> Tensor:
         square = torch.cdist(x, self.places, compute_mode="donot_use_mm_for_euclid_dist").square()
         return self.log_count - square / (2 * self.smoothing.square())
@@ -157,6 +170,17 @@ class Growth(nn.Module):
         if self.prior is not None:
             rate = rate + self.scale * self.prior(x)
         return rate if self.level is None else rate + self.level
+
+    def own(self, x: Tensor, known: Tensor, end: Tensor | None = None) -> Tensor:
+        """What the rates (..., n) of cells at ``x`` (..., n, d) have beyond :meth:`forward`, as they are ``known``.
+
+        That is the factor of the prior times their difference from the cells around them; 0 where it is NaN. A cell on
+        its way to ``end`` keeps it as long as it is near: then it is the mean over the way.
+        """
+        if self.prior is None:
+            return torch.zeros_like(known)
+        more = self.scale * torch.nan_to_num(known - self.prior(x))
+        return more if end is None else more * self.prior.nearby(x, end)
 
     def residual(self, x: Tensor) -> Tensor:
         """What is learned besides the prior, (..., n)."""

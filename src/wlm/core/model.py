@@ -102,6 +102,13 @@ class Model(nn.Module, ABC):
         """Net rate (..., n) of births less deaths at which each cell multiplies, or None if cells are conserved."""
         return None
 
+    def own_growth(self, x: Tensor, known: Tensor, end: Tensor | None = None) -> Tensor:
+        """What cells at ``x`` (n, d) have beyond :meth:`growth` (n,), whose rates are ``known`` (n,), NaN where not.
+
+        If they go to ``end`` (n, d), the mean over the way.
+        """
+        return torch.zeros_like(known)
+
     def growth_notes(self) -> dict[str, str | float]:
         """What the rates of growth rest on, by name: ``mode``, a word or two, and numbers."""
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,22 @@ class Populations:
         cells = (self.positions, self.velocities, self.weights, self.strata, self.growth)
         x, v, w, strata, growth = map(those, cells)
         return Populations(self.times, x, v, w, strata, growth, self.sizes)
+
+    def redrawn(self, seed: int) -> Populations:
+        """As many cells of each time, drawn again with replacement, of at most ``MOST``: a bootstrap of the cells.
+
+        Instead of standing there as often as it was drawn, a cell has so many times its weight.
+        """
+        whole, rng, chosen, counts = self.sampled(), np.random.default_rng(seed), [], []
+        for n in map(len, whole.positions):
+            times_drawn = np.zeros(0, dtype=int)
+            while np.count_nonzero(times_drawn) < 2:  # a population is two cells at least
+                times_drawn = np.bincount(rng.integers(n, size=n), minlength=n)
+            chosen.append(np.flatnonzero(times_drawn))
+            counts.append(times_drawn[chosen[-1]].astype(np.float64))
+        found = whole.some(chosen)
+        drawn = counts if found.weights is None else [w * n for w, n in zip(found.weights, counts, strict=True)]
+        return replace(found, weights=tuple(drawn))
 
 
 def _rows(a: Any, i: NDArray[np.intp]) -> NDArray[Any]:

@@ -64,7 +64,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All models of a fit, which were trained on the same cells.
+    """All models of a fit, which were trained on the same cells, or on some that were drawn from these.
 
     ``training`` times; those of them at which cells have velocities of their own, ``measured``; the ``seed`` of the
     first model; whether paths are ``curved``: cells arrive at the next population with its velocities, those of paths
@@ -124,6 +124,7 @@ def fields(
     path: Rollout,
     *,
     w: Array | None = None,
+    known: Array | None = None,
     seed: int = 0,
 ) -> dict[str, Float32]:
     """The fitted dynamics at each observed cell's own time.
@@ -138,6 +139,8 @@ def fields(
         The stored rollout, whose momentum is handed to observed cells that have no velocity of their own.
     w
         Weights of the cells, shape (n,); all equal by default.
+    known
+        Rates of growth that are given for the cells, shape (n,), NaN where none is.
 
     Returns
     -------
@@ -149,11 +152,11 @@ def fields(
     of_cells = {name: np.full(len(x), np.nan, dtype=np.float32) for name in names}
     for k, t in enumerate(observed):
         i = np.flatnonzero(times == t)
-        wi = None if w is None else w[i]
+        wi, own = (None if a is None else a[i] for a in (w, known))
         of_cells["potential"][i] = dynamics.energy(x[i], t, w=wi)
         out["force"][i] = dynamics.force(x[i], t, w=wi)
         if "growth" in of_cells:
-            of_cells["growth"][i] = dynamics.growth(x[i], t, w=wi)
+            of_cells["growth"][i] = dynamics.growth(x[i], t, w=wi, known=own)
         measured = v[i] if v is not None and bool(np.isfinite(v[i]).all()) else None
         start = velocity_at(dynamics, x[i], measured, t, path, w=wi, seed=seed)
         if start is None:
@@ -165,8 +168,18 @@ def fields(
             moved = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)
             out["next"][i] = moved.positions[-1]
             if moved.weights is not None:
-                of_cells["descendants"][i] = moved.weights[-1] / moved.weights[0]
+                descendants = moved.weights[-1] / moved.weights[0]
+                if own is not None:
+                    more = dynamics.own_growth(x[i], own, moved.positions[-1]) * (observed[k + 1] - t)
+                    descendants = _shared_out(descendants, more, wi)
+                of_cells["descendants"][i] = descendants
     return {**of_cells, **out}
+
+
+def _shared_out(descendants: Array, more: Array, w: Array | None) -> Array:
+    """Descendants (n,) that are e^``more`` (n,) times as many, of cells of weights ``w`` (n,), the same in all."""
+    found = descendants * np.exp(more)
+    return found * np.average(descendants, weights=w) / np.average(found, weights=w)
 
 
 def velocity_at(

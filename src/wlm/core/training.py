@@ -66,6 +66,7 @@ def train(
     on_interrupt: str = "raise",
     checkpoint: Path | None = None,
     prepared: bool = False,
+    redraw: bool = False,
 ) -> Fit:
     """Fit ``method`` to ``populations``.
 
@@ -94,6 +95,8 @@ def train(
         reaches the same result. The caller deletes it.
     prepared
         The method has prepared these populations already.
+    redraw
+        Train on a bootstrap of the cells of each time, drawn by the seed, in the units of all of them.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def train(
     if not prepared:
         populations, _ = method.prepare(populations)
     with few_threads(torch.device(device)):
-        run = _Run.begin(populations, method, seed, torch.device(device))
+        run = _Run.begin(populations, method, seed, torch.device(device), redraw=redraw)
         if together and not processes.agree(run.identity, run.device):
             raise ValueError("processes that train together need the same cells, options and seed; they have others")
         if checkpoint is not None and checkpoint.exists():
@@ -171,13 +174,16 @@ class _Run:
     good: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, populations: Populations, method: Method[Any, Any], seed: int, device: torch.device) -> _Run:
+    def begin(
+        cls, populations: Populations, method: Method[Any, Any], seed: int, device: torch.device, *, redraw: bool
+    ) -> _Run:
         """A training before its first step."""
         patience, watch = getattr(method, "patience", None), None
         if patience is not None:
             populations, held = set_aside(populations, seed)
             watch = Watch(held, patience, seed)
         units = Units.of(populations)
+        populations = populations.redrawn(seed) if redraw else populations
         snapshots = Snapshots.of(populations, units, device)
         generator = torch.Generator(device).manual_seed(seed)
         spec = Spec(

@@ -26,7 +26,14 @@ from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
 from wlm.tl._groups import leave_out, read_groups
 from wlm.tl._groups import table as group_table
-from wlm.tl._growth_verdict import compare_growth, growth_verdict, naive_in_words, naive_rates
+from wlm.tl._growth_verdict import (
+    compare_growth,
+    compare_sizes,
+    growth_verdict,
+    naive_in_words,
+    naive_rates,
+    sizes_in_words,
+)
 from wlm.tl._models import check_growth, check_sharing, named
 from wlm.tl._scores import (
     SCORES,
@@ -162,7 +169,10 @@ def evaluate(
     ``SUPPORTED``, if the forecast with growth is better beyond the interval, by the first metric and, with
     ``label_key``, by composition; otherwise it is ``NOT SUPPORTED``. ``attrs["growth"]`` is a list with a dict for each
     such method and metric: ``model``, ``start``, the scores ``growth`` and ``conserved``, their ``difference`` and its
-    interval ``low``, ``high``. ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list
+    interval ``low``, ``high``. With ``totals`` one more, ``metric`` ``"size"``, has the errors of the logarithm of the
+    last population's size, and predicted over observed sizes (``growth_ratio``, ``conserved_ratio``); its twin lets all
+    cells multiply alike, at the mean rate of the totals before. It is one number, without an interval, and no part of
+    the verdict. ``attrs["naive_growth"]``, with growth, labels and the last time held out, is a list
     with a dict for each label: its relative net rates without a network, before the last time: ``slope`` of the
     logarithm of its odds per unit of time, with its standard ``error`` by counts, and ``row_sums``, by the row sums of
     semi-relaxed couplings. ``attrs["differences"]`` is a list with a dict for each model and baseline: ``model``,
@@ -479,6 +489,10 @@ class _Scoring:
             found = compare_growth(with_growth, without, observed, metrics, self.n_boot)
             rows += [{"model": name, "start": start, **row} for row in found]
             words.append(growth_verdict(name, start, found))
+            sizes = compare_sizes([early[name, s, True] for s in self.seeds], cells)
+            if sizes is not None:
+                rows.append({"model": name, "start": start, **sizes})
+                words.append(sizes_in_words(sizes))
         table.attrs["growth"] = rows
         if labels is not None:
             rates = naive_rates(cells, labels, cells.observed[:-1], self.seeds[0])

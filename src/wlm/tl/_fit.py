@@ -111,7 +111,7 @@ def fit(
         ``totals``. The fit never takes numbers of observed cells for sizes of populations.
     growth_key
         Column of ``obs`` with net rates of the cells per unit of ``time_key``, signed, NaN where unknown, for example
-        from growth curves of cell types. The fit smooths them over states.
+        from growth curves of cell types. Along paths, and where it is unknown, the rate is the mean around.
     totals
         Sizes of the whole populations, which make rates absolute: a dict such as ``{0: 1e5, 3: 8e5}`` with every
         training time, or a column of ``obs`` with one number for all cells of a time.
@@ -127,10 +127,10 @@ def fit(
     nan
         Cells without a time raise an error; ``"drop"`` leaves them out and writes NaN as their results.
     n_models
-        Number of models in an ensemble, with the same data and settings and different seeds. Results come from the
-        first model, except for those that say how far the models agree (``spread``, below; see also
-        :func:`wlm.tl.predict`). The models train one after the other, or at the same time within
-        ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
+        Number of models in an ensemble, with the same settings and different seeds; with ``growth`` all but the first
+        train on cells drawn again from those of each time. Results come from the first model, except for those that
+        say how far the models agree (``spread``, below; see also :func:`wlm.tl.predict`). They train one by one, or at
+        the same time within ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
     key_added
         Name ``K`` under which the results are stored.
     mod
@@ -214,8 +214,9 @@ def fit(
         variance that the states explain; with ``totals`` ``mean_rate`` (T,), that of the population.
     ``obs["K_growth"]`` : float32, with ``growth``
         Net rate of each cell per time unit; without ``totals`` relative to the mean of the population at its time.
-    ``obs["K_growth_agreement"]`` : float32, with ``growth`` and ``n_models``
-        Share of the models that agree with the first model on the sign of the rate.
+        Cells with a rate in ``growth_key`` have a factor of their own, not that of the cells around.
+    ``obs["K_growth_agreement"]``, ``obs["K_growth_spread"]`` : float32, with ``growth`` and ``n_models``
+        Share of the models that agree with the first on the sign of the rate, and its standard deviation over models.
     ``obs["K_descendants"]`` : float32, with ``growth``
         Expected descendants of each cell at the next observed time; relative without ``totals``: 1 on average. NaN
         where ``K_next`` is NaN.
@@ -368,6 +369,7 @@ def _described(
         fields["spread"] = spread(np.stack([m.fields["next"] for m in trained]))
         if "growth" in fields:
             fields["growth_agreement"] = same_sign(np.stack([m.fields["growth"] for m in trained]))
+            fields["growth_spread"] = spread(np.stack([m.fields["growth"][:, None] for m in trained]))
     uns = describe_fit(source, cells, [(m.fit, m.path) for m in trained], params)
     for name, note in notes.items():
         uns[name] = note

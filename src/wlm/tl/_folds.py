@@ -118,6 +118,7 @@ class Fold:
             *(threads, __version__, torch.__version__, config.name, config.to_json(), self.n_models, float(t), seed),
             *(str(self.where), self.velocity_scale, self.backtest, cells.rna),
             *(("early",) if early else ()),
+            *(("redrawn",) if config.grows and self.n_models > 1 else ()),
         )
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\0".join(map(str, cells.names)).encode())

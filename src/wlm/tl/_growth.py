@@ -40,7 +40,7 @@ def _words(mode: str, *, relative: bool) -> str:
     source = {
         "learned": "learned from the proportions of cells, at a price: motion is preferred where it explains as much",
         "prior and residual": "those given, times a factor, and a priced rest learned from the proportions of cells",
-        "prior": "those given, smoothed over states",
+        "prior": "those given; along paths, the mean of the cells around",
     }[mode]
     level = "relative to the mean of the population at each time" if relative else "absolute, by the totals given"
     return f"growth: rates are {source}; {level}"
@@ -49,7 +49,7 @@ def _words(mode: str, *, relative: bool) -> str:
 def _mean_rate(cells: Cells, dynamics: Dynamics, t: float) -> float:
     """The mean rate of the observed population."""
     i = cells.at(t)
-    rates = dynamics.growth(cells.x[i], t)
+    rates = dynamics.growth(cells.x[i], t, known=None if cells.growth is None else cells.growth[i])
     return float(np.average(np.asarray(rates), weights=None if cells.w is None else cells.w[i]))
 
 
@@ -65,7 +65,7 @@ def _warn(found: dict[str, Any], masses: np.ndarray) -> None:
     if not found.get("prior_r2", 1.0) > STATELESS:
         logger.warning(
             "the rates of growth_key are hardly a matter of state: neighbours explain %.0f %% of their variance, and "
-            "what is used of them are means over neighbours; smooth them, or leave growth_key out",
+            "paths and predictions use means over neighbours; smooth them, or leave growth_key out",
             100 * max(found["prior_r2"], 0.0),
         )
     far = np.abs(np.log(masses / masses.mean(axis=1, keepdims=True))).max(axis=1) > MAX_LOG_MASS - 0.01

@@ -128,6 +128,36 @@ def compare_growth(
     return rows
 
 
+def compare_sizes(growing: Sequence[Population], cells: Cells) -> dict[str, Any] | None:
+    """Sizes of the last population that forecasts with growth say, and its twin that knows the totals as well.
+
+    A twin that conserves cells has no size to forecast. The fair one lets all cells multiply alike, at the mean rate of
+    the totals from the first time to the last but one. Scores are absolute errors of logarithms. There is one number to
+    compare with, and so no interval; None without the size of the last population.
+    """
+    if cells.sizes is None or np.isnan(cells.sizes[-1]):
+        return None
+    sizes, times = cells.sizes, cells.observed
+    i = cells.at(times[-3])
+    mass = len(i) if cells.w is None else cells.w[i].sum()
+    by_growth = float(np.mean([np.log(p.w.sum() / mass) for p in growing if p.w is not None]))
+    alike = np.log(sizes[-2] / sizes[0]) / (times[-2] - times[0]) * (times[-1] - times[-3])
+    over = {"growth": by_growth, "conserved": alike}  # logarithms of the predicted over the observed size
+    over = {name: float(change - np.log(sizes[-1] / sizes[-3])) for name, change in over.items()}
+    errors = {name: abs(error) for name, error in over.items()}
+    difference = errors["growth"] - errors["conserved"]
+    ratios = {f"{name}_ratio": float(np.exp(error)) for name, error in over.items()}
+    return {"metric": "size", **errors, "difference": difference, **ratios}
+
+
+def sizes_in_words(row: Mapping[str, Any]) -> str:
+    """A line with the sizes of both."""
+    return (
+        f"size of the last population: {row['growth_ratio']:.2f} times the observed one with growth, "
+        f"{row['conserved_ratio']:.2f} times if all cells multiplied alike, by the totals"
+    )
+
+
 def growth_verdict(name: str, start: float, rows: Sequence[Mapping[str, Any]]) -> str:
     """Whether growth is supported, in words: by a better forecast beyond the interval, by every metric."""
     if not rows or "low" not in rows[0]:

@@ -114,7 +114,11 @@ def train_model(
     checkpoint: Path | None = None,
     on_interrupt: str = "raise",
 ) -> Trained:
-    """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models."""
+    """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models.
+
+    It is the seed of the first model. With growth the others of an ensemble train on cells that are drawn again: what
+    rates are uncertain by is the noise of the proportions.
+    """
     began = time.perf_counter()
     label = f"{condition}, {where}" if condition else str(where)
     with (
@@ -137,6 +141,7 @@ def train_model(
             on_interrupt=on_interrupt,
             checkpoint=checkpoint,
             prepared=True,
+            redraw=config.grows and seed != shared_seed,
         )
         dynamics = result.dynamics
         v = cells.v if dynamics.needs_velocity else None
@@ -150,7 +155,8 @@ def train_model(
             w=None if cells.w is None else cells.w[start],
             seed=shared_seed,
         )
-        annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, w=cells.w, seed=shared_seed)
+        rates: dict[str, Any] = {"w": cells.w, "known": cells.growth, "seed": shared_seed}
+        annotation = fields(dynamics, cells.x, v, cells.times, cells.observed, path, **rates)
     return Trained(result, path, annotation, time.perf_counter() - began)
 
 

@@ -89,6 +89,9 @@ class Mechanics(Model):
     def growth(self, p: Particles, t: Tensor) -> Tensor | None:
         return None if self.rates is None else self.rates(p.x)
 
+    def own_growth(self, x: Tensor, known: Tensor, end: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(known) if self.rates is None else self.rates.own(x, known, end)
+
     def growth_notes(self) -> dict[str, str | float]:
         return {} if self.rates is None else self.rates.notes()
 

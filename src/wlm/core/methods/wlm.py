@@ -332,7 +332,10 @@ class WLM(Method[Mechanics, MechanicsState]):
         if rates.level is not None and snapshots.log_sizes is not None:
             with torch.no_grad():
                 whole = snapshots.log_sizes[-1] - snapshots.log_sizes[0]
-                rates.level.copy_(whole / (snapshots.times[-1] - snapshots.times[0]))
+                mean = whole / (snapshots.times[-1] - snapshots.times[0])
+                if rates.prior is not None:  # its mean is a part of the mean rate
+                    mean = mean - rates.scale * rates.prior.mean
+                rates.level.copy_(mean)
 
     def init(self, model: Mechanics, spec: Spec, snapshots: Snapshots, generator: torch.Generator) -> MechanicsState:
         if self.initial_velocity == "estimated" and model.start is not None:
