@@ -176,7 +176,7 @@ class Drawn:
 
 
 def crossing(n=60, seed=0):
-    """Two groups that change places between two times: positions (2, n, 2), and the clone (n,) of each cell and its heir.
+    """Two groups that change places between two times: positions (2, n, 2), and the clone (n,) of each pair of cells.
 
     Each population looks as the other does, so that without clones nothing seems to move.
     """

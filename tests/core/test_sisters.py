@@ -6,6 +6,7 @@ import torch
 from oracles import crossing
 
 from wlm.core.methods import WLM, get_method
+from wlm.core.methods._rollouts import MechanicsState
 from wlm.core.particles import Particles
 from wlm.core.populations import Populations
 from wlm.core.prediction import rollout
@@ -113,3 +114,34 @@ def test_methods_without_use_for_clones_refuse_them(name):
         WLM(sister_weight=2.0).check_clones(has_clones=False)
     with pytest.raises(ValueError, match="clones at time 1 have shape"):
         Populations(np.array([0.0, 1.0]), (np.zeros((2, 1)),) * 2, clones=(np.zeros(2, int), np.zeros(3, int)))
+
+
+@pytest.mark.parametrize("batch_size", [16, 64])
+def test_every_start_of_a_rollout_knows_its_clone(batch_size, monkeypatch):
+    """Starts at the first time, of cells that an earlier rollout came by, and of small populations more than once."""
+    rng, sizes = np.random.default_rng(0), (20, 40, 30)
+    x = tuple(rng.normal(size=(n, 2)) + [2 * k, 0] for k, n in enumerate(sizes))
+    clones = tuple(rng.integers(-1, 12, n) for n in sizes)
+    seen, plain = [], (MechanicsState.start, MechanicsState.clones)
+
+    def start(self, model, batch, cells, firsts):
+        found = plain[0](self, model, batch, cells, firsts)
+        seen.append((firsts, found.x, self.snapshots))
+        return found
+
+    def of(self, batch, cells, firsts, n):
+        found = plain[1](self, batch, cells, firsts, n)
+        seen[-1] += (found,)
+        return found
+
+    monkeypatch.setattr(MechanicsState, "start", start)
+    monkeypatch.setattr(MechanicsState, "clones", of)
+    train(Populations(np.arange(3.0), x, clones=clones), WLM(n_steps=12, **SMALL | {"batch_size": batch_size}))
+    later = 0
+    for firsts, starts, snapshots, found in seen:
+        for k, z, own in zip(firsts, starts, found, strict=True):
+            apart = torch.cdist(z, snapshots.positions[k])
+            assert apart.min(1).values.max() < 1e-3
+            assert own.tolist() == snapshots.sisters.clones[k][apart.argmin(1)].tolist()
+            later += k > 0
+    assert later > 2

@@ -148,7 +148,8 @@ def read_cells(
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key``, ``growth_key`` or ``clone_key`` is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key``, ``growth_key`` or ``clone_key``
+        is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """

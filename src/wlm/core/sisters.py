@@ -65,7 +65,7 @@ class Sisters(NamedTuple):
             return path.x.new_zeros(())
         own = clones.clamp_min(0)  # (B, n)
         known = self.there[target.unsqueeze(-1), own] & (clones >= 0)  # (h, B, n)
-        # Masked before the square, so that a cell without sisters that has run off makes no gradient of 0 times infinity.
+        # Masked before the square: a cell without sisters that has run off must not make a gradient of 0 * infinity.
         gap = (path.x - self.means[target.unsqueeze(-1), own]).masked_fill(~known.unsqueeze(-1), 0.0)
         w = path.shares.detach() * known
         return (w * gap.square().sum(-1)).sum() / (2 * w.sum().clamp_min(1e-12))

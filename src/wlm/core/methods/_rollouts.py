@@ -100,7 +100,7 @@ class MechanicsState(State):
         return out
 
     def clones(self, batch: Batch, cells: list[Tensor], firsts: list[int], n: int) -> Tensor | None:
-        """The clones (B, n) of the cells that :meth:`start` returns, -1 for those without one; None if none is known."""
+        """The clones (B, n) of the cells that :meth:`start` returns, -1 for cells without one; None if unknown."""
         sisters = self.snapshots.sisters
         if sisters is None:
             return None
