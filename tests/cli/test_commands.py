@@ -380,6 +380,14 @@ def test_doctor_of_real_cells(real_data):
     assert result.exit_code == 1 and "sc.pp.pca(adata)" in result.stdout
 
 
+def test_clones_reach_the_fit(cells, source, out):
+    result = run("fit", source, "--time-key", "day", "-o", out, "--clone-key", "fate", *OPTIONS)
+    assert result.exit_code == 0, result.stderr
+    theirs, plain = ad.read_h5ad(out), wlm.tl.fit(cells, "day", copy=True, **SHORT)
+    assert theirs.uns["wlm"]["params"]["clone_key"] == "fate"
+    assert not np.array_equal(theirs.obsm["wlm_velocity"], plain.obsm["wlm_velocity"])
+
+
 @pytest.mark.slow
 def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, out):
     cells.layers["velocity"] = cells.layers["true_velocity"]
