@@ -82,6 +82,14 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("(ours.sum(axis=1) * theirs.sum(axis=1))", "ours.sum(axis=1)", "test_clones.py"),
         ("counts[of].astype", "(0 * counts[of] + 1).astype", "test_clones.py"),
     ],
+    "sisters.py": [
+        ("(path.x - self.means", "(path.x + self.means", "test_sisters.py -k loop"),
+        ("(2 * w.sum()", "(w.sum()", "test_sisters.py -k loop"),
+        ("& (clones >= 0)", "", "test_sisters.py -k loop"),
+        ("path.shares.detach() * known", "1.0 * known", "test_sisters.py -k loop"),
+        ("names[n_times > 1]", "names", "test_sisters.py -k mean_of_their_clone"),
+        ("total / size.clamp_min(1)", "total * size.clamp_min(1)", "test_sisters.py -k mean_of_their_clone"),
+    ],
     "field.py": [
         ("self.moved(y, -h)", "self.moved(y, h)", "test_field.py"),
         (
@@ -571,6 +579,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("sigma * (1 + h * (1 - sigma))", "sigma * (1 + h)", "methods/test_start.py -k action or scalar"),
     ],
     "methods/wlm.py": [
+        ("self.sister_weight) * apart", "self.sister_weight) * -apart", "test_sisters.py -k pays"),
+        ("path, clones, target)", "path, clones, target - 1)", "test_sisters.py -k pays"),
         ("rates.scale.detach()", "rates.scale", "test_growth.py -k dear"),
         ("mean - rates.scale *", "mean + rates.scale *", "test_growth.py -k totals_say"),
         ("self.BESIDES_PRIOR ** rates", "self.BESIDES_PRIOR * rates", "test_growth.py -k dear"),
@@ -606,6 +616,8 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "methods/_rollouts.py": [
+        ("batch.carried[k][3] if carried else cells[k]", "cells[k]", "test_sisters.py -k start_of_a_rollout"),
+        ("% len(own)]", "% len(own) // 2]", "test_sisters.py -k start_of_a_rollout"),
         (
             "plan.mT @ path.v.detach() / plan.sum(-2)",
             "plan.mT @ path.v.detach() * 0.5 / plan.sum(-2)",

@@ -170,3 +170,17 @@ class Drawn:
 
     def normal(self, size):
         return self.uniform(-4, 4, size)
+
+
+# Simulations
+
+
+def crossing(n=60, seed=0):
+    """Two groups that change places between two times: positions (2, n, 2), and the clone (n,) of each pair of cells.
+
+    Each population looks as the other does, so that without clones nothing seems to move.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2)) * [0.2, 0.4] + np.where(np.arange(n) % 2, 1.0, -1.0)[:, None] * [1, 0]
+    y = x * [-1, 1] + 0.05 * rng.normal(size=(n, 2))
+    return np.stack([x, y]), np.arange(n)

@@ -380,6 +380,14 @@ def test_doctor_of_real_cells(real_data):
     assert result.exit_code == 1 and "sc.pp.pca(adata)" in result.stdout
 
 
+def test_clones_reach_the_fit(source, out):
+    call = ["fit", source, "--time-key", "day", "-o", out, "--no-backtest", *OPTIONS]
+    assert failed(run(*call, "--clone-key", "absent"), 2, "neither a column of obs")
+    result = run(*call, "--clone-key", "fate")
+    assert result.exit_code == 0, result.stderr
+    assert ad.read_h5ad(out).uns["wlm"]["params"]["clone_key"] == "fate"
+
+
 @pytest.mark.slow
 def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, out):
     cells.layers["velocity"] = cells.layers["true_velocity"]

@@ -8,6 +8,7 @@ import scanpy as sc
 from scipy.stats import false_discovery_control
 
 import wlm
+from wlm._adata.transcription_factors import JASPAR, find_factors
 from wlm.core.drivers import rotation_p
 
 
@@ -148,6 +149,24 @@ def test_the_flow_is_the_mean_velocity_of_the_genes(_branching):
 def test_transcription_factors_are_those_of_the_user(_branching):
     table = wlm.tl.drivers(_branching, "p", n_perm=5, n_boot=0, transcription_factors=["gene001", "gene007", "GATA1"])
     assert sorted(table.index[table["tf"]]) == ["gene001", "gene007"]
+
+
+def test_transcription_factors_come_with_their_source_in_any_case_or_from_a_column(branching):
+    assert {"GATA1", "SPI1", "RUNX1", "MYC", "NKX2-5"} <= JASPAR and not {"ACTB", "CD34", "EWSR1-FLI1"} & JASPAR
+    assert len(JASPAR) == 719 and all(name == name.upper() for name in JASPAR)
+    branching.var["tf"] = branching.var_names == "gene003"
+    call = {"n_perm": 2, "n_boot": 0}
+    table = wlm.tl.drivers(branching, "p", transcription_factors="tf", **call)
+    assert table.index[table["tf"]].tolist() == ["gene003"]
+    with pytest.raises(ValueError, match="none of the 719 transcription factors of JASPAR.*gene symbols"):
+        wlm.tl.drivers(branching, "p", transcription_factors="jaspar", **call)
+    names = {"gene001": "Gata1", "gene002": "SPI1", "gene005": "Actb"}
+    branching.var_names = [names.get(name, name) for name in branching.var_names]
+    assert branching.var_names[find_factors(branching, "jaspar")].tolist() == ["Gata1", "SPI1"]
+    for column in (False, 1.0):
+        branching.var["tf"] = column
+        with pytest.raises(ValueError, match="var.'tf'. must be True for transcription factors"):
+            find_factors(branching, "tf")
 
 
 def test_cells_without_a_fate_are_left_out_and_times_can_be_chosen(branching, caplog):

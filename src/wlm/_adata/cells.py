@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wlm._adata.checks import check_distances, check_magnitude, check_names, far_times, odd_rep
+from wlm._adata.clones import read_sisters
 from wlm._adata.columns import dense, layer_names, read_column
 from wlm._adata.components import LOADINGS
 from wlm._adata.growth import Totals, read_growth, read_totals
@@ -33,7 +34,8 @@ class Cells:
     and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
     times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own,
     ``curved`` that cells arrive at the next population with its velocities; ``growth`` (n,), net rates of the cells,
-    and ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None.
+    and ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None; ``clones`` (n,)
+    the number of each cell's clone, -1 for cells without one, or None.
     """
 
     names: pd.Index
@@ -52,6 +54,7 @@ class Cells:
     curved: bool = False
     growth: NDArray[np.float64] | None = None
     sizes: NDArray[np.float64] | None = None
+    clones: NDArray[np.intp] | None = None
 
     def __sizeof__(self) -> int:
         """Bytes of the arrays: joblib sends what is large to the workers of a dask cluster once."""
@@ -86,7 +89,9 @@ class Cells:
         """Some of the cells, a mask (n,) or their places; all their times are trained on."""
         times = self.times[keep]
         observed = np.unique(times)
-        rows: dict[str, Any] = {name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth")}
+        rows: dict[str, Any] = {
+            name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth", "clones")
+        }
         rows = {name: None if values is None else values[keep] for name, values in rows.items()}
         sizes = None if self.sizes is None else self.sizes[np.isin(self.observed, observed)]
         return replace(self, times=times, observed=observed, training=observed, sizes=sizes, **rows)
@@ -95,6 +100,10 @@ class Cells:
         """The same cells for a method that conserves them."""
         return replace(self, growth=None, sizes=None)
 
+    def without_clones(self) -> Cells:
+        """The same cells for a method that has no use for their clones."""
+        return replace(self, clones=None)
+
     def without_velocities(self) -> Cells:
         """The same cells for a method that has no use for their velocities."""
         return replace(self, v=None, rna=False)
@@ -102,7 +111,7 @@ class Cells:
     def populations(self) -> Populations:
         """The training populations."""
         index = [self.at(t) for t in self.training]
-        v, w, s, g = self.v, self.w, self.strata, self.growth
+        v, w, s, g, c = self.v, self.w, self.strata, self.growth, self.clones
         return Populations(
             self.training,
             tuple(self.x[i] for i in index),
@@ -111,6 +120,7 @@ class Cells:
             None if s is None else tuple(s[i] for i in index),
             None if g is None else tuple(g[i] for i in index),
             None if self.sizes is None else self.sizes[np.isin(self.observed, self.training)],
+            None if c is None else tuple(c[i] for i in index),
         )
 
 
@@ -125,6 +135,7 @@ def read_cells(
     strata_key: str | None = None,
     growth_key: str | None = None,
     totals: Totals | None = None,
+    clone_key: str | None = None,
     holdout: Any = None,
     nan: str = "raise",
     known: tuple[NDArray[np.float64], Style] | None = None,
@@ -137,7 +148,8 @@ def read_cells(
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key`` or ``growth_key`` is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key``, ``growth_key`` or ``clone_key``
+        is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
@@ -192,6 +204,7 @@ def read_cells(
         *(w, rna, strata, style.hyphen),
         growth=None if growth_key is None else read_growth(adata, growth_key, times, training),
         sizes=None if totals is None else read_totals(adata, totals, times, observed, training, style),
+        clones=None if clone_key is None else read_sisters(adata, clone_key, times, training),
     )
 
 

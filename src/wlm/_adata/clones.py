@@ -51,6 +51,28 @@ def read_clones(adata: ad.AnnData, clone_key: str) -> NDArray[np.intp]:
     return np.asarray(clones, dtype=np.intp)
 
 
+def read_sisters(
+    adata: ad.AnnData, clone_key: str, times: NDArray[np.float64], training: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Clones (n_obs,) as :func:`read_clones` has them, for a fit: some have cells at two of the ``training`` times.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As for :func:`read_clones`, or if no clone has.
+    """
+    clones = read_clones(adata, clone_key)
+    used = (clones >= 0) & np.isin(times, training)
+    n_times = pd.Series(times[used]).groupby(clones[used]).nunique()
+    if not (n_times > 1).any():
+        raise ValueError(
+            f"none of the {len(n_times)} clones of {clone_key!r} has cells at two training times "
+            f"({', '.join(f'{t:g}' for t in training)}), so that they say nothing of motion; leave clone_key out, or "
+            "hold out other times"
+        )
+    return clones
+
+
 def check_conditions(clones: NDArray[np.intp], condition: pd.Series, key: str, clone_key: str) -> None:
     """Refuse clones (n,) that have cells in several conditions (n,)."""
     known = clones >= 0

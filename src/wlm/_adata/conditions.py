@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_cells
 from wlm._adata.checks import PREDICTED
+from wlm._adata.clones import check_conditions, read_clones
 from wlm._adata.columns import check_column, read_column, take_cells
 from wlm._adata.times import read_holdout, read_times
 from wlm.core.training import TrainingError
@@ -44,6 +45,9 @@ def read_conditions(
     for key in (arguments.get(name) for name in ("weight_key", "strata_key", "growth_key", "totals")):
         if key is not None:
             check_column(adata, key)
+    if arguments.get("clone_key") is not None:
+        clones = read_clones(adata, arguments["clone_key"])
+        check_conditions(clones, read_column(adata, condition_key), condition_key, arguments["clone_key"])
     held = read_holdout(holdout, np.unique(times[known]), style)
     few = [c for c, mask in masks.items() if len(np.setdiff1d(times[mask & known], held)) < 2]
     if few:

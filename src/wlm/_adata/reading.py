@@ -38,6 +38,7 @@ class Reading:
     strata_key: str | None = None
     growth_key: str | None = None
     totals: Totals | None = None
+    clone_key: str | None = None
     condition_key: str | None = None
     nan: str = "raise"
 
@@ -57,8 +58,10 @@ class Reading:
 
     def source(self, adata: Any, mod: str | None, *more: str | None) -> ad.AnnData:
         """The object to read from; ``more`` columns of ``obs`` are wanted besides."""
-        columns = [*self.columns.values(), *more]
-        return get_source(adata, mod, columns=columns, arrays=[self.use_rep, self.velocity_key])
+        columns, arrays = [*self.columns.values(), *more], [self.use_rep, self.velocity_key]
+        if self.clone_key is not None:  # a column of obs, or a matrix
+            (arrays if self.clone_key in get_target(adata, mod).obsm else columns).append(self.clone_key)
+        return get_source(adata, mod, columns=columns, arrays=arrays)
 
     def parts(self, source: ad.AnnData, holdout: Any = None) -> dict[str, Part]:
         """The cells of each condition by its name, or all of them under ``""``.

@@ -160,6 +160,9 @@ def open_fit(adata: Any, key: str, mod: str | None, *, columns: Sequence[str] = 
     """
     fit = get_fit(adata, key, mod)
     wanted = [*fit.reading.columns.values(), *columns]
+    clone_key = fit.reading.clone_key
+    if clone_key is not None and clone_key not in get_target(adata, mod).obsm:
+        wanted.append(clone_key)
     velocity_key = fit.uns["params"].get("velocity_key")
     if fit.condition is not None:
         wanted.append(str(fit.condition["key"]))

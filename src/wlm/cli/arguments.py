@@ -32,6 +32,9 @@ Growth = Annotated[
     str | None,
     typer.Option(help="Do cells divide and die? true (rates are learned), prior, or false. [default: false]"),
 ]
+CloneKey = Annotated[
+    str | None, typer.Option(help="Clones: a column of obs, or a key of obsm with a matrix of cells and clones.")
+]
 GrowthKey = Annotated[str | None, typer.Option(help="Column of obs with net rates of the cells per unit of time.")]
 Totals = Annotated[
     str | None,

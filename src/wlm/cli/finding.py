@@ -129,7 +129,8 @@ def drivers(
     n_perm: Annotated[int, typer.Option(help="Permutations.")] = 1000,
     n_boot: Annotated[int, typer.Option(help="Samples for intervals; 0 for none.")] = 200,
     transcription_factors: Annotated[
-        Path | None, typer.Option(help="File with the names of transcription factors, one a line.")
+        str | None,
+        typer.Option(help="Genes to mark: jaspar, a column of var, or a file with names, one a line."),
     ] = None,
     top: Annotated[int, typer.Option(help="Genes to print.")] = 20,
     seed: Seed = 0,
@@ -144,7 +145,9 @@ def drivers(
     """
     if label is not None and fate is None:
         raise ValueError("--label names a label of a column; pass the column too: --fate COLUMN")
-    names = None if transcription_factors is None else transcription_factors.read_text().split()
+    names: Any = transcription_factors
+    if names is not None and Path(names).is_file():
+        names = Path(names).read_text().split()
     with writing(output, kinds=TABLES, force=force) as write:
         adata = read(source)
         with no_information():  # the verdict is printed with the table

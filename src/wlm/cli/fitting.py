@@ -12,6 +12,7 @@ import wlm
 from wlm.cli.app import app, guarded
 from wlm.cli.arguments import (
     BatchSize,
+    CloneKey,
     Condition,
     ConditionKey,
     Debug,
@@ -59,6 +60,7 @@ def fit(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    clone_key: CloneKey = None,
     growth: Growth = None,
     growth_key: GrowthKey = None,
     totals: Totals = None,
@@ -106,6 +108,7 @@ def fit(
             weight_key=weight_key,
             strata_key=strata_key,
             condition_key=condition_key,
+            clone_key=clone_key,
             growth_key=growth_key,
             totals=totals,
             nan=nan,

@@ -13,6 +13,7 @@ from wlm.cli.app import app, guarded
 from wlm.cli.arguments import (
     AsJson,
     BatchSize,
+    CloneKey,
     Condition,
     ConditionKey,
     Debug,
@@ -60,6 +61,7 @@ def evaluate(
     weight_key: WeightKey = None,
     strata_key: StrataKey = None,
     condition_key: ConditionKey = None,
+    clone_key: CloneKey = None,
     growth_key: GrowthKey = None,
     totals: Totals = None,
     nan: Nan = "raise",
@@ -122,6 +124,7 @@ def evaluate(
                 strata_key=strata_key,
                 condition_key=condition_key,
                 group_key=group_key,
+                clone_key=clone_key,
                 growth_key=growth_key,
                 totals=totals,
                 label_key=label_key,

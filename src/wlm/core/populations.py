@@ -40,6 +40,8 @@ class Populations:
         ``times``, NaN where unknown.
     sizes
         How many cells each population has, shape (T,), sampled or not; the number of those observed says nothing of it.
+    clones
+        T arrays of shape (n_k,), integers: the number of each cell's clone, the same at all times, -1 without one.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class Populations:
     strata: tuple[NDArray[np.integer], ...] | None = None
     growth: tuple[Array, ...] | None = None
     sizes: Array | None = None
+    clones: tuple[NDArray[np.integer], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.times) != len(self.positions):
@@ -90,6 +93,9 @@ class Populations:
         for t, g, x in zip(self.times, self.growth or (), self.positions, strict=self.growth is not None):
             if g.shape != x.shape[:1]:
                 raise ValueError(f"growth at time {t:g} has shape {g.shape}, wanted {x.shape[:1]}")
+        for t, c, x in zip(self.times, self.clones or (), self.positions, strict=self.clones is not None):
+            if c.shape != x.shape[:1]:
+                raise ValueError(f"clones at time {t:g} have shape {c.shape}, wanted {x.shape[:1]}")
         if self.sizes is not None and (
             len(self.sizes) != len(self.times) or not (np.isfinite(self.sizes) & (self.sizes > 0)).all()
         ):
@@ -128,9 +134,9 @@ class Populations:
         def those(arrays: tuple[Any, ...] | None) -> Any:
             return None if arrays is None else tuple(_rows(a, i) for a, i in zip(arrays, rows, strict=True))
 
-        cells = (self.positions, self.velocities, self.weights, self.strata, self.growth)
-        x, v, w, strata, growth = map(those, cells)
-        return Populations(self.times, x, v, w, strata, growth, self.sizes)
+        cells = (self.positions, self.velocities, self.weights, self.strata, self.growth, self.clones)
+        x, v, w, strata, growth, clones = map(those, cells)
+        return Populations(self.times, x, v, w, strata, growth, self.sizes, clones)
 
     def redrawn(self, seed: int) -> Populations:
         """As many cells of each time, drawn again with replacement, of at most ``MOST``: a bootstrap of the cells.

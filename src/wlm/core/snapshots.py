@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wlm.core.particles import Particles
 from wlm.core.populations import Array, Populations
+from wlm.core.sisters import Sisters
 from wlm.core.units import Units
 
 
@@ -26,6 +27,8 @@ class Snapshots:
     #: Net rates of the cells of each time, NaN where unknown; logarithms of the sizes of the populations (T,).
     growth: list[Tensor] | None = None
     log_sizes: Tensor | None = None
+    #: Which cells are sisters, and where those of each clone are.
+    sisters: Sisters | None = None
 
     @classmethod
     def of(cls, populations: Populations, units: Units, device: torch.device) -> Snapshots:
@@ -35,9 +38,10 @@ class Snapshots:
             return torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=device)
 
         velocities = populations.velocities
+        positions = [tensor(units.standard_position(x)) for x in populations.positions]
         return cls(
             tensor(units.standard_time(populations.times)),
-            [tensor(units.standard_position(x)) for x in populations.positions],
+            positions,
             None if velocities is None else [tensor(v / units.velocity) for v in velocities],
             None if populations.weights is None else [tensor(w) for w in populations.weights],
             None
@@ -45,6 +49,7 @@ class Snapshots:
             else [torch.as_tensor(np.argsort(s, kind="stable"), device=device) for s in populations.strata],
             None if populations.growth is None else [tensor(g * units.time) for g in populations.growth],
             None if populations.sizes is None else tensor(np.log(populations.sizes)),
+            None if populations.clones is None else Sisters.of(positions, populations.clones),
         )
 
     def particles(self, k: int, cells: Tensor, v: Tensor | None = None) -> Particles:

@@ -328,7 +328,8 @@ def _fingerprint(snapshots: Snapshots, method: Method[Any, Any], seed: int) -> s
     """A hash of everything that determines a training."""
     digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
     sizes = None if snapshots.log_sizes is None else [snapshots.log_sizes]
-    more = (snapshots.velocities, snapshots.weights, snapshots.orders, snapshots.growth, sizes)
+    clones = None if snapshots.sisters is None else snapshots.sisters.clones
+    more = (snapshots.velocities, snapshots.weights, snapshots.orders, snapshots.growth, sizes, clones)
     for x in [snapshots.times, *snapshots.positions, *(x for part in more for x in part or [])]:
         digest.update(str(tuple(x.shape)).encode())
         digest.update(x.cpu().numpy().tobytes())

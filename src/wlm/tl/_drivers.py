@@ -20,6 +20,7 @@ from wlm._adata.fates import read_fate
 from wlm._adata.genes import Receipt, get_matrix, read_receipt
 from wlm._adata.mudata import get_target
 from wlm._adata.times import find_observed, read_labels, with_unit
+from wlm._adata.transcription_factors import find_factors
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
@@ -127,7 +128,10 @@ def drivers(
         Number of bootstrap samples of the cells of each time, for the intervals; 0 for none. The intervals do not know
         how other fits would differ.
     transcription_factors
-        Names of genes to mark in the column ``tf``, from a list of your choice; wlm brings no list.
+        Names of genes to mark in the column ``tf``, from a list of your choice; a column of ``var`` of booleans; or
+        ``"jaspar"`` for the 719 factors of vertebrates with a curated binding profile in JASPAR CORE 2022
+        (Castro-Mondragon et al. 2022, Nucleic Acids Res. 50:D165), by their symbols in any case. A factor without a
+        profile is not marked.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -204,7 +208,7 @@ def drivers(
         )
     receipt = read_receipt(cells, fit.uns["representation"])
     name, p = (None, None) if fate is None else _fate(cells, target, fit, fate)
-    marked = _find_factors(cells, transcription_factors)
+    marked = find_factors(cells, transcription_factors)
     data = _read(cells, fit, p, times, name)
     genes = np.flatnonzero(np.isfinite(receipt.r2))
     loadings = np.asarray(cells.varm[LOADINGS[fit.use_rep]], dtype=np.float64)[genes, : fit.n_dims]
@@ -404,20 +408,6 @@ def _deviations(cells: ad.AnnData, receipt: Receipt, known: NDArray[np.bool_]) -
     else:
         variance = np.asarray(matrix, dtype=np.float64).var(axis=0)
     return np.sqrt(np.maximum(variance, 1e-12))
-
-
-def _find_factors(cells: ad.AnnData, names: Any) -> NDArray[np.bool_] | None:
-    """Which genes (n_vars,) are among the transcription factors of the user."""
-    if names is None:
-        return None
-    names = [names] if isinstance(names, str) else [str(n) for n in names]
-    marked = cells.var_names.astype(str).isin(names)
-    if not marked.any():
-        raise ValueError(
-            f"none of the {len(names)} transcription_factors ({names[:3]}, ...) is in var_names "
-            f"({list(cells.var_names[:3])}, ...); give them as the genes are named here"
-        )
-    return np.asarray(marked)
 
 
 def _described(

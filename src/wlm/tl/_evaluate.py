@@ -77,6 +77,7 @@ def evaluate(
     nan: str = "raise",
     condition_key: str | None = None,
     group_key: str | None = None,
+    clone_key: str | None = None,
     growth_key: str | None = None,
     totals: Mapping[Any, float] | str | None = None,
     mod: str | None = None,
@@ -103,6 +104,8 @@ def evaluate(
         prediction starts from the group's own cells at its previous time, with the velocities that the others' cells
         have there, or from the others' cells if the group was not seen before. Cells move freely and are not led to the
         others' cells. This measures what a fit is worth for another sample, and the intervals are over samples.
+    clone_key
+        As for :func:`wlm.tl.fit`; methods that take no clones are fitted without them.
     growth_key, totals
         As for :func:`wlm.tl.fit`; methods without growth do not use them.
     method
@@ -210,11 +213,13 @@ def evaluate(
         condition_key=condition_key,
         growth_key=growth_key,
         totals=totals,
+        clone_key=clone_key,
         nan=nan,
     )
     one_by_one = n_jobs == 1 and Parallel().n_jobs == 1
     methods = _methods(method, method_options, has_velocity=velocity_key is not None, one_by_one=one_by_one)
     check_growth(list(methods.values()), growth_key, totals)
+    _check_clones(list(methods.values()), has_clones=clone_key is not None)
     reading = reading.resolved(adata, mod)
     source = reading.source(adata, mod, label_key, group_key)
     labels = None if label_key is None else read_column(source, label_key).astype(str).to_numpy()
@@ -321,6 +326,13 @@ def _methods(
         config.check(has_velocity=has_velocity and ("velocity" in config.takes or not some))
         check_sharing(config, one_by_one=one_by_one)
     return configs
+
+
+def _check_clones(configs: Sequence[Method[Any, Any]], *, has_clones: bool) -> None:
+    """Refuse clones that no method would use."""
+    some = any("clones" in config.takes for config in configs)
+    for config in configs:
+        config.check_clones(has_clones=has_clones and ("clones" in config.takes or not some))
 
 
 def _named_method(name: str, options: dict[str, Any]) -> Method[Any, Any]:

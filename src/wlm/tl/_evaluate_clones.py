@@ -21,7 +21,7 @@ from wlm._adata.neighbours import N_NEIGHBOURS
 from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
-from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.fit import StoredFit, check_representation, get_fit, open_fit
 from wlm._store.group import fit_key
 from wlm.core.clones import (
     bootstrap,
@@ -83,10 +83,11 @@ def evaluate_clones(
 ) -> pd.DataFrame:
     """Score predicted positions and fates against the cells' own sisters: cells of the same clone, observed later.
 
-    The fit does not see clones: they are a held-out truth for each cell. A cell at ``start`` is predicted at ``end``
-    (:func:`wlm.tl.predict`); there it should be close to the cells of its own clone, and have their label. Sisters
-    stand for the future of a cell that its measurement destroyed. They have gone separate ways since they parted, so no
-    answer gets all of them right.
+    Clones that the fit has not seen are a held-out truth for each cell. (If it was trained on clones, with
+    ``clone_key``, keep some from it in a column of their own; a warning says if it has seen any of these.) A cell at
+    ``start`` is predicted at ``end`` (:func:`wlm.tl.predict`); there it should be close to the cells of its own clone,
+    and have their label. Sisters stand for the future of a cell that its measurement destroyed. They have gone separate
+    ways since they parted, so no answer gets all of them right.
 
     Parameters
     ----------
@@ -135,7 +136,8 @@ def evaluate_clones(
     error summed over labels, mean over sisters: 0 to 2), ``auroc`` (a label against the others, mean over labels),
     ``calibration`` (mean difference between probability and share of the sisters, in five bins of probability), each
     with ``_low`` and ``_high``, the 95 % interval over clones; and ``n_cells``, ``n_clones`` (of distances),
-    ``n_labelled`` (cells whose sisters have a label). ``attrs["verdict"]`` says it in words; with labels
+    ``n_labelled`` (cells whose sisters have a label), ``n_seen`` (cells of clones that the fit was trained on).
+    ``attrs["verdict"]`` says it in words; with labels
     ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays over five bins of the mean
     ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the latter over clones,
     ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin. :func:`wlm.pl.clones` draws both.
@@ -161,6 +163,7 @@ def evaluate_clones(
     key = fit_key(adata, key, condition, mod)
     check_integer("n_boot", n_boot, 0)
     target = get_target(adata, mod)
+    trained_on = get_fit(adata, key, mod).reading.clone_key
     columns = [c for c in (clone_key, label_key) if c is not None and c not in target.obsm]
     cells, fit = open_fit(adata, key, mod, columns=[c for c in columns if c in target.obs or c in adata.obs])
     if label_key is not None and label_key not in cells.obs:
@@ -172,6 +175,13 @@ def evaluate_clones(
     times = fit.times(cells)
     span = _span(fit, times, start, end)
     data = _read(cells, fit, read_clones(cells, clone_key), times, span, label_key, labels)
+    n_seen = 0 if trained_on is None else int((read_clones(cells, trained_on)[data.rows] >= 0).sum())
+    if n_seen:
+        logger.warning(
+            "%d of %d cells are of clones that the fit was trained on (clone_key=%r): their scores are no test; name a "
+            "column of other clones",
+            *(n_seen, len(data.rows), trained_on),
+        )
     seed = as_seed(rng)
     # Answers are positions (n, d) or None, and probabilities (n, k).
     answers: dict[str, Any] = {str(fit.uns["method"]): _predicted(adata, cells, fit, data, span, key, seed, mod)}
@@ -188,7 +198,7 @@ def evaluate_clones(
     ]
     table = pd.DataFrame(scores)
     table["n_cells"], table["n_clones"] = len(data.x), len(np.unique(data.clones))
-    table["n_labelled"] = int(data.known.sum())
+    table["n_labelled"], table["n_seen"] = int(data.known.sum()), n_seen
     table.attrs |= {
         "key": fit.key,
         "start": span[0],
@@ -416,4 +426,6 @@ def _verdict(table: pd.DataFrame) -> str:
             f"; label right {rows.loc[name, 'accuracy']:.3f} (majority {rows.loc['majority', 'accuracy']:.3f}, "
             f"regression {rows.loc['regression', 'accuracy']:.3f})"
         )
-    return f"{text}; {int(table['n_cells'].iloc[0])} cells of {int(table['n_clones'].iloc[0])} clones"
+    text += f"; {int(table['n_cells'].iloc[0])} cells of {int(table['n_clones'].iloc[0])} clones"
+    n_seen = int(table["n_seen"].iloc[0])
+    return f"{text}, {n_seen} of which the fit was trained on" if n_seen else text

@@ -43,6 +43,7 @@ def fit(
     weight_key: str | None = None,
     strata_key: str | None = None,
     condition_key: str | None = None,
+    clone_key: str | None = None,
     growth: bool | str = False,
     growth_key: str | None = None,
     totals: Mapping[Any, float] | str | None = None,
@@ -102,6 +103,12 @@ def fit(
         to its cells; otherwise the shares vary by chance. It changes no weights: see ``weight_key``.
     condition_key
         Column of ``obs`` with conditions, at most 20: each is fitted separately, with the same settings and seed.
+    clone_key
+        Clones of the cells, for ``method="wlm"``: a column of ``obs`` with names, missing or empty for cells without
+        one, or a key of ``obsm`` with a matrix (n_obs, n_clones), dense or sparse. Training then also draws each
+        predicted cell towards the mean of its sisters, the cells of its clone at that time (option ``sister_weight`` of
+        :class:`wlm.core.methods.WLM`). Clones that a fit has seen cannot judge it: keep some for
+        :func:`wlm.tl.evaluate_clones`. A clone is in one condition.
     growth
         Whether cells divide and die, for ``method="wlm"``. False conserves them: motion then explains changing
         proportions. True learns a smooth net rate (births less deaths) of each state. The rate has a price, so the fit
@@ -264,6 +271,7 @@ def fit(
     asked = method_options if growth is False else {**method_options, "growth": growth}
     config, where = get_method(method, asked), get_device(device)
     check_growth([config], growth_key, totals)
+    config.check_clones(has_clones=clone_key is not None)
     check_flag("backtest", backtest)
     reading = Reading(
         time_key=time_key,
@@ -276,6 +284,7 @@ def fit(
         condition_key=condition_key,
         growth_key=growth_key,
         totals=totals,
+        clone_key=clone_key,
         nan=nan,
     ).resolved(adata, mod)
     _check_target(adata, mod, key_added, reading, [], copy=copy)
@@ -338,7 +347,8 @@ def _check_target(
 ) -> None:
     """Refuse what could not be written in the end."""
     target = get_target(adata, mod)
-    check_keys(target, key_added, [reading.velocity_key, reading.use_rep], conditions, reading.columns)
+    columns = reading.columns | ({} if reading.clone_key is None else {"clone_key": reading.clone_key})
+    check_keys(target, key_added, [reading.velocity_key, reading.use_rep, reading.clone_key], conditions, columns)
     if copy and (adata.isbacked or target.isbacked):
         raise ValueError("a backed object cannot be copied in memory; use copy=False, or adata.to_memory() first")
 

@@ -61,6 +61,8 @@ class Fold:
             own = own.without_velocities()
         if not config.grows:
             own = own.without_growth()
+        if "clones" not in config.takes:
+            own = own.without_clones()
         file = None if self.cache is None else self.cache / f"{self.name(own, t, config, seed, early=early)}.npz"
         known = None if file is None else self.kept(file, 2 if early else 1)
         if known is not None:

@@ -114,6 +114,8 @@ def predict(fold: Fold, left: Left, config: Method[Any, Any], seed: int) -> tupl
         cells = cells.without_velocities()
     if not config.grows:
         cells = cells.without_growth()
+    if "clones" not in config.takes:
+        cells = cells.without_clones()
     file = None
     if fold.cache is not None:
         digest = hashlib.sha256(fold.name(cells, np.nan, config, seed).encode())

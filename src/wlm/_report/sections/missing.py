@@ -83,9 +83,8 @@ def _between(s: Subject) -> np.ndarray:
 def held_scores(s: Subject, held: np.ndarray) -> pd.DataFrame:
     """W1 to the held-out cells of the prediction and of answers that need no model; see :func:`wlm.tl.evaluate`."""
     fit = s.fit
-    reading = replace(
-        fit.reading, velocity_key=None, velocity_scale=None, growth_key=None, totals=None, strata_key=None
-    )
+    unused: dict[str, Any] = dict.fromkeys(("velocity_key", "velocity_scale", "growth_key", "totals", "strata_key"))
+    reading = replace(fit.reading, clone_key=None, **unused)
     cells = reading.parts(s.cells)[""].cells
     predicted = predict(s.adata, list(held), **s.common, n_cells=most(s, SCORED), rng=s.seed)
     there = predicted.obs[fit.time_key].to_numpy(dtype=float)

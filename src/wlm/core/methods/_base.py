@@ -31,6 +31,7 @@ SYNONYMS = {
     "use_rep": ("basis", "embedding", "obsm_key", "rep"),
     "n_dims": ("n_pcs", "n_comps", "n_components"),
     "velocity_key": ("vkey",),
+    "clone_key": ("lineage_key", "barcode_key"),
     "show_progress": ("verbose", "progress"),
     "friction": ("gamma", "damping"),
     "width": ("hidden_dim", "n_hidden"),
@@ -73,7 +74,8 @@ class Method(ABC, Generic[M, S]):
     #: What it does, in a sentence for the Methods of a paper, and the papers to cite for it.
     account: ClassVar[str] = ""
     papers: ClassVar[tuple[str, ...]] = ()
-    #: What it can use besides the positions of the cells: ``"velocity"``; and whether they may multiply: ``"growth"``.
+    #: What it can use besides the positions of the cells: ``"velocity"``, ``"clones"``; whether they may multiply:
+    #: ``"growth"``.
     takes: ClassVar[frozenset[str]] = frozenset()
     #: Scalars that ``step`` returns besides the loss and the model's constants, with what they mean, for plots.
     scalars: ClassVar[Mapping[str, str]] = {}
@@ -103,6 +105,15 @@ class Method(ABC, Generic[M, S]):
             raise ValueError(
                 "growth='prior' takes the rates of the cells as they are given, and none are; name their column of obs "
                 "as growth_key, or choose growth=True to learn rates"
+            )
+
+    def check_clones(self, *, has_clones: bool) -> None:
+        """Refuse clones that the method would not use."""
+        if has_clones and "clones" not in self.takes:
+            others = " or ".join(f"method={name!r}" for name, other in METHODS.items() if "clones" in other.takes)
+            raise ValueError(
+                f"method {self.name!r} has no use for clones in training; leave clone_key out, or use {others}. "
+                "wlm.tl.evaluate_clones scores any fit by them"
             )
 
     def conserved(self, *, has_velocity: bool) -> Self:

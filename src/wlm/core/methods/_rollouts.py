@@ -20,7 +20,7 @@ class Batch:
     """The batches of a step that belong together: their source of randomness, and what rollouts handed to them.
 
     ``carried`` has, by time index, the last batch of observed cells that a rollout came by: positions and momentum
-    (n, d), logarithms of weights (n,) or None.
+    (n, d), logarithms of weights (n,) or None, and which cells these are (n,).
     """
 
     generator: torch.Generator
@@ -76,7 +76,7 @@ class MechanicsState(State):
         if velocities is not None and first in self.measured:
             return self.snapshots.particles(first, cells, velocities[first][cells])
         if first > 0:
-            p = Particles(*batch.carried[first])
+            p = Particles(*batch.carried[first][:3])
             return p._replace(v=model.start_velocity(p.v, batch.generator))  # type: ignore[arg-type]
         p = self.snapshots.particles(first, cells)
         v = model.initial_velocity(p.x)
@@ -96,8 +96,20 @@ class MechanicsState(State):
             for first, vk in zip(firsts, at_time, strict=True):
                 k, n = first + j, len(cells[first + j])
                 if k not in self.measured:
-                    out[k] = (y[k, :n], vk[:n], self.snapshots.particles(k, cells[k]).log_w)
+                    out[k] = (y[k, :n], vk[:n], self.snapshots.particles(k, cells[k]).log_w, cells[k])
         return out
+
+    def clones(self, batch: Batch, cells: list[Tensor], firsts: list[int], n: int) -> Tensor | None:
+        """The clones (B, n) of the cells that :meth:`start` returns, -1 for cells without one; None if unknown."""
+        sisters = self.snapshots.sisters
+        if sisters is None:
+            return None
+        out = []
+        for k in firsts:
+            carried = k > 0 and k not in self.measured
+            own = sisters.clones[k][batch.carried[k][3] if carried else cells[k]]
+            out.append(own[torch.arange(n, device=own.device) % len(own)])
+        return torch.stack(out)
 
 
 def mean_acceleration(states: list[Particles], times: Tensor) -> Tensor:

@@ -114,6 +114,9 @@ class WLM(Method[Mechanics, MechanicsState]):
     growth
         Whether cells divide and die: False, True (a net rate of each state is learned) or ``"prior"`` (rates are given
         and taken as they are), see :func:`wlm.tl.fit`.
+    sister_weight
+        With clones: weight of half the mean squared distance (standard units) of predicted cells to the mean of their
+        sisters in the loss; ``None`` takes 1. The divergence counts the same squares, of all cells.
     """
 
     name: ClassVar[str] = "wlm"
@@ -129,7 +132,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         "J. Feydy, T. Séjourné, F.-X. Vialard, S. Amari, A. Trouvé, G. Peyré. Interpolating between Optimal Transport "
         "and MMD using Sinkhorn Divergences. AISTATS 2019.",
     )
-    takes: ClassVar[frozenset[str]] = frozenset({"velocity", "growth"})
+    takes: ClassVar[frozenset[str]] = frozenset({"velocity", "growth", "clones"})
     dropped: ClassVar[Mapping[str, tuple[Any, str | None]]] = {
         "depth": (1, "DEPTH"),
         "momentum": ("full", "MOMENTUM"),
@@ -161,6 +164,8 @@ class WLM(Method[Mechanics, MechanicsState]):
     GROWTH_SMOOTHNESS: ClassVar[float] = 0.02
     #: How much dearer what is learned besides given rates is: proportions alone would swamp what genes know.
     BESIDES_PRIOR: ClassVar[float] = 100.0
+    #: Weight of the distance to sisters, if there are clones.
+    SISTERS: ClassVar[float] = 1.0
 
     n_steps: int = 80
     patience: int | None = None
@@ -184,6 +189,7 @@ class WLM(Method[Mechanics, MechanicsState]):
     ema: float = 0.99
     weight_decay: float = 1e-3
     growth: bool | str = False
+    sister_weight: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
@@ -194,7 +200,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         self._require("lr", float, 0, open_low=True)
         self._require("weight_decay", float, 0)
         self._require("ema", float, 0, 1)
-        for field in ("friction", "friction_lr", "acceleration_penalty"):
+        for field in ("friction", "friction_lr", "acceleration_penalty", "sister_weight"):
             if getattr(self, field) is not None:
                 self._require(field, float, 0)
         for field in ("blur", "max_step"):
@@ -242,6 +248,14 @@ class WLM(Method[Mechanics, MechanicsState]):
                 "multiple of the number of processes, or 1 to train in each of them by itself"
             )
 
+    def check_clones(self, *, has_clones: bool) -> None:
+        super().check_clones(has_clones=has_clones)
+        if self.sister_weight is not None and not has_clones:
+            raise ValueError(
+                f"sister_weight={self.sister_weight:g} weighs the distance to sisters, and no clones are given; name "
+                "them as clone_key, or leave it out"
+            )
+
     def conserved(self, *, has_velocity: bool) -> WLM:
         learned = self.grows and self.initial_velocity == "auto" and not has_velocity  # as prepare chooses
         start = "learned" if learned else self.initial_velocity
@@ -263,6 +277,9 @@ class WLM(Method[Mechanics, MechanicsState]):
             return populations, {}
         if self.growth is not False and self.initial_velocity == "auto":
             words = "couplings would conserve cells, which grow; initial velocities are learned"
+            return populations, {"choice": {"path": "straight", "words": words}}
+        if populations.clones is not None and self.initial_velocity == "auto":
+            words = "couplings know nothing of clones, which say who comes from whom; initial velocities are learned"
             return populations, {"choice": {"path": "straight", "words": words}}
         if self.initial_velocity == "spline":
             words = "cells follow natural cubic splines through optimal couplings, as was asked"
@@ -430,6 +447,11 @@ class WLM(Method[Mechanics, MechanicsState]):
         weight = self.acceleration_penalty
         if weight is None:
             weight = 0.01 if self._start(spec) == "data" else 0.03
+        if (clones := state.clones(batch, cells, firsts, start.x.shape[-2])) is not None:
+            if not near.all() and near.any():
+                clones = clones.masked_fill(~near.unsqueeze(-1), -1)
+            apart = state.snapshots.sisters.distance(path, clones, target)  # type: ignore[union-attr]
+            loss = loss + (self.SISTERS if self.sister_weight is None else self.sister_weight) * apart
         momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells, firsts)
         penalty = weight * mean_acceleration(states, fine)
         if model.rates is not None:
