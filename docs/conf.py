@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import wlm
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 # The tutorials live beside the package; Sphinx reads what is under this folder.
 shutil.rmtree(HERE / "tutorials", ignore_errors=True)
@@ -21,6 +23,7 @@ nb_execution_excludepatterns = []
 if not beside.exists() and not os.environ.get("WLM_DOCS_ONLINE"):
     # Their cells would have to be downloaded.
     nb_execution_excludepatterns = [f"tutorials/{name}.ipynb" for name in ("embryoid_bodies", "growth", "tour")]
+    nb_execution_excludepatterns.append("gallery.md")
 # CellRank has an environment of its own, in which its tutorial runs; without that it is shown as it is.
 nb_execution_excludepatterns.append("tutorials/cellrank.ipynb")
 execute = HERE.parent / ".venv-cellrank" / "bin" / "jupyter-execute"
@@ -101,6 +104,10 @@ def shorten(app, name, source):
 
 
 def setup(app):
+    import method_options
+
+    # After napoleon, which would take the lines for numpy's.
+    app.connect("autodoc-process-docstring", method_options.add, priority=900)
     # Where pages are checked and not read. A site that is published is built without.
     if os.environ.get("WLM_DOCS_STEPS"):
         app.connect("source-read", shorten)
