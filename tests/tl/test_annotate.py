@@ -9,6 +9,8 @@ import wlm
 from wlm._adata.labels import Style
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import write_times
+from wlm._store.fit import open_fit
+from wlm.pl._basis import embedding
 
 
 @pytest.fixture
@@ -30,11 +32,29 @@ def test_labels_and_numbers_are_those_of_neighbours(mapped):
     assert list(out.obs["type"].cat.categories) == ["late", "early", "never"]
     numbers = from_neighbours(x[known], mapped.obs["latent_time"].to_numpy()[known], y)
     assert np.allclose(out.obs["latent_time"], numbers)
-    # A linear map of the mean of neighbours is near that of the cell itself.
+    # A linear map is carried out.
     own = np.stack([y[:, 0] + y[:, 1], y[:, 0] - 2], axis=1)
-    assert np.corrcoef(out.obsm["X_umap"][:, 0], own[:, 0])[0, 1] > 0.9
+    assert np.allclose(out.obsm["X_umap"], own, atol=1e-2)
     plain = wlm.tl.predict(mapped, [1.5, 2])
     assert np.array_equal(plain.obsm["X_pca"], y) and "type" not in plain.obs
+
+
+def test_a_predicted_cell_lands_on_an_island_and_not_between_them(mapped):
+    # Two islands far apart, which the components do not show: neighbours of a cell are on both.
+    island = np.arange(mapped.n_obs) % 2
+    own = np.random.default_rng(0).normal(size=(mapped.n_obs, 2))
+    mapped.obsm["X_umap"] = np.stack([100.0 * island, np.zeros(mapped.n_obs)], axis=1) + own
+    out = wlm.tl.predict(mapped, [1.5, 2], basis="umap")
+    places = out.obsm["X_umap"]
+    known = (mapped.obs["day"] != 2).to_numpy()
+    seen = mapped.obsm["X_umap"][known]
+    far = np.linalg.norm(mapped.obsm["X_pca"][known][None] - out.obsm["X_pca"][:, None], axis=2)
+    assert np.allclose(places, seen[far.argmin(1)], atol=1e-4), "the place of the nearest cell of the training times"
+    assert set(np.round(places[:, 0] / 100)) == {0, 1}
+    # The figures have the same place, where they know the same cells.
+    fit = open_fit(mapped[known].copy(), "wlm", None)[1]
+    drawn = embedding(mapped[known], fit, "umap", (0, 1))
+    assert not drawn.linear and np.allclose(drawn.project(out.obsm["X_pca"]), places, atol=1e-4)
 
 
 def test_the_place_of_a_cell_that_was_observed_is_near_its_own(mapped):

@@ -54,6 +54,17 @@ def nearest(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], ND
     return project
 
 
+def onto(x: NDArray[Any], shown: NDArray[Any]) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], bool]:
+    """From positions (..., d) to places in an embedding ``shown`` (n, k) of cells at ``x`` (n, d), and if it is linear.
+
+    A linear map of the positions is carried out. In any other embedding, such as UMAP, a position gets the place of the
+    nearest cell: between the islands of a UMAP there is nothing, and an average of neighbours on two of them would put
+    a cell where none can be.
+    """
+    mapped = linear_map(x, shown)
+    return (nearest(x, shown), False) if mapped is None else (mapped, True)
+
+
 def linear_map(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]] | None:
     """The linear map with a constant that leads ``x`` (n, d) to ``shown`` (n, k), or None if there is none.
 

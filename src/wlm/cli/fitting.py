@@ -146,7 +146,8 @@ def predict(
         list[str] | None, typer.Option("--label-key", help="Column of obs that predicted cells get; repeatable.")
     ] = None,
     basis: Annotated[
-        list[str] | None, typer.Option(help="Embedding that predicted cells get a place in; repeatable.")
+        list[str] | None,
+        typer.Option(help="Embedding in which predicted cells get the place of the nearest cell; repeatable."),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="OUT holds the observed cells too.")] = False,
     chunk_size: Annotated[int, typer.Option(help="Cells that move at once; bounds memory and time.")] = 10_000,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from wlm._adata.columns import dense
-from wlm._adata.neighbours import linear_map, nearest
+from wlm._adata.neighbours import onto
 from wlm._store.fit import StoredFit
 from wlm.pl._style import BEYOND
 
@@ -71,8 +71,8 @@ def embedding(
 
     Those of the fitted representation are drawn as they are, and of an embedding that is a linear map of it predicted
     cells as that map has them. In any other a predicted cell is put at the observed one that is nearest to it in the
-    representation: between cells of a UMAP there is nothing, so that an average would be a place without cells. The
-    axes are as wide as the cells, or as those of the ``whole`` object.
+    representation (:func:`wlm._adata.neighbours.onto`). The axes are as wide as the cells, or as those of the ``whole``
+    object.
     """
     key = fit.use_rep if basis is None else basis if basis in adata.obsm else f"X_{basis}"
     if key not in adata.obsm:
@@ -91,8 +91,8 @@ def embedding(
         return Embedding(shown, lambda x: x[..., [i, j]], labels, within=within)
 
     x = dense(adata.obsm[fit.use_rep])[:, : fit.n_dims]
-    mapped = linear_map(x, shown)
-    return Embedding(shown, mapped or nearest(x, shown), labels, linear=mapped is not None, within=within)
+    project, linear = onto(x, shown)
+    return Embedding(shown, project, labels, linear=linear, within=within)
 
 
 def point_size(ax: Axes, n: int) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wlm._adata.columns import dense, is_lazy, read_column, read_obs_labels
 from wlm._adata.genes import get_matrix
-from wlm._adata.neighbours import from_neighbours, projection
+from wlm._adata.neighbours import from_neighbours, onto, projection
 from wlm._adata.times import write_times
 from wlm._store.fit import StoredFit
 
@@ -73,9 +73,12 @@ def annotate(
         predicted.obs[name] = pd.Categorical(found, categories=list(known))
     for key in keys:
         shown = dense(cells.obsm[key])
+        if key != fit.use_rep:
+            predicted.obsm[key] = onto(x[trained], shown[trained])[0](positions)
+            continue
+        # Of further components a mean is a place like any other, and the best guess.
         near = projection(x[trained], shown[trained])(positions)
-        if key == fit.use_rep:
-            near[:, : fit.n_dims] = positions  # those are predicted
+        near[:, : fit.n_dims] = positions  # those are predicted
         predicted.obsm[key] = near
 
 

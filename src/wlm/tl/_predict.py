@@ -86,8 +86,9 @@ def predict(
         weigh more): the label with the largest weight, or the mean of numbers.
     basis
         Embeddings in which predicted cells get coordinates, as keys of ``obsm`` with or without ``X_`` (``"umap"``):
-        means over the 15 nearest cells of the training times, by closeness. The name of the fitted representation adds
-        its dimensions that were not fitted.
+        those of the nearest cell of the training times, since a mean over neighbours on two islands of a UMAP would lie
+        in the void; an embedding that is a linear map of the fitted representation is carried out. The name of that
+        representation adds its dimensions that were not fitted, as means over the 15 nearest cells, by closeness.
     append
         Return observed and predicted cells in one object, told apart by ``obs["K_predicted"]``. Times then have the
         format of the column (``"E8.5"``), the representation has all its dimensions, and with ``genes`` observed cells
