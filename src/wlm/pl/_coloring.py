@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib.patheffects as effects
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ from wlm._store.fit import StoredFit, open_fit
 from wlm.pl._basis import dots, point_size
 from wlm.pl._colors import FAINT, label_colors
 from wlm.pl._legend import legend, room
+from wlm.pl._names import Names
 from wlm.pl._style import AUTO, ON_DATA, RIGHT, Style
 
 #: Numbers below and above these shares of the cells have the first and the last colour.
@@ -115,13 +115,13 @@ class Coloring:
         legend(style, axes, handles, several=several, title=self.name)
 
     def _name(self, ax: Axes, points: Any, values: Any, shown: dict[str, Any], style: Style) -> None:
-        """Each label at the median of its cells."""
-        for name in shown:
-            here = np.asarray(points)[np.asarray(values) == name]
-            if len(here):
-                x, y = np.median(here, axis=0)
-                text = ax.text(x, y, name, ha="center", va="center", fontsize=style.fontsize, fontweight="bold")
-                text.set_path_effects([effects.withStroke(linewidth=2.5, foreground="white")])
+        """Each label near the median of its cells."""
+        cells, own = np.asarray(points), np.asarray(values)
+        Names(
+            ax,
+            {name: tuple(np.median(cells[own == name], axis=0)) for name in shown if (own == name).any()},
+            style.fontsize,
+        )
 
 
 def _bound(given: Any, name: str, values: NDArray[Any], panel: int, default: Any) -> float:
