@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.stats.contingency import association
 
 import wlm
-from wlm.pp import _checks, _cost, _doctor
+from wlm.pp import _checks, _cost, _doctor, _gene_checks, _rows
 
 RUN_TIME = _cost.check_run_time
 
@@ -409,11 +409,11 @@ def test_dask_is_read_in_rows(cells):
 
 
 def test_sampled_rows():
-    assert _doctor.sample_rows(20).tolist() == list(range(20))
+    assert _rows.sample_rows(20).tolist() == list(range(20))
     for n in (501, 10_007):
-        rows = _doctor.sample_rows(n)
+        rows = _rows.sample_rows(n)
         assert len(rows) == 500 and rows[0] == 0 and rows[-1] == n - 1 and (np.diff(rows) >= 0).all()
-    assert (np.diff(_doctor.sample_rows(10_007)) > 0).all()
+    assert (np.diff(_rows.sample_rows(10_007)) > 0).all()
 
 
 # Velocities
@@ -514,7 +514,7 @@ def test_projection_is_that_of_a_fit(moving):
     moving.layers["velocity"][7] = np.nan
     moving.var["velocity_genes"] = np.arange(moving.n_vars) != 5
     rows = np.arange(0, moving.n_obs, 3)
-    ours = _doctor._project(moving, "X_pca", "velocity", _doctor._Matrices(moving, rows), rows)
+    ours = _gene_checks.project(moving, "X_pca", "velocity", _rows.Matrices(moving, rows), rows)
     theirs = project_layer(moving, "velocity", "X_pca", smooth=False)
     assert np.allclose(ours.velocity, theirs.velocity[rows], equal_nan=True, atol=1e-5)
     assert np.isclose(ours.share, theirs.share) and ours.space == theirs.space == "log"

@@ -388,3 +388,9 @@ def _words(name: str) -> list[str]:
 def _is_batch(name: str) -> bool:
     words = _words(name)
     return any(word.removesuffix("s") in _BATCH_NAMES for word in words) or "".join(words) in _BATCH_NAMES
+
+
+def refusal(message: str) -> Finding:
+    """An error of a fit as a finding: what it found, and what it advises."""
+    found, _, advice = message.partition("; ")
+    return Finding("error", found, advice)
