@@ -99,6 +99,14 @@ def test_plots_by_name(fitted, fitted_file, tmp_path, monkeypatch):
     assert given == {"color": "fate", "times": ["2"], "n_paths": 5}
     with Image.open(out) as image:
         assert image.width > 200 and np.asarray(image).std() > 5
+        size = image.size
+    also = run("plot", fitted_file, "rollout", "-o", out, "--force", "--color", "fate", "--time", 2, "--option=dpi=40")
+    assert also.exit_code == 0, also.output
+    with Image.open(out) as image:
+        assert image.size == size, "by either name"
+    for more, words in ((["--dpi", 40], "dpi is given twice"), ([], "--dpi must be a number of at least 20")):
+        one = run("plot", fitted_file, "rollout", "-o", out, "--force", *more, "--option=dpi=4")
+        assert one.exit_code == 2 and words in one.stderr, one.output
     for kind, options, name in (
         ("training", [], "t.svg"),
         ("composition", ["--groupby", "fate"], "c.pdf"),

@@ -64,7 +64,7 @@ def plot(
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="Any other argument of the plot.")
     ] = None,
-    dpi: Annotated[int, typer.Option(help="Dots per inch of a .png.", min=20)] = 150,
+    dpi: Annotated[int | None, typer.Option(help="Dots per inch of a .png or a film. [default: 150, 110]")] = None,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -90,8 +90,11 @@ def plot(
         if time is not None and len(time) > 1:
             raise ValueError(f"{kind} draws one --time, found {len(time)}")
         asked["time"] = None if time is None else time[0]
-    arguments = read_options(option, **asked)
+    arguments = read_options(option, **asked, dpi=dpi)
     film = "file" in inspect.signature(draw).parameters
+    dots = arguments.get("dpi", 150) if film else arguments.pop("dpi", 150)
+    if isinstance(dots, bool) or not isinstance(dots, (int, float)) or dots < 20:
+        raise ValueError(f"--dpi must be a number of at least 20, found {dots!r}")
     _check_arguments(draw, kind, arguments)
     import matplotlib as mpl
 
@@ -102,7 +105,7 @@ def plot(
             write(lambda new: draw(given, file=new, **arguments))
             return
         figure = draw(given, show=False, return_fig=True, **arguments)
-        write(lambda new: figure.savefig(new, dpi=dpi))
+        write(lambda new: figure.savefig(new, dpi=dots))
 
 
 def _read(source: Path) -> Any:
