@@ -444,13 +444,13 @@ def test_velocities_need_counts(source, out):
     [
         # An object, the modality of a MuData (of which the command reads none), and what Python alone can hold.
         ("fit", {"adata", "mod", "rng", "show_progress", "copy", "method_options"}),
-        ("evaluate", {"adata", "mod", "rng", "metrics", "method_options"}),
+        ("evaluate", {"adata", "mod", "rng", "show_progress", "metrics", "method_options"}),
         ("predict", {"adata", "mod", "rng"}),
         ("drivers", {"adata", "mod", "rng"}),
         ("gene_trends", {"adata", "mod", "rng"}),
-        ("diagnose", {"adata", "mod", "rng"}),
+        ("diagnose", {"adata", "mod", "rng", "show_progress"}),
         ("evaluate_clones", {"adata", "mod", "rng"}),
-        ("compare", {"adata", "mod", "rng", "genes", "times", "method_options"}),
+        ("compare", {"adata", "mod", "rng", "show_progress", "genes", "times", "method_options"}),
         ("plan", {"adata", "mod", "rng"}),
     ],
 )

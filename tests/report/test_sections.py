@@ -221,9 +221,15 @@ def test_scores_of_samples_left_out_are_explained_as_such(fitted):
         {"group": ["a", "a", "b", "b"], "time": 1.0, "model": ["wlm", "previous"] * 2, "seed": 0}
         | {"n_observed": 9, "n_predicted": 9, "w1": [1.0, 2.0, 1.5, 2.0]}
     )
-    assert "interval is over the samples" in said(scorecard(subject(fitted, evaluate=scores)))
-    of_times = said(scorecard(subject(fitted, evaluate=scores.drop(columns="group"))))
-    assert "other cells of the same samples" in of_times and "over the samples" not in of_times
+    starts, copies = "previous: the cells that the prediction starts from", "previous: a copy of the cells"
+    assert starts in said(scorecard(subject(fitted, evaluate=scores)))
+    of_times = scores.drop(columns="group")
+    assert copies in said(scorecard(subject(fitted, evaluate=of_times))), "the answers, if there is no verdict"
+    of_times.attrs["verdict"] = scores.attrs["verdict"] = "WORSE THAN previous (+3 %, 95 % +1 to +5 %)"
+    words = said(scorecard(subject(fitted, evaluate=of_times)))
+    assert "WORSE THAN: " in words and copies in words and "what other cells of the same samples would" in words
+    words = said(scorecard(subject(fitted, evaluate=scores)))
+    assert starts in words and "what other samples would change" in words
 
 
 def test_a_comparison_is_shown(fitted):

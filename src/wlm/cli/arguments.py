@@ -106,13 +106,13 @@ def check_method(name: str, options: dict[str, Any]) -> None:
 
 
 def print_table(table: pd.DataFrame, found: dict[str, Any] | None, *, digits: int = 4, **style: Any) -> None:
-    """Print what was ``found`` as JSON; without it the table, and its verdict if it has one."""
+    """Print what was ``found`` as JSON; without it the table, its verdict if it has one, and what its words mean."""
     if found is not None:
         typer.echo(json.dumps(without_nan(found)))
         return
     typer.echo(table.to_string(float_format=lambda x: f"{x:.{digits}g}", **style))
     if table.attrs.get("verdict"):
-        typer.echo(table.attrs["verdict"])
+        typer.echo("\n  ".join([table.attrs["verdict"], *table.attrs.get("glossary", [])]))
 
 
 def without_nan(value: Any) -> Any:

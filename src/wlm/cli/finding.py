@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,7 +171,8 @@ def drivers(
         return
     shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
     typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
-    typer.echo(f"{table.attrs['verdict']} ({table.attrs['assumption']})")
+    said = f"{table.attrs['verdict']} ({table.attrs['assumption']})"
+    typer.echo("\n  ".join([said, *table.attrs["glossary"]]))
 
 
 @app.command()
@@ -214,9 +216,11 @@ def diagnose(
                 label_key=label_key,
                 n_jobs=n_jobs,
                 rng=seed,
+                show_progress=sys.stderr.isatty() and not quiet,
             )
         write(adata)
-    found = {"rows": table.reset_index(names="quantity").to_dict("records"), "verdict": table.attrs["verdict"]}
+    found = {"rows": table.reset_index(names="quantity").to_dict("records")}
+    found |= {name: table.attrs[name] for name in ("verdict", "glossary")}
     if "composition" in table.attrs:
         found["composition"] = table.attrs["composition"].to_dict("records")
     print_table(table, found if as_json else None, digits=3, na_rep="-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -134,6 +135,7 @@ def evaluate(
                 max_cells=max_cells,
                 n_boot=n_boot,
                 cache=cache,
+                show_progress=sys.stderr.isatty() and not quiet,
                 **options,
             )
         write(table)
@@ -255,9 +257,10 @@ def compare(
                 n_jobs=n_jobs,
                 rng=seed,
                 device=device,
+                show_progress=sys.stderr.isatty() and not quiet,
                 **read_options(option, n_steps=n_steps, lr=lr, batch_size=batch_size),
             )
         write(table)
-    found = {"rows": table.to_dict("records"), "verdict": table.attrs["verdict"]}
+    found = {"rows": table.to_dict("records"), **{name: table.attrs[name] for name in ("verdict", "glossary")}}
     whole = table[table["name"] == ""].drop(columns="name")
     print_table(whole, found if as_json else None, digits=3, index=False, na_rep="-")

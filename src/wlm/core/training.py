@@ -87,7 +87,8 @@ def train(
     device
         Where to train. On the CPU with one thread, or as many as the variable ``WLM_NUM_THREADS`` says.
     on_step
-        Called after every step with its number (from 1) and its scalars, for progress bars.
+        Called after every step with its number (from 1) and its scalars, for progress bars; constants among them, such
+        as friction, in the units of the data.
     on_interrupt
         What a KeyboardInterrupt does: ``"raise"``, or ``"keep"`` the model of the last step.
     checkpoint
@@ -139,7 +140,7 @@ def train(
                 if (run.step % keep == 0 or run.over) and not run.state.skipped:
                     checkpoint = run.keep(checkpoint)
                 if on_step is not None:
-                    on_step(run.step, scalars)
+                    on_step(run.step, run.in_data(scalars))
         except KeyboardInterrupt:
             if on_interrupt != "keep" or not run.logged:
                 raise
@@ -286,6 +287,14 @@ class _Run:
         self.step += 1
         self.average.update_parameters(self.model)
         return scalars
+
+    def in_data(self, scalars: dict[str, float]) -> dict[str, float]:
+        """The scalars of a step, constants of the model in the units of the data."""
+        found = self.model.constants()
+        return {
+            name: replace(found[name], value=value).in_data(self.units) if name in found else value
+            for name, value in scalars.items()
+        }
 
     def go_back(self, found: str) -> None:
         """Return to the last good state, with lower learning rates, but not for ever."""

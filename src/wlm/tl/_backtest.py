@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
 from wlm._logging import quiet
@@ -18,6 +19,7 @@ from wlm.core.forecast import PACES, Forecast, best, in_words
 from wlm.core.methods import Method
 from wlm.core.training import train
 from wlm.tl._models import ensemble_of, prepare, train_model
+from wlm.tl._progress import Tell
 from wlm.tl._simulation import simulate
 
 #: Fewest training times of which the last is predicted from the others.
@@ -36,6 +38,7 @@ def backtest(
     where: torch.device,
     *,
     alone: bool,
+    tell: Tell | None = None,
 ) -> dict[str, Any] | None:
     """How near the last training time is predicted from the others; None if that cannot be tried.
 
@@ -47,24 +50,25 @@ def backtest(
         As they were read; what is held out of training is not looked at.
     alone
         Whether there is one model: then a field that the method offers beside it (:meth:`Method.companion`) is tried.
+    tell
+        Called after every step of the training.
 
     Returns
     -------
     ``time`` and ``lead``, ``names`` of who led the cells, ``pace`` (5,) tried and ``w1`` (len(names), 5), who was best,
     ``by`` and ``share`` of the pace, and a sentence, ``words``.
     """
-    intervals = np.diff(cells.training)
-    if len(cells.training) < N_TIMES or intervals[-1] > FARTHEST * intervals[:-1].max():
+    if not _can_be_tried(cells.training):
         return None
     last, start = float(cells.training[-1]), float(cells.training[-2])
     own = cells.without(np.setdiff1d(cells.observed, cells.training[:-1]))
-    config = replace(config, n_steps=max(1, round(STEPS * config.n_steps)))
+    config = replace(config, n_steps=_n_steps(config))
     with quiet():
         try:
             own, _ = prepare(own, config, velocity_scale, seed)
         except ValueError:  # what the method was asked for takes more times
             return None
-        trained = train_model(own, config, seed, seed, where)
+        trained = train_model(own, config, seed, seed, where, tell=tell)
         field = companion(own, config, seed, where) if alone else None
     leaders: dict[str, Dynamics | None] = {"model": None, "straight": None}
     leaders |= {} if field is None else {"field": field}
@@ -96,6 +100,21 @@ def backtest(
     }
 
 
+def _can_be_tried(training: NDArray[np.float64]) -> bool:
+    """Whether there are two other times at least, and the last is not far from them."""
+    intervals = np.diff(training)
+    return len(training) >= N_TIMES and bool(intervals[-1] <= FARTHEST * intervals[:-1].max())
+
+
+def _n_steps(config: Method[Any, Any]) -> int:
+    return max(1, round(STEPS * config.n_steps))
+
+
+def steps(training: NDArray[np.float64], config: Method[Any, Any]) -> int:
+    """Steps that :func:`forecast_note` trains for, of a fit to these times."""
+    return 0 if config.grows or not _can_be_tried(training) else _n_steps(config)
+
+
 def companion(cells: Cells, config: Method[Any, Any], seed: int, where: torch.device) -> Dynamics | None:
     """The field that the method offers beside its model, for prepared ``cells``."""
     offered = config.companion(cells.populations())
@@ -112,6 +131,7 @@ def forecast_note(
     velocity_scale: float | str | None,
     seeds: Sequence[int],
     where: torch.device,
+    tell: Tell | None = None,
 ) -> dict[str, Any] | None:
     """The outcome of the back-test for cells as they were ``read``, with the field if it is to lead.
 
@@ -119,7 +139,7 @@ def forecast_note(
     """
     if config.grows:
         return None  # straight lines and fields have no masses: forecasts are those of the model
-    note = backtest(read, config, velocity_scale, seeds[0], where, alone=len(seeds) == 1)
+    note = backtest(read, config, velocity_scale, seeds[0], where, alone=len(seeds) == 1, tell=tell)
     if note is not None and note["by"] == "field":
         field = companion(cells, config, seeds[0], where)
         note |= {} if field is None else {"field": describe_field(field)}

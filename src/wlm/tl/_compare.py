@@ -20,6 +20,7 @@ from wlm._adata.samples import Samples, read_samples
 from wlm._adata.times import read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
+from wlm._store.glossary import explain, in_lines
 from wlm.core.devices import get_device
 from wlm.core.methods import Method, get_method
 from wlm.pp._checks import batch_columns
@@ -52,6 +53,7 @@ def compare(
     rng: RNG = 0,
     mod: str | None = None,
     device: str = "auto",
+    show_progress: bool | None = None,
     **method_options: Any,
 ) -> pd.DataFrame:
     r"""Say what differs between conditions, on which days, and how sure that is, over samples.
@@ -103,6 +105,8 @@ def compare(
         Seed, numpy Generator or SeedSequence.
     device
         Where fits run, as for :func:`wlm.tl.fit`.
+    show_progress
+        Whether to show a bar for the fits, with the time left; by default if ``wlm.settings.verbosity`` is 2 or more.
 
     Returns
     -------
@@ -138,7 +142,8 @@ def compare(
 
     ``attrs["verdict"]`` says it in words, with what confounds it first; ``attrs["first"]`` is the first time at which
     the observed cells of each condition differ (NaN: none was found); ``attrs["notes"]`` lists what is missing or
-    confounded; ``attrs["time"]`` is the column of times with its unit. :func:`wlm.pl.comparison` draws the table.
+    confounded; ``attrs["glossary"]`` says what the words of the verdict mean; ``attrs["time"]`` is the column of times
+    with its unit. :func:`wlm.pl.comparison` draws the table.
 
     Raises
     ------
@@ -206,6 +211,7 @@ def compare(
             seed=seed,
             n_jobs=n_jobs,
             labels=observed.labels,
+            show_progress=show_progress,
         )
     if max(samples.conditions.tolist().count(name) for name in names) < 2:
         samples = samples.halves(seed)  # so that there is something that one sample against one can be compared with
@@ -213,7 +219,8 @@ def compare(
     table = differences(features, samples, names[0] if reference is None else reference, n_perm, seed)
     table.attrs |= {"time": with_unit(time_key, samples.cells.unit), "notes": notes, "alpha": alpha}
     table.attrs |= verdict(table, alpha, notes)
-    logger.info(table.attrs["verdict"])
+    table.attrs["glossary"] = explain("compare", table.attrs["verdict"])
+    logger.info("%s", in_lines("compare", table.attrs["verdict"]))
     return table
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells, read_rep, read_weights
@@ -18,6 +17,7 @@ from wlm._adata.mudata import get_target
 from wlm._logging import logger
 from wlm._random import RNG, as_seed, as_seeds
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.glossary import explain
 from wlm._store.group import fit_key
 from wlm.core.devices import get_device
 from wlm.core.diagnosis import conservation_error, energies
@@ -26,6 +26,7 @@ from wlm.core.prediction import Rollout
 from wlm.tl._evaluate import evaluate
 from wlm.tl._folds import Fold
 from wlm.tl._price import composition_changes, in_words
+from wlm.tl._progress import Job, Progress, Tell, run
 from wlm.tl._simulation import measure_bridged
 
 
@@ -40,6 +41,7 @@ def diagnose(
     n_jobs: int = 1,
     rng: RNG = 0,
     mod: str | None = None,
+    show_progress: bool | None = None,
 ) -> pd.DataFrame:
     """Report friction, where the energy goes, how much inertia there is, and whether velocities helped.
 
@@ -66,6 +68,9 @@ def diagnose(
         Seed for the other fits.
     mod
         Modality of a MuData that was fitted; without it, the fit of its joint representation.
+    show_progress
+        Whether to show a bar for the other fits and one for each half of a comparison, with the time left; by default
+        if ``wlm.settings.verbosity`` is 2 or more.
 
     Returns
     -------
@@ -92,7 +97,8 @@ def diagnose(
         With ``holdout``: how much lower the mean W1 on held-out times is with velocities than without
         (where the method chooses how cells start), relative to without; and ``velocity_gain_sd`` over seeds.
 
-    ``attrs["verdict"]`` says it in words, and what cells follow between the training times (``uns["K"]["choice"]``).
+    ``attrs["verdict"]`` says it in words, and what cells follow between the training times (``uns["K"]["choice"]``);
+    ``attrs["glossary"]`` is a list of sentences on what the words mean.
 
     With ``label_key``, ``attrs["composition"]`` is a table of the change of each label's share from each training time
     (``from``) to the next (``to``): by ``growth``, because cells with the label multiply faster or more slowly than the
@@ -150,7 +156,7 @@ def diagnose(
     if seeds > 1 or holdout is not None:
         _check_cells(adata, stored)
     if seeds > 1:
-        friction += _other_frictions(adata, stored, _other_seeds(seed, seeds, params["seed"]), n_jobs)
+        friction += _other_frictions(adata, stored, _other_seeds(seed, seeds, params["seed"]), n_jobs, show_progress)
     unit = stored.unit or "time unit"
     squared = f"{stored.use_rep} units^2 / {unit}^2"
     gamma = friction[0]
@@ -172,7 +178,7 @@ def diagnose(
         "conservation_error": (conservation_error(dynamics, path), "", "error of the energy without friction"),
     }
     if holdout is not None:
-        gain = _velocity_gain(adata, stored, holdout, seeds, seed, n_jobs)
+        gain = _velocity_gain(adata, stored, holdout, seeds, seed, n_jobs, show_progress)
         rows["velocity_gain"] = (float(gain.mean()), "", "W1 lower with measured velocities than without, relative")
         rows["velocity_gain_sd"] = (float(gain.std(ddof=1)) if seeds > 1 else np.nan, "", f"over {seeds} seed(s)")
     report = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "meaning"])
@@ -192,7 +198,9 @@ def diagnose(
     if changes is not None:
         report.attrs["composition"] = changes
         report.attrs["verdict"] += f"; {in_words(changes)}"
+    report.attrs["glossary"] = explain("diagnose", report.attrs["verdict"])
     logger.info("%s; added uns[%r]", report.attrs["verdict"], f"{key}_diagnosis")
+    logger.info("in other words:\n  %s", "\n  ".join(report.attrs["glossary"]))
     return report
 
 
@@ -231,21 +239,39 @@ def _other_seeds(seed: int, n: int, used: int) -> list[int]:
     return [s for s in as_seeds(seed, n) if s != used][: n - 1]
 
 
-def _other_frictions(adata: ad.AnnData, stored: StoredFit, seeds: list[int], n_jobs: int) -> list[float]:
+def _other_frictions(
+    adata: ad.AnnData,
+    stored: StoredFit,
+    seeds: list[int],
+    n_jobs: int,
+    show_progress: bool | None,  # noqa: FBT001
+) -> list[float]:
     """Friction of fits with the same settings and other seeds."""
     cells = stored.reading.parts(adata)[""].cells
     cells = cells.without(stored.observed[~np.isin(stored.observed, stored.training)])
     fold = Fold(where=get_device(str(stored.uns["params"]["device"])), velocity_scale=stored.reading.velocity_scale)
-    return Parallel(n_jobs=n_jobs)(delayed(_friction)(fold, cells, stored.dynamics.method, seed) for seed in seeds)
+    method = stored.dynamics.method
+    jobs = [
+        Job(_friction, (fold, cells, method, seed), f"fit {k} of {len(seeds)}", method.n_steps)
+        for k, seed in enumerate(seeds, 1)
+    ]
+    with Progress("wlm.tl.diagnose", len(seeds) * method.n_steps, show_progress) as progress:
+        return list(run(jobs, progress, n_jobs))
 
 
-def _friction(fold: Fold, cells: Cells, method: Method[Any, Any], seed: int) -> float:
+def _friction(fold: Fold, cells: Cells, method: Method[Any, Any], seed: int, *, tell: Tell | None = None) -> float:
     """Friction of one fit."""
-    return fold.fit(cells, method, seed)[1][0].fit.dynamics.rates()["friction"]
+    return fold.fit(cells, method, seed, tell)[1][0].fit.dynamics.rates()["friction"]
 
 
 def _velocity_gain(
-    adata: ad.AnnData, stored: StoredFit, holdout: Any, seeds: int, seed: int, n_jobs: int
+    adata: ad.AnnData,
+    stored: StoredFit,
+    holdout: Any,
+    seeds: int,
+    seed: int,
+    n_jobs: int,
+    show_progress: bool | None,  # noqa: FBT001
 ) -> np.ndarray:
     """Relative gain of mean W1 by velocities (seeds,), on the same held-out times and seeds."""
     given = {k: v for k, v in stored.reading.params().items() if v is not None and k != "time_key"}
@@ -254,6 +280,7 @@ def _velocity_gain(
     # Without velocities the method chooses how cells start.
     free = {k: v for k, v in given.items() if k not in ("velocity_key", "velocity_scale", "initial_velocity")}
     common = {"holdout": holdout, "metrics": ("w1",), "baselines": False, "seeds": seeds, "n_jobs": n_jobs, "rng": seed}
+    common |= {"show_progress": show_progress}
     tables = [evaluate(adata, stored.time_key, **common, **chosen) for chosen in (given, free)]
     scores = [table.groupby("seed")["w1"].mean().sort_index().to_numpy() for table in tables]
     return 1 - scores[0] / scores[1]

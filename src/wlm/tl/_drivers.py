@@ -24,6 +24,7 @@ from wlm._adata.transcription_factors import find_factors
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.glossary import explain, in_lines
 from wlm._store.group import fit_key
 from wlm.core.drivers import (
     covariance,
@@ -171,7 +172,8 @@ def drivers(
     ``at <time>``
         The effect at each time, the last included.
 
-    ``attrs`` has ``fate``, ``times``, ``unit``, the ``verdict`` and the ``assumption`` that numbers rest on.
+    ``attrs`` has ``fate``, ``times``, ``unit``, the ``verdict``, what its words mean (``glossary``) and the
+    ``assumption`` that numbers rest on.
 
     Raises
     ------
@@ -429,7 +431,8 @@ def _described(
         "assumption": "linear decoder: genes move as the loadings of the PCA say",
         "verdict": verdict + (f": {lead}" + (", ..." if n > 5 else "") if n else ""),
     }
-    logger.info("%s (linear decoder)", table.attrs["verdict"])
+    table.attrs["glossary"] = explain("drivers", table.attrs["verdict"])
+    logger.info("%s", in_lines("drivers", f"{table.attrs['verdict']} (linear decoder)"))
     if name is not None and ((table["p"] <= 1 / (n_perm + 1) + 1e-12) & (table["q"] > Q)).any():
         logger.warning(
             "no p-value can be smaller than 1 / %d with n_perm=%d, which is too large for q among %d genes: some pass "

@@ -11,7 +11,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel
 
 from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
@@ -21,10 +21,12 @@ from wlm._adata.reading import Part, Reading
 from wlm._adata.times import read_holdout, with_unit
 from wlm._logging import hint, logger
 from wlm._random import RNG, as_seeds
+from wlm._store.glossary import explain, in_lines
 from wlm.core.devices import get_device
 from wlm.core.methods import DEFAULT, METHODS, Method, get_method
 from wlm.tl._folds import Fold
-from wlm.tl._groups import leave_out, read_groups
+from wlm.tl._groups import Left, leave_out, read_groups
+from wlm.tl._groups import steps as group_steps
 from wlm.tl._groups import table as group_table
 from wlm.tl._growth_verdict import (
     compare_growth,
@@ -35,6 +37,7 @@ from wlm.tl._growth_verdict import (
     sizes_in_words,
 )
 from wlm.tl._models import check_growth, check_sharing, named
+from wlm.tl._progress import Job, Progress, run
 from wlm.tl._scores import (
     SCORES,
     Population,
@@ -86,6 +89,7 @@ def evaluate(
     max_cells: int = 5000,
     n_boot: int = N_BOOT,
     cache: str | os.PathLike[str] | None = None,
+    show_progress: bool | None = None,
     **method_options: Any,
 ) -> pd.DataFrame:
     """Hold out times, or with ``group_key`` samples, one by one, fit on the others, and score the predictions.
@@ -156,6 +160,9 @@ def evaluate(
         Folder for finished fits. The same call, made again after an interruption or with more methods, seeds or times,
         makes only the missing fits. All workers must see the folder. It is created if necessary; delete it when you are
         done, and whenever wlm itself changes.
+    show_progress
+        Whether to show a bar with the fit that is made and the time left, one for all fits; by default if
+        ``wlm.settings.verbosity`` is 2 or more. Fits side by side (``n_jobs``) move it when they end.
 
     Returns
     -------
@@ -188,8 +195,9 @@ def evaluate(
     as one half of the held-out ones, 1000 at most), so that a perfect prediction has the floor's. With ``group_key``
     differences are means of each group's, over its times and seeds, and the interval is Student's t over the groups
     (``n_groups``), of which there have to be two; fits without one or the other group share cells, which it does not
-    know. ``kind`` is then ``"left-out group"``. ``attrs["seconds"]`` is how long a fit took on average,
-    ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.evaluation` draws the table.
+    know. ``kind`` is then ``"left-out group"``. ``attrs["glossary"]`` is a list with a sentence for each word of the
+    verdict. ``attrs["seconds"]`` is how long a fit took on average, ``attrs["time"]`` the column of times with its
+    unit. :func:`wlm.pl.evaluation` draws the table.
 
     Raises
     ------
@@ -234,32 +242,29 @@ def evaluate(
     )
     scoring = _Scoring(fold, methods, metrics, as_seeds(rng, seeds), n_jobs, max_cells, n_boot, baselines)
     parts = reading.parts(source)
-    held = {}
+    held, lefts = {}, {}
     groups = None if group_key is None else _groups_of(source, group_key, parts)
     for condition, part in parts.items():
         with named(condition):
             held[condition] = _held(part.cells, holdout) if groups is None else _wanted(part.cells, holdout)
             if groups is not None:
-                leave_out(part.cells, groups[part.rows], held[condition])  # refuses what cannot be left out
-    tables = {
-        condition: scoring.table(
-            part.cells,
-            None if labels is None else labels[part.rows],
-            held[condition],
-            None if groups is None else groups[part.rows],
-        )
-        for condition, part in parts.items()
-    }
+                lefts[condition] = leave_out(part.cells, groups[part.rows], held[condition])
+    total = sum(scoring.steps(part.cells, held[c], lefts.get(c)) for c, part in parts.items())
+    tables = {}
+    with Progress("wlm.tl.evaluate", total, show_progress) as progress:
+        for condition, part in parts.items():
+            own = None if labels is None else labels[part.rows]
+            if groups is None:
+                tables[condition] = scoring.table(part.cells, own, held[condition], progress, condition)
+            else:
+                tables[condition] = scoring.over_groups(part.cells, own, groups[part.rows], lefts[condition], progress)
     table = tables[""] if condition_key is None else _together(tables)
     table.attrs["time"] = with_unit(time_key, next(iter(parts.values())).cells.unit)
+    kind = "evaluate" if group_key is None else "groups"
+    table.attrs["glossary"] = explain(kind, table.attrs["verdict"])
     if baselines:
-        logger.info(table.attrs["verdict"])
-        hint(
-            "W1 is the mean distance that cells would have to be moved to turn the predicted population into the "
-            "observed one; the floor is that of two halves of the observed cells; per cents are of the best answer "
-            "that needs no model, and their interval %s; wlm.pl.evaluation(table) draws it",
-            "says what other cells of the same samples would change" if group_key is None else "is over the groups",
-        )
+        logger.info("%s", in_lines(kind, table.attrs["verdict"]))
+        hint("next: wlm.pl.evaluation(table) draws it, and wlm.report(adata, evaluation=table) has it beside the rest")
     return table
 
 
@@ -417,36 +422,78 @@ class _Scoring:
     n_boot: int
     baselines: bool
 
-    def table(
-        self, cells: Cells, labels: np.ndarray | None, held: Any, groups: np.ndarray | None = None
+    def over_groups(
+        self, cells: Cells, labels: np.ndarray | None, groups: np.ndarray, lefts: Sequence[Left], progress: Progress
     ) -> pd.DataFrame:
-        """The scores of all models at the held-out times ``held`` (k,), or on each of the groups left out."""
+        """The scores of all models on each of the groups left out."""
+        self._check(cells)
+        return group_table(
+            *(self.fold, self.methods, cells, groups, lefts, labels, progress),
+            metrics=self.metrics,
+            seeds=self.seeds,
+            n_jobs=self.n_jobs,
+            max_cells=self.max_cells,
+            baselines=self.baselines,
+            intervals=self.n_boot > 0,
+        )
+
+    def steps(self, cells: Cells, held: Any, lefts: Sequence[Left] | None) -> int:
+        """Steps of all trainings, for the times ``held`` (k,) or the groups left out."""
+        if lefts is not None:
+            return len(lefts) * len(self.seeds) * sum(group_steps(self.fold, m) for m in self.methods.values())
+        folds = [self.fold.steps(cells.observed, t, config) for t in held for config in self.methods.values()]
+        twins = [self.fold.n_models * self.methods[name].n_steps for name in self._asked(cells, held)]
+        return len(self.seeds) * (sum(folds) + sum(twins))
+
+    def _check(self, cells: Cells) -> None:
+        """Refuse what the fits would refuse."""
         if cells.v is not None:
-            calibrate(cells, self.fold.velocity_scale)  # refuses what the fits would refuse
-        if groups is not None:
-            return group_table(
-                *(self.fold, self.methods, cells, groups, labels, held),
-                metrics=self.metrics,
-                seeds=self.seeds,
-                n_jobs=self.n_jobs,
-                max_cells=self.max_cells,
-                baselines=self.baselines,
-                intervals=self.n_boot > 0,
-            )
+            calibrate(cells, self.fold.velocity_scale)
+
+    def _asked(self, cells: Cells, held: Any) -> list[str]:
+        """The methods whose growth is to be judged."""
+        growing = [name for name, config in self.methods.items() if config.grows]
+        return growing if self.baselines and cells.observed[-1] in held else []
+
+    def _about(self, cells: Cells, t: float, name: str, s: int, condition: str) -> str:
+        """A fit in words."""
+        seed = f"seed {self.seeds.index(s) + 1} of {len(self.seeds)}" if len(self.seeds) > 1 else ""
+        return ", ".join(filter(None, (condition, f"without {cells.unit or 'time'} {t:g}", name, seed)))
+
+    def table(
+        self, cells: Cells, labels: np.ndarray | None, held: Any, progress: Progress, condition: str
+    ) -> pd.DataFrame:
+        """The scores of all models at the held-out times ``held`` (k,)."""
+        self._check(cells)
         growing, last = [name for name, config in self.methods.items() if config.grows], cells.observed[-1]
-        asked = growing if self.baselines and last in held else []  # whose growth is to be judged
+        asked = self._asked(cells, held)
         twins = {name: self.methods[name].conserved(has_velocity=cells.v is not None) for name in asked}
         jobs = [(t, name, s) for t in held for name in self.methods for s in self.seeds]
-        predict = [
-            delayed(self.fold.predict)(cells, t, self.methods[name], s, early=t == last and name in asked)
+        fits = [
+            Job(
+                self.fold.predict,
+                (cells, t, self.methods[name], s),
+                self._about(cells, t, name, s, condition),
+                self.fold.steps(cells.observed, t, self.methods[name]),
+                {"early": t == last and name in asked},
+            )
             for t, name, s in jobs
         ]
         # Forecasts of fits with growth follow the model, so those of their twins do.
         plain = replace(self.fold, backtest=False)
-        predict += [
-            delayed(plain.predict)(cells, last, twins[name], s, early=True) for name in asked for s in self.seeds
+        fits += [
+            Job(
+                plain.predict,
+                (cells, last, twins[name], s),
+                self._about(cells, last, f"{name} that conserves cells", s, condition),
+                plain.steps(cells.observed, last, twins[name]),
+                {"early": True},
+            )
+            for name in asked
+            for s in self.seeds
         ]
-        made = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(predict)
+        made = list(run(fits, progress, self.n_jobs))
+        progress.say("scores and intervals")
         populations: dict[tuple[float, str, int], Population] = {}
         for (t, name, s), one in zip(jobs, made, strict=False):
             populations[t, name, s] = labelled(one.population, cells, labels, t)

@@ -22,6 +22,7 @@ from wlm._adata.times import find_observed, read_labels, with_unit
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, get_fit, open_fit
+from wlm._store.glossary import explain, in_lines
 from wlm._store.group import fit_key
 from wlm.core.clones import (
     bootstrap,
@@ -141,6 +142,11 @@ def evaluate_clones(
     ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays over five bins of the mean
     ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the latter over clones,
     ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin. :func:`wlm.pl.clones` draws both.
+    ``n_labelled`` (cells whose sisters have a label). ``attrs["verdict"]`` says it in words, whose meaning is in
+    ``attrs["glossary"]``; with labels ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays
+    over five bins of the mean ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the
+    latter over clones, ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin.
+    :func:`wlm.pl.clones` draws both.
 
     Raises
     ------
@@ -212,7 +218,8 @@ def evaluate_clones(
             if data.known.any()
         },
     }
-    logger.info("%s", table.attrs["verdict"])
+    table.attrs["glossary"] = explain("clones", table.attrs["verdict"])
+    logger.info("%s", in_lines("clones", table.attrs["verdict"]))
     return table
 
 

@@ -17,6 +17,7 @@ from wlm.core.devices import few_threads
 from wlm.core.methods import Method
 from wlm.core.metrics import w1
 from wlm.tl._models import ensemble_of, prepare_all, train_model
+from wlm.tl._progress import Job, Progress, Tell, run
 from wlm.tl._simulation import simulate
 
 Floats = NDArray[np.float64]
@@ -145,6 +146,7 @@ class Fitted:
     seed: int
     n_jobs: int
     labels: NDArray[np.object_] | None = None
+    show_progress: bool | None = None
 
     def features(self, samples: Samples) -> list[Feature]:
         """Speeds, kinetic energies, landscapes, growth and predicted populations.
@@ -165,10 +167,18 @@ class Fitted:
         _warn_of_paths(samples, [notes for _, notes in own])
         common = {t: self._common(samples, t) for t in samples.times}
         names = [] if self.labels is None else sorted(set(self.labels[np.concatenate(rows)]))
-        found = Parallel(n_jobs=None if self.n_jobs == 1 else self.n_jobs)(
-            delayed(self._sample)(cells, common, None if self.labels is None else self.labels[mine], names)
-            for (cells, _), mine in zip(own, rows, strict=True)
-        )
+        steps = self.config.n_steps
+        jobs = [
+            Job(
+                self._sample,
+                (cells, common, None if self.labels is None else self.labels[mine], names),
+                f"fit of {name}",
+                steps,
+            )
+            for name, (cells, _), mine in zip(parts, own, rows, strict=True)
+        ]
+        with Progress("wlm.tl.compare", len(jobs) * steps, self.show_progress) as progress:
+            found = list(run(jobs, progress, self.n_jobs))
         out = []
         known = [name for name in ("speed", "kinetic", "energy", "growth") if name in found[0][0]]
         for name in known:
@@ -191,11 +201,17 @@ class Fitted:
         return np.concatenate([samples.cells.x[rng.permutation(own)[:size]] for own in rows])
 
     def _sample(
-        self, cells: Any, common: Mapping[float, Any], labels: NDArray[np.object_] | None, names: Sequence[str]
+        self,
+        cells: Any,
+        common: Mapping[float, Any],
+        labels: NDArray[np.object_] | None,
+        names: Sequence[str],
+        *,
+        tell: Tell | None = None,
     ) -> tuple[dict[str, dict[float, Floats]], dict[float, Population]]:
         """What is said of each time by name, and the population at each wanted time, of one sample."""
         with quiet(), few_threads(self.where):
-            model = train_model(cells, self.config, self.seed, self.seed, self.where)
+            model = train_model(cells, self.config, self.seed, self.seed, self.where, tell=tell)
             velocity = np.asarray(model.fields["velocity"], dtype=np.float64)
             speed = np.linalg.norm(velocity, axis=1)
             said: dict[str, dict[float, Floats]] = {"speed": {}, "kinetic": {}, "energy": {}}

@@ -26,8 +26,10 @@ from wlm.core.devices import get_device, n_threads
 from wlm.core.methods import DEFAULT, Method, get_method
 from wlm.core.uncertainty import same_sign, spread
 from wlm.tl._backtest import forecast_note
+from wlm.tl._backtest import steps as n_backtest_steps
 from wlm.tl._growth import measure_growth
 from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare_all
+from wlm.tl._progress import Progress
 from wlm.tl._simulation import measure_coverage, measure_free
 
 
@@ -163,7 +165,8 @@ def fit(
     device
         ``"auto"`` takes CUDA if there is a device, else the CPU; or any torch device.
     show_progress
-        Whether to show a progress bar; by default, if the logger ``wlm`` shows information.
+        Whether to show a bar with the model that is trained and the time left, one for all models and conditions; by
+        default if ``wlm.settings.verbosity`` is 2 or more.
     copy
         Return a copy of ``adata`` with the results instead of writing to it.
     **method_options
@@ -301,17 +304,21 @@ def fit(
         rng=rng,
         checkpoint=checkpoint,
         on_interrupt=on_interrupt,
-        show_progress=show_progress,
     )
     began = time.perf_counter()
     read = {condition: part.cells for condition, part in parts.items()}
     prepared = prepare_all(read, config, velocity_scale, run.seeds[0])
-    models, interrupted = run.train({condition: cells for condition, (cells, _) in prepared.items()})
-    if backtest and not interrupted:
-        for condition, (cells, notes) in prepared.items():
-            with named(condition):
-                found = forecast_note(parts[condition].cells, cells, config, velocity_scale, run.seeds, where)
-            notes |= {} if found is None else {"forecast": found}
+    tests = {condition: backtest * n_backtest_steps(cells.training, config) for condition, cells in read.items()}
+    with Progress(f"wlm.tl.fit on {where}", run.steps(len(parts)) + sum(tests.values()), show_progress) as progress:
+        models, interrupted = run.train({condition: cells for condition, (cells, _) in prepared.items()}, progress)
+        if backtest and not interrupted:
+            for condition, (cells, notes) in prepared.items():
+                progress.say(f"{condition}, back-test".removeprefix(", "))
+                asked_of = config, velocity_scale, run.seeds, where
+                with named(condition):
+                    found = forecast_note(parts[condition].cells, cells, *asked_of, tell=progress.tell)
+                progress.end(tests[condition])
+                notes |= {} if found is None else {"forecast": found}
     total, fits, rates = time.perf_counter() - began, {}, []
     for condition, (cells, notes) in prepared.items():
         rows, prefix = parts[condition].rows, f"{condition}: " if condition else ""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wlm._adata.cells import Cells
 from wlm._logging import quiet
@@ -21,7 +22,9 @@ from wlm.core.devices import n_threads
 from wlm.core.methods import Method
 from wlm.core.uncertainty import band
 from wlm.tl._backtest import forecast_note
+from wlm.tl._backtest import steps as n_backtest_steps
 from wlm.tl._models import Trained, ensemble_of, prepare, train_model
+from wlm.tl._progress import Tell
 from wlm.tl._scores import Population
 from wlm.tl._simulation import simulate
 
@@ -47,14 +50,31 @@ class Fold:
     backtest: bool = True
     cache: Path | None = None
 
-    def fit(self, cells: Cells, config: Method[Any, Any], seed: int) -> tuple[Cells, list[Trained]]:
+    def fit(
+        self, cells: Cells, config: Method[Any, Any], seed: int, tell: Tell | None = None
+    ) -> tuple[Cells, list[Trained]]:
         """All models of a fit to these cells, and the cells as they were trained on."""
         seeds = as_seeds(seed, self.n_models)
         with quiet():
             cells, _ = prepare(cells, config, self.velocity_scale, seeds[0])
-            return cells, [train_model(cells, config, s, seeds[0], self.where) for s in seeds]
+            return cells, [train_model(cells, config, s, seeds[0], self.where, tell=tell) for s in seeds]
 
-    def predict(self, cells: Cells, t: float, config: Method[Any, Any], seed: int, *, early: bool = False) -> Made:
+    def steps(self, observed: NDArray[np.float64], t: float, config: Method[Any, Any]) -> int:
+        """Steps of the trainings that predict time ``t`` of these."""
+        known = observed[observed != t]
+        forecast = self.backtest and t > known[-1]
+        return self.n_models * config.n_steps + (n_backtest_steps(known, config) if forecast else 0)
+
+    def predict(
+        self,
+        cells: Cells,
+        t: float,
+        config: Method[Any, Any],
+        seed: int,
+        *,
+        early: bool = False,
+        tell: Tell | None = None,
+    ) -> Made:
         """Cells predicted for time ``t`` by a fit that has not seen it, also ``early``, if that is asked for."""
         own = cells.without(t)
         if "velocity" not in config.takes and own.v is not None:
@@ -68,12 +88,12 @@ class Fold:
         if known is not None:
             return Made(known[0][0], known[1], known[0][1] if early else None)
         read, seeds = own, as_seeds(seed, self.n_models)
-        own, trained = self.fit(own, config, seed)
+        own, trained = self.fit(own, config, seed, tell)
         seconds = sum(model.seconds for model in trained)
         start = own.training[own.training < t][-1:]
         ensemble = ensemble_of(own, trained, seeds[0])
         if self.backtest and t > own.training[-1]:  # as predict does with a fit
-            note = forecast_note(read, own, config, self.velocity_scale, seeds, self.where)
+            note = forecast_note(read, own, config, self.velocity_scale, seeds, self.where, tell)
             units = ensemble.members[0].dynamics.units
             ensemble = replace(ensemble, forecast=as_forecast(note, units))
         v, w = trained[0].fields["velocity"], own.w

@@ -10,7 +10,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
@@ -23,6 +22,7 @@ from wlm.core.prediction import predict as predict_cells
 from wlm.core.uncertainty import band
 from wlm.tl._folds import Fold
 from wlm.tl._models import ensemble_of
+from wlm.tl._progress import Job, Progress, Tell, run
 from wlm.tl._scores import Population, halves, in_words, labelled, population_at, score
 
 #: Answers that need no model: the cells it starts from, the other samples at the time, and the former moved as the mean
@@ -104,7 +104,9 @@ def leave_out(cells: Cells, groups: NDArray[np.object_], wanted: NDArray[np.floa
     return found
 
 
-def predict(fold: Fold, left: Left, config: Method[Any, Any], seed: int) -> tuple[list[Population], float]:
+def predict(
+    fold: Fold, left: Left, config: Method[Any, Any], seed: int, *, tell: Tell | None = None
+) -> tuple[list[Population], float]:
     """The group's cells at each of its times, by a fit to the others, and the seconds the fit took.
 
     Cells start with the velocities of the others there, and move freely: they are not led to the others' cells.
@@ -126,7 +128,7 @@ def predict(fold: Fold, left: Left, config: Method[Any, Any], seed: int) -> tupl
         known = fold.kept(file, len(left.times))
         if known is not None:
             return known
-    cells, trained = fold.fit(cells, config, seed)
+    cells, trained = fold.fit(cells, config, seed, tell)
     seconds = sum(model.seconds for model in trained)
     members = ensemble_of(cells, trained, as_seeds(seed, 1)[0]).members
     found = []
@@ -153,6 +155,11 @@ def predict(fold: Fold, left: Left, config: Method[Any, Any], seed: int) -> tupl
     return found, seconds
 
 
+def steps(fold: Fold, config: Method[Any, Any]) -> int:
+    """Steps of the trainings by which one group is predicted."""
+    return fold.n_models * config.n_steps
+
+
 def naive(left: Left, k: int) -> dict[str, Population]:
     """Answers that need no model for the ``k``-th time."""
     t, start, begin = left.times[k], left.starts[k], left.start(k)
@@ -171,8 +178,9 @@ def table(
     methods: Mapping[str, Method[Any, Any]],
     cells: Cells,
     groups: NDArray[np.object_],
+    lefts: Sequence[Left],
     labels: NDArray[Any] | None,
-    wanted: NDArray[np.float64] | None,
+    progress: Progress,
     *,
     metrics: Sequence[str],
     seeds: Sequence[int],
@@ -182,11 +190,13 @@ def table(
     intervals: bool,
 ) -> pd.DataFrame:
     """The scores of all models on the groups left out, with differences and their intervals over groups."""
-    lefts = leave_out(cells, groups, wanted)
     jobs = [(left, name, s) for left in lefts for name in methods for s in seeds]
-    done = Parallel(n_jobs=None if n_jobs == 1 else n_jobs)(
-        delayed(predict)(fold, left, methods[name], s) for left, name, s in jobs
-    )
+    fits = [
+        Job(predict, (fold, left, methods[name], s), f"without {left.name}, {name}", steps(fold, methods[name]))
+        for left, name, s in jobs
+    ]
+    done = list(run(fits, progress, n_jobs))
+    progress.say("scores")
     rows = []
 
     def add(left: Left, k: int, model: str, seed: int, found: Population, observed: Population) -> None:

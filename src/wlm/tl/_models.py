@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from joblib import Parallel
 
 from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
 from wlm._adata.checks import check_integer
 from wlm._adata.conditions import naming
-from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core import processes
 from wlm.core.devices import few_threads
@@ -28,6 +25,7 @@ from wlm.core.methods import Method
 from wlm.core.prediction import Ensemble, Member, Rollout, curved, fields, rollout
 from wlm.core.stopping import check_enough
 from wlm.core.training import Fit, train
+from wlm.tl._progress import Job, Progress, Tell, one_by_one, run
 
 
 @dataclass(frozen=True)
@@ -110,28 +108,25 @@ def train_model(
     where: torch.device,
     *,
     condition: str = "",
-    show_progress: bool = False,
     checkpoint: Path | None = None,
     on_interrupt: str = "raise",
+    tell: Tell | None = None,
 ) -> Trained:
     """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models.
 
     It is the seed of the first model. With growth the others of an ensemble train on cells that are drawn again: what
-    rates are uncertain by is the noise of the proportions.
+    rates are uncertain by is the noise of the proportions. ``tell`` is called after every step.
     """
     began = time.perf_counter()
-    label = f"{condition}, {where}" if condition else str(where)
-    with (
-        named(condition),
-        few_threads(where),
-        tqdm(total=config.n_steps, desc=f"wlm.tl.fit on {label}", disable=not show_progress) as bar,
-    ):
+    made = 0
 
-        def on_step(step: int, scalars: dict[str, float]) -> None:
-            bar.update(step - bar.n)
-            if step % max(1, config.n_steps // 50) == 0:
-                bar.set_postfix({k: f"{x:.3g}" for k, x in scalars.items() if k != "gradient_norm"})
+    def on_step(step: int, scalars: dict[str, float]) -> None:
+        nonlocal made
+        if tell is not None:
+            tell(step - made, scalars)
+        made = step
 
+    with named(condition), few_threads(where):
         result = train(
             cells.populations(),
             config,
@@ -177,7 +172,6 @@ class Run:
     seeds: Sequence[int]
     checkpoint: str | os.PathLike[str] | None
     on_interrupt: str
-    show_progress: bool | None
     one_by_one: bool
 
     @classmethod
@@ -191,9 +185,8 @@ class Run:
         rng: RNG,
         checkpoint: str | os.PathLike[str] | None,
         on_interrupt: str,
-        show_progress: bool | None,
     ) -> Run:
-        """Check the arguments and choose how to run: within ``joblib.parallel_config`` side by side, without bars."""
+        """Check the arguments and choose how to run: within ``joblib.parallel_config`` side by side."""
         one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
         check_running(n_models, checkpoint, on_interrupt, condition_key, one_by_one=one_by_one)
         check_sharing(config, one_by_one=one_by_one)
@@ -203,7 +196,6 @@ class Run:
             seeds=as_seeds(rng, n_models),
             checkpoint=checkpoint,
             on_interrupt=on_interrupt,
-            show_progress=show_progress,
             one_by_one=one_by_one,
         )
 
@@ -217,25 +209,24 @@ class Run:
             if file is not None:
                 file.unlink(missing_ok=True)
 
-    def train(self, parts: Mapping[str, Cells]) -> tuple[dict[str, list[Trained]], bool]:
+    def steps(self, n_conditions: int) -> int:
+        """Steps of all trainings together."""
+        return n_conditions * len(self.seeds) * self.config.n_steps
+
+    def train(self, parts: Mapping[str, Cells], progress: Progress) -> tuple[dict[str, list[Trained]], bool]:
         """All models of each condition, and whether the training was interrupted; then there may be fewer."""
-        shown = logger.isEnabledFor(logging.INFO) if self.show_progress is None else self.show_progress
-        jobs = [(condition, seed) for condition in parts for seed in self.seeds]
+        jobs = [(condition, k) for condition in parts for k in range(len(self.seeds))]
         calls = [
-            delayed(train_model)(
-                parts[condition],
-                self.config,
-                seed,
-                self.seeds[0],
-                self.where,
-                condition=condition,
-                show_progress=shown and self.one_by_one,
-                checkpoint=file,
-                on_interrupt=self.on_interrupt,
+            Job(
+                train_model,
+                (parts[condition], self.config, self.seeds[k], self.seeds[0], self.where),
+                self._about(condition, k),
+                self.config.n_steps,
+                {"condition": condition, "checkpoint": file, "on_interrupt": self.on_interrupt},
             )
-            for (condition, seed), file in zip(jobs, self.files(len(jobs)), strict=True)
+            for (condition, k), file in zip(jobs, self.files(len(jobs)), strict=True)
         ]
-        results = (call(*a, **k) for call, a, k in calls) if self.one_by_one else Parallel()(calls)
+        results = one_by_one(calls, progress) if self.one_by_one else run(calls, progress)
         models: dict[str, list[Trained]] = {condition: [] for condition in parts}
         for (condition, _), model in zip(jobs, results, strict=True):
             models[condition].append(model)
@@ -244,6 +235,11 @@ class Run:
                     models[condition].pop()  # a model that is not trained would blur what the others say
                 return models, True
         return models, False
+
+    def _about(self, condition: str, k: int) -> str:
+        """Which training it is, where there are several."""
+        model = f"model {k + 1} of {len(self.seeds)}" if len(self.seeds) > 1 else ""
+        return ", ".join(filter(None, (condition, model)))
 
 
 def check_running(

@@ -16,6 +16,7 @@ from wlm._adata.times import read_labels
 from wlm._logging import logger
 from wlm._random import RNG, as_seed
 from wlm._store.fit import StoredFit, check_representation, open_fit
+from wlm._store.glossary import explain, in_lines
 from wlm._store.group import fit_key
 from wlm.core.design import Contest, Disagreement, Pick, Price, contest, even_orders, given, greedy, picked, worth
 from wlm.tl._courses import Cells, Checked, check, draw, frames, noise_at
@@ -105,15 +106,16 @@ def plan(
     ``cost``, ``gain_per_cost``
         With ``cost``.
 
-    ``attrs["verdict"]`` says it in words, and whether **evenly spaced is as good**, that is, whether the 95 % interval
-    of the advantage of the picks includes zero. The interval is over bootstrap samples of the courses, corrected for
-    the optimism of picks that the same courses chose. ``attrs["advantage"]`` has it: ``value``, ``low``, ``high`` (gain
-    per cost, if there is one). ``attrs["open"]`` has the disagreement over time: lists of ``time``, ``disagreement``
-    with its 95 % interval ``low`` and ``high`` over courses, ``left`` after the picks, and the ``gain`` of each
-    candidate (NaN of times that are none). ``attrs["checked"]``: at inner training ``times`` left out in turn, how far
-    the courses through the others were from the cells, ``found``, and their disagreement, ``expected``; the
-    disagreement is corrected by ``scale``. ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of
-    one even plan, ``attrs["time"]`` the column of times with its unit. :func:`wlm.pl.plan` draws it.
+    ``attrs["verdict"]`` says it in words (``attrs["glossary"]`` what these mean), and whether **evenly spaced is as
+    good**, that is, whether the 95 % interval of the advantage of the picks includes zero. The interval is over
+    bootstrap samples of the courses, corrected for the optimism of picks that the same courses chose.
+    ``attrs["advantage"]`` has it: ``value``, ``low``, ``high`` (gain per cost, if there is one). ``attrs["open"]`` has
+    the disagreement over time: lists of ``time``, ``disagreement`` with its 95 % interval ``low`` and ``high`` over
+    courses, ``left`` after the picks, and the ``gain`` of each candidate (NaN of times that are none).
+    ``attrs["checked"]``: at inner training ``times`` left out in turn, how far the courses through the others were from
+    the cells, ``found``, and their disagreement, ``expected``; the disagreement is corrected by ``scale``.
+    ``attrs["observed"]`` are the training times, ``attrs["even"]`` the times of one even plan, ``attrs["time"]`` the
+    column of times with its unit. :func:`wlm.pl.plan` draws it.
 
     Raises
     ------
@@ -179,7 +181,8 @@ def plan(
         "seed": seed,
     }
     table.attrs["verdict"] = _verdict(table, picks, result, whole, fit, price)
-    logger.info("%s", table.attrs["verdict"])
+    table.attrs["glossary"] = explain("plan", table.attrs["verdict"])
+    logger.info("%s", in_lines("plan", table.attrs["verdict"]))
     return table
 
 

@@ -10,7 +10,7 @@ from wlm._adata.components import LOADINGS
 from wlm._report.blocks import LeftOut, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import most, objects
+from wlm._report.words import glossary, most, objects
 from wlm._store.words import several
 from wlm.pl import drivers as draw_drivers
 from wlm.pl import genes as draw_genes
@@ -95,6 +95,7 @@ def drivers(s: Subject) -> list[Any]:
     verdict = str(table.attrs.get("verdict", "")) or f"{len(called)} of {len(table)} genes are called drivers."
     return [
         Words(verdict[:1].upper() + verdict[1:]),
+        *glossary("drivers", [verdict]),
         Words(
             "Effects rest on a linear decoder, and on the dynamics of the model: a driver is a gene that the model "
             "turns before cells get there. No gene was perturbed.",

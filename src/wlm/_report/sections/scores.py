@@ -12,28 +12,10 @@ import pandas as pd
 from wlm._report.blocks import LeftOut, Listing, Table, Words
 from wlm._report.figures import picture
 from wlm._report.subject import Subject
-from wlm._report.words import objects
+from wlm._report.words import glossary, objects
 from wlm._store.words import at, number, percent
 from wlm.pl import comparison as draw_comparison
 from wlm.pl import evaluation as draw_evaluation
-
-#: What the words of a verdict mean: where times were held out, and where samples were left out (``group_key``).
-_NAIVE = "BETTER THAN, WORSE THAN or NO DIFFERENCE FROM compare the model with the best answer that needs no model: "
-_FLOOR = (
-    "The floor is the distance of two halves of the true cells: what a perfect prediction of half as many would score."
-)
-GLOSSARY = (
-    f"{_NAIVE}a copy of a neighbouring time, both of them mixed, or an interpolation between them. Per cents are of "
-    "that answer's score; the interval says what other cells of the same samples would change, not what other animals "
-    "or batches would.",
-    _FLOOR,
-)
-OF_GROUPS = (
-    f"{_NAIVE}the cells that a prediction starts from, the other samples at the time, or the former moved as the mean "
-    "of the latter moves. Each sample was left out in turn. Per cents are of that answer's score; the interval is over "
-    "the samples.",
-    _FLOOR,
-)
 
 
 def scorecard(s: Subject) -> list[Any]:
@@ -51,8 +33,7 @@ def scorecard(s: Subject) -> list[Any]:
     if table is not None:
         verdict = [line for line in str(table.attrs.get("verdict", "")).splitlines() if line]
         blocks.append(Listing(verdict) if verdict else Words("The table came without a verdict.", "note"))
-        grouped = "group" in table
-        blocks += [Words(text, "note") for text in (OF_GROUPS if grouped else GLOSSARY)]
+        blocks += glossary("groups" if "group" in table else "evaluate", verdict or sorted(set(table["model"])))
         for part, name in _by_condition(table):
             blocks.append(
                 picture(
@@ -164,6 +145,7 @@ def comparison(s: Subject) -> list[Any]:
     verdict = [line for line in str(table.attrs.get("verdict", "")).splitlines() if line]
     return [
         Listing(verdict) if verdict else Words(f"{sure} of {len(table)} effects have an adjusted p below {alpha:g}."),
+        *glossary("compare", verdict),
         picture(
             *(draw_comparison, table),
             alt="Effects of the conditions over time with intervals, a panel for each statistic.",
