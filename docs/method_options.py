@@ -45,31 +45,26 @@ def options(method: type) -> list[tuple[str, str, str, list[str]]]:
     return rows
 
 
-def table(name: str, method: type) -> list[str]:
+def entries(name: str, method: type) -> list[str]:
     """The options of a method as lines of reStructuredText, folded unless it is the default method."""
-    lines = [f'.. dropdown:: Options of method="{name}"{" (the default)" if name == DEFAULT else ""}']
-    lines += ["   :open:"] if name == DEFAULT else []
-    lines += [
-        "",
-        "   .. list-table::",
-        "      :header-rows: 1",
-        "      :widths: 20 18 14 48",
-        "      :class: options",
-        "",
-    ]
-    for cells in [("option", "type", "default", ["meaning"]), *options(method)]:
-        head = cells[0] == "option"
-        texts = [[x] if head else [f"``{x}``"] for x in cells[:3]]
-        for k, text in enumerate([*texts, cells[3]]):
-            lead = "      * - " if k == 0 else "        - "
-            lines += [f"{lead if i == 0 else '          '}{line}" for i, line in enumerate(text)]
-    return [*lines, ""]
+    lines = [f".. dropdown:: Options of {name}{', the default method' if name == DEFAULT else ''}"]
+    lines += ["   :open:", ""] if name == DEFAULT else [""]
+    # A list and no table, whose columns are too narrow on a phone.
+    for option, kind, default, meaning in options(method):
+        lines += [f"   **{option}** : ``{kind}`` = ``{default}``", *(f"      {line}" for line in meaning), ""]
+    return lines
 
 
 def add(app: Any, what: str, name: str, obj: Any, own: Any, lines: list[str]) -> None:
     """Append the options of all methods to the page of a verb."""
     if name not in PAGES:
         return
-    lines += ["", ".. rubric:: Options of the methods", "", "Pass them by name, as in ``n_steps=400``.", ""]
+    lines += [
+        "",
+        ".. rubric:: Options of the methods",
+        "",
+        "Pass them by name, as in ``n_steps=400``. Each has its type and its default.",
+        "",
+    ]
     for method in sorted(METHODS, key=lambda known: known != DEFAULT):
-        lines += table(method, METHODS[method])
+        lines += entries(method, METHODS[method])

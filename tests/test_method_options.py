@@ -32,11 +32,12 @@ def test_options_are_those_of_the_code():
     assert rows["p"][3] == rows["blur"][3], "they share an entry"
 
 
-def test_the_page_of_fit_has_a_table_of_each_method():
+def test_the_page_of_fit_has_the_options_of_each_method():
     lines = []
     method_options.add(None, "function", "wlm.tl.predict", None, None, lines)
     assert lines == []
     method_options.add(None, "function", "wlm.tl.fit", None, None, lines)
     for name in METHODS:
-        assert any(f'Options of method="{name}"' in line for line in lines)
-    assert "      * - ``n_steps``" in lines and "          - ``int``" not in lines
+        assert any(line.startswith(f".. dropdown:: Options of {name}") for line in lines)
+    place = lines.index("   **n_steps** : ``int`` = ``80``")
+    assert lines[place + 1] == "      Training steps."
