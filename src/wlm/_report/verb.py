@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from wlm._report.tables import read_table
 from wlm._store.group import fit_key
 from wlm._store.words import at, meets, several
 from wlm._version import __version__
+from wlm.tl._progress import is_shown
 
 #: Columns that say that a table is that of a verb.
 COLUMNS = {
@@ -92,7 +92,7 @@ def report(
     rng
         Seed, numpy Generator or SeedSequence of what is computed. The same seed gives the same report.
     show_progress
-        Show a progress bar; by default if the logger ``wlm`` shows information.
+        Show a progress bar; by default if ``wlm.settings.verbosity`` is 2 or more.
 
     Returns
     -------
@@ -195,8 +195,8 @@ def compose(
         tables=tables,
         seed=as_seed(rng),
     )
-    shown = logger.isEnabledFor(logging.INFO) if show_progress is None else show_progress
     sections = []
+    shown = is_shown(show_progress)  # before wlm is quiet
     with quiet(), tqdm(total=len(SECTIONS), desc="wlm.report", disable=not shown, unit="section") as bar:
         for name, heading, fill in SECTIONS:
             bar.set_postfix_str(heading)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from wlm._store.group import fit_key
 from wlm._version import __version__
 from wlm.core.uncertainty import outside
 from wlm.tl._interventions import Genes, Outcome, Setting, intervene, words_of
+from wlm.tl._progress import is_shown
 from wlm.tl._simulation import some_of
 
 #: What no output is without.
@@ -104,7 +104,7 @@ def perturb(
     cache
         Folder for finished perturbations of a screen: the same call, made again, makes only the missing ones.
     show_progress
-        Whether to show a progress bar for a screen; by default, if the logger ``wlm`` shows information.
+        Whether to show a bar for a screen; by default if ``wlm.settings.verbosity`` is 2 or more.
     rng
         Seed, numpy Generator or SeedSequence.
     mod
@@ -295,15 +295,15 @@ def _screen(
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
     twin = setting.rollouts(None)
-    shown = logger.isEnabledFor(logging.INFO) if show_progress is None else show_progress
     parallel = Parallel(n_jobs=None if n_jobs == 1 else n_jobs, return_as="generator")
     jobs = (
         delayed(_one)(setting, levels, twin, max_outside, None if cache is None else _file(cache, fit, setting, levels))
         for levels in asked
     )
     tables, refused = [], {}
-    with tqdm(total=len(asked), desc="wlm.tl.perturb", disable=not shown) as bar:
+    with tqdm(total=len(asked), desc="wlm.tl.perturb", disable=not is_shown(show_progress)) as bar:
         for levels, found in zip(asked, parallel(jobs), strict=True):
+            bar.set_postfix_str(words_of(levels), refresh=False)
             bar.update()
             if "refused" in found:
                 refused[words_of(levels)] = found["refused"]
