@@ -39,7 +39,7 @@ def test_an_evaluation_explains_its_verdict(cells, caplog, monkeypatch):
     terms = {line.partition(": ")[0] for line in glossary}
     result = re.match("BETTER THAN|WORSE THAN|NO DIFFERENCE FROM", verdict)[0]
     baseline = re.match(rf"{result} (\w+)", verdict)[1]
-    assert {result, baseline, "floor", "w1", "interpolation", "95 %"} <= terms
+    assert {result, baseline, "floor", "floors at equal numbers of cells", "w1", "interpolation", "95 %"} <= terms
     assert f"{verdict}\n  {glossary[0]}" in caplog.text
     assert wlm.tl.evaluate(cells, "day", holdout=2, baselines=False, **SHORT).attrs["glossary"] == []
 

@@ -9,6 +9,7 @@ _BETTER = {
     "WORSE THAN": "the score is above that of the best answer without a model, with its whole interval if it has one",
     "NO DIFFERENCE FROM": "the interval of the difference to the best answer without a model includes zero",
     "floor": "the score of one half of the held-out cells against the other, as good as a perfect prediction of so few",
+    "floors at equal numbers of cells": "the score over the floor, both of as many cells: 1 would be perfect",
     "w1": "the mean distance that cells have to be moved to turn the predicted population into the observed one",
     "w2": "the same as w1 with squared distances, which weighs far cells more, and then the root",
     "mmd": "how far two populations are apart when each is blurred by Gaussians of several widths",
