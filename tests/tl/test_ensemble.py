@@ -1,14 +1,18 @@
 """Ensembles, bands, coverage, and what a fit says of its own forecasts."""
 
 import logging
+from dataclasses import replace
 
 import anndata as ad
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 
 import wlm
+from wlm._adata.reading import Reading
 from wlm._store.integrity import seal
+from wlm.tl import _models as models
 
 SMALL = {
     "wlm": {"width": 16, "hidden": 16, "n_inducing": 4},
@@ -145,3 +149,71 @@ def test_cells_that_leave_the_data_are_flagged(fitted):
 def test_impossible_ensembles_are_refused(cells, n):
     with pytest.raises(ValueError, match="n_models must be an integer of at least 1"):
         wlm.tl.fit(cells, "day", n_models=n)
+
+
+def donors(n=20, shift=1.0, seed=0):
+    """Four donors followed over three days, of whom each has a place of its own, and a fifth seen on the last day."""
+    rng = np.random.default_rng(seed)
+    rows = [(day, f"d{k}", [k * shift, 2.0 * day]) for day in range(3) for k in range(4)] + [(2, "late", [9.0, 4.0])]
+    x = np.concatenate([rng.normal(scale=0.3, size=(n, 2)) + place for *_, place in rows]).astype(np.float32)
+    obs = pd.DataFrame({"day": np.repeat([r[0] for r in rows], n), "donor": np.repeat([r[1] for r in rows], n)})
+    obs.index = [f"c{i}" for i in range(len(obs))]
+    return ad.AnnData(obs=obs, obsm={"X_pca": x})
+
+
+def test_samples_are_drawn_again_among_those_seen_at_the_same_times():
+    adata = donors()
+    cells = Reading(time_key="day", use_rep="X_pca", sample_key="donor").parts(adata)[""].cells
+    names = np.array([adata.obs["donor"].to_numpy()[np.argmax(cells.samples == k)] for k in range(5)])
+    assert [sorted(names[block]) for block in cells.exchangeable()] == [["d0", "d1", "d2", "d3"], ["late"]]
+    totals = np.zeros(5)
+    for seed in range(200):
+        again = cells.resampled(seed)
+        kept = np.isfinite(again.times)
+        weights = [set(again.w[kept & (cells.samples == k)]) for k in range(5)]
+        assert all(len(w) <= 1 for w in weights), "all cells of a sample count the same"
+        count = np.array([next(iter(w), 0.0) for w in weights])
+        assert count[names == "late"] == 1 and count.sum() == 5, "as many samples as there were"
+        assert np.array_equal(kept, count[cells.samples] > 0)
+        totals += count
+    np.testing.assert_allclose(totals / 200, 1, atol=0.2)
+    heavy = replace(cells, w=np.full(len(cells.x), 3.0)).resampled(1)
+    kept = np.isfinite(heavy.times)
+    assert set(heavy.w[kept] / cells.resampled(1).w[kept]) == {3.0}, "weights of cells stay"
+
+
+def test_every_model_but_the_first_trains_on_samples_drawn_again(caplog, monkeypatch):
+    trained, train = [], models.train
+    monkeypatch.setattr(models, "train", lambda p, *a, **k: trained.append(p) or train(p, *a, **k))
+    adata = donors(shift=3.0)
+    options = {"n_models": 3, "n_steps": 4, "batch_size": 32, "backtest": False, "show_progress": False, **SMALL["wlm"]}
+    seeds = wlm.tl.fit(adata, "day", copy=True, **options)
+    samples = wlm.tl.fit(adata, "day", sample_key="donor", copy=True, **options)
+    assert "1 of 5 samples of obs['donor'] were seen at times as no other was" in caplog.text
+    assert samples.uns["wlm"]["params"]["sample_key"] == "donor"
+    assert all(p.weights is None and [len(x) for x in p.positions] == [80, 80, 100] for p in trained[:4])
+    most = []
+    for p in trained[4:]:  # four donors, drawn with replacement, by how often: the same at all times
+        counts = [np.bincount(np.round(p.positions[k][:, 0] / 3).astype(int), p.weights[k], 4) for k in range(2)]
+        assert counts[0].sum() == 80 and p.weights[2].sum() == 100 and np.array_equal(counts[0], counts[1])
+        most.append(counts[0].max())
+    assert max(most) > 20
+    assert np.array_equal(seeds.obsm["wlm_velocity"], samples.obsm["wlm_velocity"]), "the first is the fit to all cells"
+    assert samples.obs["wlm_spread"].mean() > seeds.obs["wlm_spread"].mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_models": 1}, "pass n_models=5, or leave sample_key out"),
+        ({"sample_key": "apart"}, "no two samples of obs\\['apart'\\] were seen at the same training times"),
+        ({"sample_key": "holes"}, "obs\\['holes'\\] is missing for 20 of 260 cells"),
+    ],
+)
+def test_samples_that_cannot_be_drawn_again_are_refused(change, message):
+    adata = donors()
+    adata.obs["apart"] = adata.obs["day"].astype(str)
+    adata.obs["holes"] = adata.obs["donor"].where(adata.obs["donor"] != "late")
+    with pytest.raises(ValueError, match=message):
+        wlm.tl.fit(adata, "day", **{"sample_key": "donor", "n_models": 2, "show_progress": False, **change})
+    assert "wlm" not in adata.uns

@@ -24,6 +24,8 @@ from wlm.core.populations import Populations
 
 #: Largest ratio of two weights: beyond it the light cells are lost in the rounding of the gradient.
 MAX_WEIGHT_RATIO = 1e4
+#: Draws of samples before it is given up that two cells are left of each time.
+N_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Cells:
     """What the core needs to know of an AnnData: when and where each cell is, and how it moves.
 
     ``times`` (n,) float64, NaN for cells to leave out; ``x`` and ``v`` (n, d) float32; ``w`` (n,) float64, the weights,
-    and ``strata`` (n,), the number of each cell's stratum, or None; ``observed`` and ``training`` are the distinct
-    times, all of them and without the held-out ones; ``rna`` says that velocities are per unit of a time of their own,
-    ``curved`` that cells arrive at the next population with its velocities; ``growth`` (n,), net rates of the cells,
-    and ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where unknown, or None; ``clones`` (n,)
-    the number of each cell's clone, -1 for cells without one, or None.
+    and ``strata`` and ``samples`` (n,), the number of each cell's stratum and sample, or None; ``observed`` and
+    ``training`` are the distinct times, all of them and without the held-out ones; ``rna`` says that velocities are per
+    unit of a time of their own, ``curved`` that cells arrive at the next population with its velocities; ``growth``
+    (n,), net rates of the cells, and ``sizes`` (T,) of the populations at the ``observed`` times, both NaN where
+    unknown, or None; ``clones`` (n,) the number of each cell's clone, -1 for cells without one, or None.
     """
 
     names: pd.Index
@@ -55,6 +57,7 @@ class Cells:
     growth: NDArray[np.float64] | None = None
     sizes: NDArray[np.float64] | None = None
     clones: NDArray[np.intp] | None = None
+    samples: NDArray[np.intp] | None = None
 
     def __sizeof__(self) -> int:
         """Bytes of the arrays: joblib sends what is large to the workers of a dask cluster once."""
@@ -90,11 +93,44 @@ class Cells:
         times = self.times[keep]
         observed = np.unique(times)
         rows: dict[str, Any] = {
-            name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth", "clones")
+            name: getattr(self, name) for name in ("names", "x", "v", "w", "strata", "growth", "clones", "samples")
         }
         rows = {name: None if values is None else values[keep] for name, values in rows.items()}
         sizes = None if self.sizes is None else self.sizes[np.isin(self.observed, observed)]
         return replace(self, times=times, observed=observed, training=observed, sizes=sizes, **rows)
+
+    def exchangeable(self) -> list[NDArray[np.intp]]:
+        """The samples that were seen at the same training times, together: any of them could stand for another."""
+        if self.samples is None:
+            return []
+        there = np.isin(self.times, self.training)
+        seen: dict[tuple[float, ...], list[int]] = {}
+        for sample in np.unique(self.samples[there]):
+            seen.setdefault(tuple(np.unique(self.times[there & (self.samples == sample)])), []).append(int(sample))
+        return [np.array(block) for block in seen.values()]
+
+    def resampled(self, seed: int) -> Cells:
+        """The cells of samples drawn again, with replacement, among those seen at the same times.
+
+        A sample that is drawn twice counts twice, by weights, and cells of one that is not have no time: a bootstrap of
+        samples.
+
+        Raises
+        ------
+        ValueError
+            If a time is left with fewer than two cells again and again.
+        """
+        rng, blocks, there = np.random.default_rng(seed), self.exchangeable(), np.isin(self.times, self.training)
+        for _ in range(N_TRIES):
+            count = np.zeros(1 if self.samples is None else self.samples.max() + 1)
+            for block in blocks:
+                np.add.at(count, rng.choice(block, len(block)), 1)
+            drawn = np.ones(len(self.times)) if self.samples is None else count[self.samples]
+            kept = there & (drawn > 0)
+            if all((kept & (self.times == t)).sum() >= 2 for t in self.training):
+                w = drawn if self.w is None else drawn * self.w
+                return replace(self, times=np.where(kept, self.times, np.nan), w=np.where(kept, w, 1.0))
+        raise ValueError("samples that are drawn again leave a time with fewer than two cells; leave sample_key out")
 
     def without_growth(self) -> Cells:
         """The same cells for a method that conserves them."""
@@ -133,6 +169,7 @@ def read_cells(
     velocity_key: str | None = None,
     weight_key: str | None = None,
     strata_key: str | None = None,
+    sample_key: str | None = None,
     growth_key: str | None = None,
     totals: Totals | None = None,
     clone_key: str | None = None,
@@ -148,8 +185,8 @@ def read_cells(
     Raises
     ------
     KeyError
-        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key``, ``growth_key`` or ``clone_key``
-        is missing.
+        If ``time_key``, ``use_rep``, ``velocity_key``, ``weight_key``, ``strata_key``, ``sample_key``, ``growth_key``
+        or ``clone_key`` is missing.
     ValueError
         If times or coordinates are missing or unreadable, or too few times or cells are left.
     """
@@ -205,6 +242,7 @@ def read_cells(
         growth=None if growth_key is None else read_growth(adata, growth_key, times, training),
         sizes=None if totals is None else read_totals(adata, totals, times, observed, training, style),
         clones=None if clone_key is None else read_sisters(adata, clone_key, times, training),
+        samples=None if sample_key is None else read_strata(adata, sample_key, times),
     )
 
 

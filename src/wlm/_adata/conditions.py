@@ -42,7 +42,7 @@ def read_conditions(
             "totals of several conditions need a column of obs, the size of each condition's population at each time; "
             "found one dict for all"
         )
-    for key in (arguments.get(name) for name in ("weight_key", "strata_key", "growth_key", "totals")):
+    for key in (arguments.get(name) for name in ("weight_key", "strata_key", "sample_key", "growth_key", "totals")):
         if key is not None:
             check_column(adata, key)
     if arguments.get("clone_key") is not None:

@@ -36,6 +36,7 @@ class Reading:
     velocity_scale: float | str | None = None
     weight_key: str | None = None
     strata_key: str | None = None
+    sample_key: str | None = None
     growth_key: str | None = None
     totals: Totals | None = None
     clone_key: str | None = None
@@ -80,7 +81,7 @@ class Reading:
     @property
     def columns(self) -> dict[str, str]:
         """The columns of ``obs`` that are read, by the arguments that name them."""
-        names = ("time_key", "weight_key", "strata_key", "condition_key", "growth_key", "totals")
+        names = ("time_key", "weight_key", "strata_key", "sample_key", "condition_key", "growth_key", "totals")
         return {name: value for name in names if isinstance(value := getattr(self, name), str)}
 
     def params(self) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def check_keys(
     if lost:
         raise ValueError(f"conditions {lost} have names that results are stored under; rename these categories")
     for argument, column in columns.items():
-        if column in PREDICTED and argument != "strata_key":
+        if column in PREDICTED and argument not in ("strata_key", "sample_key"):
             raise ValueError(f"{argument} {column!r} is a column that predictions write; choose another name")
         if column in {f"{key}_{name}" for name in (*COLUMNS, "outside")}:
             raise ValueError(f"the fit would overwrite its own input obs[{column!r}]; choose another key_added")

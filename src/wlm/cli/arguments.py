@@ -28,6 +28,9 @@ WeightKey = Annotated[str | None, typer.Option(help="Column of obs with weights 
 StrataKey = Annotated[
     str | None, typer.Option(help="Column of obs with samples, which every batch holds in proportion to their cells.")
 ]
+SampleKey = Annotated[
+    str | None, typer.Option(help="Column of obs with samples, which all models of an ensemble but one draw again.")
+]
 Growth = Annotated[
     str | None,
     typer.Option(help="Do cells divide and die? true (rates are learned), prior, or false. [default: false]"),

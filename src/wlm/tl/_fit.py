@@ -28,7 +28,7 @@ from wlm.core.uncertainty import same_sign, spread
 from wlm.tl._backtest import forecast_note
 from wlm.tl._backtest import steps as n_backtest_steps
 from wlm.tl._growth import measure_growth
-from wlm.tl._models import Run, Trained, check_growth, ensemble_of, named, prepare_all
+from wlm.tl._models import Run, Trained, check_growth, check_samples, ensemble_of, named, prepare_all
 from wlm.tl._progress import Progress
 from wlm.tl._simulation import measure_coverage, measure_free
 
@@ -44,6 +44,7 @@ def fit(
     velocity_scale: float | str | None = None,
     weight_key: str | None = None,
     strata_key: str | None = None,
+    sample_key: str | None = None,
     condition_key: str | None = None,
     clone_key: str | None = None,
     growth: bool | str = False,
@@ -103,6 +104,11 @@ def fit(
     strata_key
         Column of ``obs`` with samples, donors or other groups. Every training batch then holds each group in proportion
         to its cells; otherwise the shares vary by chance. It changes no weights: see ``weight_key``.
+    sample_key
+        Column of ``obs`` with samples (donors, animals, wells), for an ensemble (``n_models``). Every model but the
+        first then trains on samples that are drawn again with replacement, among those that were seen at the same
+        times: the spread over models is that of other samples, and not of seeds alone. A sample that no other was seen
+        at the same times with stays in every model, and a warning says so.
     condition_key
         Column of ``obs`` with conditions, at most 20: each is fitted separately, with the same settings and seed.
     clone_key
@@ -284,6 +290,7 @@ def fit(
         velocity_scale=velocity_scale,
         weight_key=weight_key,
         strata_key=strata_key,
+        sample_key=sample_key,
         condition_key=condition_key,
         growth_key=growth_key,
         totals=totals,
@@ -296,6 +303,9 @@ def fit(
     _check_target(adata, mod, key_added, reading, [condition for condition in parts if condition], copy=copy)
     for part in parts.values():
         config.check(has_velocity=part.cells.v is not None)
+    for condition, part in parts.items():
+        with named(condition):
+            check_samples(part.cells, sample_key, n_models)
     run = Run.of(
         config,
         where,

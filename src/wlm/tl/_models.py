@@ -18,6 +18,7 @@ from wlm._adata.calibration import calibrate
 from wlm._adata.cells import Cells
 from wlm._adata.checks import check_integer
 from wlm._adata.conditions import naming
+from wlm._logging import logger
 from wlm._random import RNG, as_seeds
 from wlm.core import processes
 from wlm.core.devices import few_threads
@@ -100,6 +101,30 @@ def check_growth(configs: Sequence[Method[Any, Any]], growth_key: str | None, to
         config.check_growth(has_rates=growth_key is not None)
 
 
+def check_samples(cells: Cells, sample_key: str | None, n_models: int) -> None:
+    """Refuse samples that no ensemble could draw again, and warn of those that it could not."""
+    if sample_key is None:
+        return
+    if n_models == 1:
+        raise ValueError(
+            f"sample_key={sample_key!r} is for ensembles, whose models draw the samples again; pass n_models=5, or "
+            "leave sample_key out (strata_key gives every batch its share of each sample)"
+        )
+    blocks = cells.exchangeable()
+    if max(map(len, blocks)) < 2:
+        raise ValueError(
+            f"no two samples of obs[{sample_key!r}] were seen at the same training times, so that none can stand for "
+            "another; leave sample_key out"
+        )
+    alone = sum(len(block) == 1 for block in blocks)
+    if alone:
+        logger.warning(
+            "%d of %d samples of obs[%r] were seen at times as no other was, and are in every model: the spread over "
+            "models does not know what other samples would say there",
+            *(alone, sum(map(len, blocks)), sample_key),
+        )
+
+
 def train_model(
     cells: Cells,
     config: Method[Any, Any],
@@ -114,8 +139,9 @@ def train_model(
 ) -> Trained:
     """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models.
 
-    It is the seed of the first model. With growth the others of an ensemble train on cells that are drawn again: what
-    rates are uncertain by is the noise of the proportions. ``tell`` is called after every step.
+    It is the seed of the first model. The others of an ensemble train on samples that are drawn again where samples are
+    known; with growth on cells that are: what rates are uncertain by is the noise of the proportions. ``tell`` is
+    called after every step.
     """
     began = time.perf_counter()
     made = 0
@@ -127,8 +153,9 @@ def train_model(
         made = step
 
     with named(condition), few_threads(where):
+        again = cells.samples is not None and seed != shared_seed
         result = train(
-            cells.populations(),
+            (cells.resampled(seed) if again else cells).populations(),
             config,
             seed=seed,
             device=where,
@@ -136,7 +163,7 @@ def train_model(
             on_interrupt=on_interrupt,
             checkpoint=checkpoint,
             prepared=True,
-            redraw=config.grows and seed != shared_seed,
+            redraw=config.grows and cells.samples is None and seed != shared_seed,
         )
         dynamics = result.dynamics
         v = cells.v if dynamics.needs_velocity else None
