@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import wlm
 from wlm.core.clones import correct, distances, sister_shares
+from wlm.core.methods import WLM
 
 FILE = "larry_clones.h5ad"
 LABELS = ["Monocyte", "Neutrophil"]
@@ -78,7 +79,8 @@ def run(data: str, weight: float | None, seed: int, n_dims: int, extra: dict[str
     found, begin, w1 = [], time.process_time(), []
     for train in halves(adata, seed):
         adata.obs["train"] = np.where(train, np.char.add("c", clone.astype(str)), "")
-        own = {} if weight is None else {"clone_key": "train", "sister_weight": weight}
+        own = {} if weight is None else {"clone_key": "train"}
+        WLM.SISTERS = 1.0 if weight is None else weight
         options = {"rng": seed, "device": "cpu", "show_progress": False, "backtest": False, **own, **extra}
         wlm.tl.fit(adata, "day", **options)
         moved = wlm.tl.predict(adata, times[-1], from_time=times[-2], rng=seed)
@@ -138,7 +140,7 @@ def show(done: list[dict[str, Any]], asked: list[tuple]) -> None:
 def _words(name: str, weight: float | None) -> str:
     if name == "ridge":
         return "ridge regression on the same half"
-    return "wlm, no clones" if weight is None else f"wlm, sister_weight={weight:g}"
+    return "wlm, no clones" if weight is None else f"wlm, weight {weight:g}"
 
 
 def _scores(tables: list[pd.DataFrame], base: list[pd.DataFrame], name: str) -> dict[str, str]:

@@ -579,7 +579,7 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("sigma * (1 + h * (1 - sigma))", "sigma * (1 + h)", "methods/test_start.py -k action or scalar"),
     ],
     "methods/wlm.py": [
-        ("self.sister_weight) * apart", "self.sister_weight) * -apart", "test_sisters.py -k pays"),
+        ("self.SISTERS * apart", "-self.SISTERS * apart", "test_sisters.py -k pays"),
         ("path, clones, target)", "path, clones, target - 1)", "test_sisters.py -k pays"),
         ("rates.scale.detach()", "rates.scale", "test_growth.py -k dear"),
         ("mean - rates.scale *", "mean + rates.scale *", "test_growth.py -k totals_say"),

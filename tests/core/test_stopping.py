@@ -8,7 +8,7 @@ import torch
 
 from wlm.core import stopping
 from wlm.core.dynamics import Moved
-from wlm.core.methods import WLM, JKOnetStar
+from wlm.core.methods import WLM, Flow, JKOnetStar
 from wlm.core.metrics import w1
 from wlm.core.populations import Populations
 from wlm.core.stopping import Watch, check_enough, distance, set_aside
@@ -58,7 +58,7 @@ def test_few_cells_are_refused_before_any_work():
     with pytest.raises(ValueError, match=r"at least 10, and time 0 has 99 cells; leave patience out"):
         check_enough(drift(99))
     with pytest.raises(ValueError, match="leave patience out"):
-        train(drift(99), WLM(n_steps=5, patience=2))
+        train(drift(99), WLM(n_steps=5), patience=2)
 
 
 def test_it_is_over_when_the_distance_has_not_fallen_by_a_percent_for_so_long(monkeypatch):
@@ -119,8 +119,8 @@ def test_cells_start_with_their_velocities_and_lost_ones_are_infinitely_far():
 
 
 def test_a_training_ends_when_nothing_is_left_to_learn():
-    p, method = drift(200), JKOnetStar(n_steps=400, patience=20, width=16)
-    fit = train(p, method)
+    p, method = drift(200), JKOnetStar(n_steps=400, width=16)
+    fit = train(p, method, patience=20)
     assert fit.n_steps < 200 and not fit.interrupted and f"stopped after {fit.n_steps} of 400" in fit.words
     value = fit.history["validation"]
     assert len(value) == len(fit.history["step"]) == fit.n_steps
@@ -131,31 +131,31 @@ def test_a_training_ends_when_nothing_is_left_to_learn():
 
 
 def test_patience_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
-    p, method = drift(), WLM(n_steps=12, patience=4, width=16, hidden=16, batch_size=32)
-    whole = train(p, method)
+    p, method = drift(), WLM(n_steps=12, width=16, hidden=16, batch_size=32)
+    whole = train(p, method, patience=4)
 
     def stop(step, _):
         if step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(p, method, checkpoint=tmp_path / "fit", on_step=stop)
-    again = train(p, method, checkpoint=tmp_path / "fit")
+        train(p, method, patience=4, checkpoint=tmp_path / "fit", on_step=stop)
+    again = train(p, method, patience=4, checkpoint=tmp_path / "fit")
     assert again.n_steps == whole.n_steps and again.words == whole.words
     for name, weights in whole.dynamics.model.state_dict().items():
         assert torch.equal(weights, again.dynamics.model.state_dict()[name]), name
-    once_more = train(p, method, checkpoint=tmp_path / "fit")
+    once_more = train(p, method, patience=4, checkpoint=tmp_path / "fit")
     assert once_more.n_steps == whole.n_steps, "a training that is over makes no more steps"
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("method", "patience", "message"),
     [
-        ({"patience": 0}, ValueError, "patience must be at least 1"),
-        ({"patience": 2.5}, TypeError, "patience must be an integer"),
-        ({"patience": 5, "solver": "ridge"}, ValueError, "closed form"),
+        (WLM(), 0, "patience must be at least 1 step, found 0"),
+        (JKOnetStar(solver="ridge"), 5, "method 'jkonet_star' makes one step"),
+        (Flow(), 5, "method 'flow' makes one step, after which nothing can stop; leave patience out"),
     ],
 )
-def test_impatience_is_refused(options, error, message):
-    with pytest.raises(error, match=message):
-        JKOnetStar(**options)
+def test_impatience_is_refused(method, patience, message):
+    with pytest.raises(ValueError, match=message):
+        train(drift(), method, patience=patience)

@@ -87,8 +87,6 @@ def test_evaluation_fits_on_clones_what_takes_them():
         ({"clone_key": "several"}, ValueError, "puts 1 cells into several clones"),
         ({"clone_key": "known", "condition_key": "dish"}, ValueError, "20 of 20 clones have cells in several conditi"),
         ({"clone_key": "known", "method": "flow"}, ValueError, "no use for clones in training.*method='wlm'"),
-        ({"sister_weight": 1.0}, ValueError, "no clones are given; name them as clone_key"),
-        ({"clone_key": "known", "sister_weight": -1.0}, ValueError, "sister_weight must be at least 0"),
         ({"clone_key": "wlm_next"}, ValueError, "overwrite its own input"),
     ],
 )

@@ -48,8 +48,9 @@ class Samples:
             order = rng.permutation(own)
             for half in (0, 1):
                 rows[2 * k + half, t] = np.sort(order[half::2])
-        twice: dict[str, Any] = {k: np.repeat(getattr(self, k), 2) for k in ("names", "conditions", "strata")}
-        return replace(self, **twice, rows=rows, halved=True)
+        names = np.array([f"{name}, half {half}" for name in self.names for half in (1, 2)], dtype=object)
+        twice: dict[str, Any] = {k: np.repeat(getattr(self, k), 2) for k in ("conditions", "strata")}
+        return replace(self, names=names, **twice, rows=rows, halved=True)
 
 
 def read_samples(

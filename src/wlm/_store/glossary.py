@@ -75,7 +75,7 @@ WORDS = {
         "itself": "the answer that a cell stays where it is",
         "transport": "the answer of exact optimal transport to the later cells",
         "majority": "the answer that every cell gets the most frequent label",
-        "regression": "a regression that was trained on other clones, and so has seen answers",
+        "regression": "a regression that learned from other clones, and so has seen answers",
     },
 }
 

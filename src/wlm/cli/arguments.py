@@ -53,6 +53,9 @@ Held = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one, else cpu), or a torch device.")]
 NModels = Annotated[int, typer.Option(help="Models of an ensemble; with growth all but one redraw the cells.")]
+Patience = Annotated[
+    int | None, typer.Option(help="Steps after which a training ends if cells set aside are predicted no better.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="Option of the method, such as n_steps=400; repeatable."),
@@ -109,13 +112,13 @@ def check_method(name: str, options: dict[str, Any]) -> None:
 
 
 def print_table(table: pd.DataFrame, found: dict[str, Any] | None, *, digits: int = 4, **style: Any) -> None:
-    """Print what was ``found`` as JSON; without it the table, its verdict if it has one, and what its words mean."""
+    """Print what was ``found`` as JSON; without it the table, and its verdict if it has one: the log explains that."""
     if found is not None:
         typer.echo(json.dumps(without_nan(found)))
         return
     typer.echo(table.to_string(float_format=lambda x: f"{x:.{digits}g}", **style))
     if table.attrs.get("verdict"):
-        typer.echo("\n  ".join([table.attrs["verdict"], *table.attrs.get("glossary", [])]))
+        typer.echo(table.attrs["verdict"])
 
 
 def without_nan(value: Any) -> Any:

@@ -11,7 +11,6 @@ import typer
 
 import wlm
 from wlm._logging import quiet as no_information
-from wlm._store.group import fit_key
 from wlm.cli.app import app, guarded
 from wlm.cli.arguments import AsJson, Condition, Debug, Force, In, Key, Quiet, Seed, Table, print_table, without_nan
 from wlm.cli.files import TABLES, read, writing
@@ -50,6 +49,8 @@ def fates(
     """
     with writing(output, force=force) as write:
         adata = read(source)
+        from wlm._store.group import fit_key
+
         key = fit_key(adata, key, condition, None)
         common: dict[str, Any] = {"key": key, "n_draws": n_draws, "rng": seed}
         table = wlm.tl.terminal_states(adata, label_key=label_key, states=state or None, n_states=n_states, **common)
@@ -171,8 +172,7 @@ def drivers(
         return
     shown = ["effect", "low", "high", "p", "q", "role", "decode_r2", *(["tf"] if "tf" in table else [])]
     typer.echo(table[shown].head(top).to_string(float_format=lambda x: f"{x:.4g}"))
-    said = f"{table.attrs['verdict']} ({table.attrs['assumption']})"
-    typer.echo("\n  ".join([said, *table.attrs["glossary"]]))
+    typer.echo(f"{table.attrs['verdict']} ({table.attrs['assumption']})")
 
 
 @app.command()

@@ -29,6 +29,7 @@ from wlm.cli.arguments import (
     NSteps,
     Options,
     Out,
+    Patience,
     Quiet,
     SampleKey,
     Seed,
@@ -70,6 +71,7 @@ def fit(
     holdout: Annotated[list[str] | None, typer.Option(help="A time to leave out of training; repeatable.")] = None,
     backtest: Annotated[bool, typer.Option(help="Ask the last training time what forecasts are to follow.")] = True,
     n_models: NModels = 1,
+    patience: Patience = None,
     key_added: Annotated[str, typer.Option(help="Name under which the fit is stored.")] = "wlm",
     store_model: Annotated[bool, typer.Option(help="Store what predictions need.")] = True,
     checkpoint: Annotated[
@@ -118,6 +120,7 @@ def fit(
             holdout=holdout or None,
             backtest=backtest,
             n_models=n_models,
+            patience=patience,
             key_added=key_added,
             store_model=store_model,
             checkpoint=checkpoint,

@@ -30,6 +30,7 @@ from wlm.cli.arguments import (
     NModels,
     NSteps,
     Options,
+    Patience,
     Quiet,
     Seed,
     StrataKey,
@@ -80,6 +81,7 @@ def evaluate(
     backtest: Annotated[bool, typer.Option(help="As for fit, where the last time is held out.")] = True,
     n_jobs: Annotated[int, typer.Option(help="Fits at the same time; -1 is one for each core.")] = 1,
     n_models: NModels = 1,
+    patience: Patience = None,
     max_cells: Annotated[int, typer.Option(help="Cells scored a side, at most.")] = 5000,
     n_boot: Annotated[int, typer.Option(help="Samples for intervals of differences; 0 for none.")] = 100,
     cache: Annotated[
@@ -132,6 +134,7 @@ def evaluate(
                 nan=nan,
                 device=device,
                 n_models=n_models,
+                patience=patience,
                 max_cells=max_cells,
                 n_boot=n_boot,
                 cache=cache,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from wlm.core.dynamics import Dynamics
+from wlm.core.methods import Method
 from wlm.core.metrics import w1
 from wlm.core.model import Model
 from wlm.core.populations import Array, Populations
@@ -18,6 +19,20 @@ SHARE, FEWEST, MOST = 0.1, 10, 500
 FALL = 0.01
 #: Looks within the patience.
 N_LOOKS = 4
+
+
+def check_patience(patience: int, method: Method[Any, Any]) -> None:
+    """Refuse a patience that no training could run out of.
+
+    Raises
+    ------
+    ValueError
+        If it is no step at all, or the method makes one step.
+    """
+    if patience < 1:
+        raise ValueError(f"patience must be at least 1 step, found {patience}")
+    if method.n_steps == 1:
+        raise ValueError(f"method {method.name!r} makes one step, after which nothing can stop; leave patience out")
 
 
 def check_enough(populations: Populations) -> None:

@@ -23,7 +23,7 @@ from wlm.core.methods._base import DivergenceError, Method, State
 from wlm.core.model import Model, Spec, drawing_from
 from wlm.core.populations import Populations
 from wlm.core.snapshots import Snapshots, median_distance
-from wlm.core.stopping import Watch, set_aside
+from wlm.core.stopping import Watch, check_patience, set_aside
 from wlm.core.units import Units
 
 #: Blur of the divergence, as a share of the median distance between cells of a population.
@@ -67,11 +67,12 @@ def train(
     checkpoint: Path | None = None,
     prepared: bool = False,
     redraw: bool = False,
+    patience: int | None = None,
 ) -> Fit:
     """Fit ``method`` to ``populations``.
 
     When the loss is no longer finite, training goes back to its last good state and on with smaller steps; when
-    the device runs out of memory, with smaller batches. Both are warned about. With ``patience`` of the method it ends
+    the device runs out of memory, with smaller batches. Both are warned about. With ``patience`` it ends
     when cells set aside come no nearer to those of the next time, see :class:`~wlm.core.stopping.Watch`; the
     column ``validation`` of the history is their distance.
 
@@ -98,6 +99,9 @@ def train(
         The method has prepared these populations already.
     redraw
         Train on a bootstrap of the cells of each time, drawn by the seed, in the units of all of them.
+    patience
+        Steps that may pass without a nearer prediction of cells set aside, see :class:`~wlm.core.stopping.Watch`. None
+        makes all steps of the method.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def train(
     if not prepared:
         populations, _ = method.prepare(populations)
     with few_threads(torch.device(device)):
-        run = _Run.begin(populations, method, seed, torch.device(device), redraw=redraw)
+        run = _Run.begin(populations, method, seed, torch.device(device), redraw=redraw, patience=patience)
         if together and not processes.agree(run.identity, run.device):
             raise ValueError("processes that train together need the same cells, options and seed; they have others")
         if checkpoint is not None and checkpoint.exists():
@@ -176,11 +180,19 @@ class _Run:
 
     @classmethod
     def begin(
-        cls, populations: Populations, method: Method[Any, Any], seed: int, device: torch.device, *, redraw: bool
+        cls,
+        populations: Populations,
+        method: Method[Any, Any],
+        seed: int,
+        device: torch.device,
+        *,
+        redraw: bool,
+        patience: int | None,
     ) -> _Run:
         """A training before its first step."""
-        patience, watch = getattr(method, "patience", None), None
+        watch = None
         if patience is not None:
+            check_patience(patience, method)
             populations, held = set_aside(populations, seed)
             watch = Watch(held, patience, seed)
         units = Units.of(populations)
@@ -201,7 +213,7 @@ class _Run:
         state = method.init(model, spec, snapshots, generator)
         average = AveragedModel(model, multi_avg_fn=_follow(method.ema))
         average.update_parameters(model)  # it starts as the untrained model
-        identity = _fingerprint(snapshots, method, seed)
+        identity = _fingerprint(snapshots, method, f"{seed} {patience}")
         run = cls(identity, device, method, spec, units, model, state, average, watch)
         run.good = run.capture()
         return run
@@ -333,9 +345,9 @@ def _smaller_batches(method: Method[Any, Any], error: Exception) -> Method[Any, 
     return replace(method, batch_size=size // 2)
 
 
-def _fingerprint(snapshots: Snapshots, method: Method[Any, Any], seed: int) -> str:
+def _fingerprint(snapshots: Snapshots, method: Method[Any, Any], run: str) -> str:
     """A hash of everything that determines a training."""
-    digest = hashlib.sha256(f"{method.name} {method.to_json()} {seed} {snapshots.times.device.type}".encode())
+    digest = hashlib.sha256(f"{method.name} {method.to_json()} {run} {snapshots.times.device.type}".encode())
     sizes = None if snapshots.log_sizes is None else [snapshots.log_sizes]
     clones = None if snapshots.sisters is None else snapshots.sisters.clones
     more = (snapshots.velocities, snapshots.weights, snapshots.orders, snapshots.growth, sizes, clones)

@@ -36,7 +36,7 @@ from wlm.tl._growth_verdict import (
     naive_rates,
     sizes_in_words,
 )
-from wlm.tl._models import check_growth, check_sharing, named
+from wlm.tl._models import check_growth, check_sharing, named, stop_early
 from wlm.tl._progress import Job, Progress, run
 from wlm.tl._scores import (
     SCORES,
@@ -86,6 +86,7 @@ def evaluate(
     mod: str | None = None,
     device: str = "auto",
     n_models: int = 1,
+    patience: int | None = None,
     max_cells: int = 5000,
     n_boot: int = N_BOOT,
     cache: str | os.PathLike[str] | None = None,
@@ -96,7 +97,7 @@ def evaluate(
 
     Parameters
     ----------
-    adata, time_key, use_rep, n_dims, nan, mod, device, n_models, **method_options
+    adata, time_key, use_rep, n_dims, nan, mod, device, n_models, patience, **method_options
         As for :func:`wlm.tl.fit`. With several ``n_models``, scores use the cells of the first model, and
         ``"coverage"`` the band of all models.
     velocity_key, velocity_scale, weight_key, strata_key, condition_key
@@ -236,12 +237,14 @@ def evaluate(
     fold = Fold(
         where=where,
         n_models=n_models,
+        patience=patience,
         velocity_scale=velocity_scale,
         backtest=backtest,
         cache=None if cache is None else Path(cache).resolve(),
     )
     scoring = _Scoring(fold, methods, metrics, as_seeds(rng, seeds), n_jobs, max_cells, n_boot, baselines)
     parts = reading.parts(source)
+    stop_early({condition: part.cells for condition, part in parts.items()}, list(methods.values()), patience)
     held, lefts = {}, {}
     groups = None if group_key is None else _groups_of(source, group_key, parts)
     for condition, part in parts.items():

@@ -28,7 +28,7 @@ from wlm.core.uncertainty import same_sign, spread
 from wlm.tl._backtest import forecast_note
 from wlm.tl._backtest import steps as n_backtest_steps
 from wlm.tl._growth import measure_growth
-from wlm.tl._models import Run, Trained, check_growth, check_samples, ensemble_of, named, prepare_all
+from wlm.tl._models import Run, Trained, check_growth, check_samples, ensemble_of, named, prepare_all, stop_early
 from wlm.tl._progress import Progress
 from wlm.tl._simulation import measure_coverage, measure_free
 
@@ -54,6 +54,7 @@ def fit(
     backtest: bool = True,
     nan: str = "raise",
     n_models: int = 1,
+    patience: int | None = None,
     key_added: str = "wlm",
     mod: str | None = None,
     store_model: bool = True,
@@ -114,9 +115,9 @@ def fit(
     clone_key
         Clones of the cells, for ``method="wlm"``: a column of ``obs`` with names, missing or empty for cells without
         one, or a key of ``obsm`` with a matrix (n_obs, n_clones), dense or sparse. Training then also draws each
-        predicted cell towards the mean of its sisters, the cells of its clone at that time (option ``sister_weight`` of
-        :class:`wlm.core.methods.WLM`). Clones that a fit has seen cannot judge it: keep some for
-        :func:`wlm.tl.evaluate_clones`. A clone is in one condition.
+        predicted cell towards the mean of its sisters, the cells of its clone at that time (``wlm.core.sisters``).
+        Clones that a fit has seen cannot judge it: keep some for :func:`wlm.tl.evaluate_clones`. A clone is in one
+        condition.
     growth
         Whether cells divide and die, for ``method="wlm"``. False conserves them: motion then explains changing
         proportions. True learns a smooth net rate (births less deaths) of each state. The rate has a price, so the fit
@@ -146,6 +147,11 @@ def fit(
         train on cells drawn again from those of each time. Results come from the first model, except for those that
         say how far the models agree (``spread``, below; see also :func:`wlm.tl.predict`). They train one by one, or at
         the same time within ``with joblib.parallel_config(backend="loky", n_jobs=...)``.
+    patience
+        Stop a training early: a tenth of the cells of each time (500 at most) is set aside; these are moved to the next
+        time four times in as many steps; training ends when their mean W1 to the cells set aside there has not fallen
+        by 1 % for so long, and the model that came nearest is kept. By default all ``n_steps`` of the method are made;
+        the back-test makes all of its steps either way.
     key_added
         Name ``K`` under which the results are stored.
     mod
@@ -162,7 +168,7 @@ def fit(
     on_interrupt
         What Ctrl-C during training does: ``"raise"`` leaves ``adata`` unchanged; ``"keep"`` writes the model as it is
         by then (``uns[K]["params"]["stopped"]`` is the step) or, for an ensemble, the complete models. Checkpoints are
-        then kept. With the option ``patience``, ``"stopped"`` is also the step after which nothing was left to learn,
+        then kept. With ``patience``, ``"stopped"`` is also the step after which nothing was left to learn,
         and ``"stopping"`` says why.
     rng
         Seed, numpy Generator or SeedSequence. The same seed on the same device gives the same numbers, bit-identical on
@@ -303,6 +309,7 @@ def fit(
     _check_target(adata, mod, key_added, reading, [condition for condition in parts if condition], copy=copy)
     for part in parts.values():
         config.check(has_velocity=part.cells.v is not None)
+    stop_early({condition: part.cells for condition, part in parts.items()}, [config], patience)
     for condition, part in parts.items():
         with named(condition):
             check_samples(part.cells, sample_key, n_models)
@@ -314,6 +321,7 @@ def fit(
         rng=rng,
         checkpoint=checkpoint,
         on_interrupt=on_interrupt,
+        patience=patience,
     )
     began = time.perf_counter()
     read = {condition: part.cells for condition, part in parts.items()}
@@ -385,6 +393,7 @@ def _described(
     params |= {"device": str(run.where), "seconds": round(sum(m.seconds for m in trained), 1)}
     params |= {"threads": n_threads()} if run.where.type == "cpu" else {}
     params |= {"n_models": len(trained)} if len(run.seeds) > 1 else {}
+    params |= {} if run.patience is None else {"patience": run.patience}
     params |= {"stopped": stopped} if stopped < run.config.n_steps else {}
     words = [model.fit.words for model in trained if model.fit.words]
     params |= {"stopping": "; ".join(words)} if words else {}

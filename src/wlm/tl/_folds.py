@@ -48,6 +48,7 @@ class Fold:
     n_models: int = 1
     velocity_scale: float | str | None = None
     backtest: bool = True
+    patience: int | None = None
     cache: Path | None = None
 
     def fit(
@@ -57,7 +58,8 @@ class Fold:
         seeds = as_seeds(seed, self.n_models)
         with quiet():
             cells, _ = prepare(cells, config, self.velocity_scale, seeds[0])
-            return cells, [train_model(cells, config, s, seeds[0], self.where, tell=tell) for s in seeds]
+            more: dict[str, Any] = {"tell": tell, "patience": self.patience}
+            return cells, [train_model(cells, config, s, seeds[0], self.where, **more) for s in seeds]
 
     def steps(self, observed: NDArray[np.float64], t: float, config: Method[Any, Any]) -> int:
         """Steps of the trainings that predict time ``t`` of these."""
@@ -140,10 +142,11 @@ class Fold:
             *(threads, __version__, torch.__version__, config.name, config.to_json(), self.n_models, float(t), seed),
             *(str(self.where), self.velocity_scale, self.backtest, cells.rna),
             *(("early",) if early else ()),
+            *(() if self.patience is None else ("patience", self.patience)),
             *(("redrawn",) if config.grows and self.n_models > 1 else ()),
         )
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\0".join(map(str, cells.names)).encode())
-        for values in (cells.x, cells.times, cells.w, cells.strata, cells.v, cells.growth, cells.sizes):
+        for values in (cells.x, cells.times, cells.w, cells.strata, cells.v, cells.growth, cells.sizes, cells.clones):
             digest.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:32]

@@ -24,7 +24,7 @@ from wlm.core import processes
 from wlm.core.devices import few_threads
 from wlm.core.methods import Method
 from wlm.core.prediction import Ensemble, Member, Rollout, curved, fields, rollout
-from wlm.core.stopping import check_enough
+from wlm.core.stopping import check_enough, check_patience
 from wlm.core.training import Fit, train
 from wlm.tl._progress import Job, Progress, Tell, one_by_one, run
 
@@ -56,8 +56,6 @@ def prepare(
     ``choice`` is what was chosen for several conditions together.
     """
     notes: dict[str, dict[str, Any]] = {}
-    if getattr(config, "patience", None) is not None:
-        check_enough(cells.populations())
     if cells.v is not None:
         cells, notes["velocity"] = calibrate(cells, velocity_scale, seed=seed)
     populations, learned = config.prepare(cells.populations(), **({} if choice is None else {"choice": choice}))
@@ -101,6 +99,18 @@ def check_growth(configs: Sequence[Method[Any, Any]], growth_key: str | None, to
         config.check_growth(has_rates=growth_key is not None)
 
 
+def stop_early(parts: Mapping[str, Cells], configs: Sequence[Method[Any, Any]], patience: Any) -> None:
+    """Refuse a patience that these methods or cells have no use for."""
+    check_integer("patience", patience, optional=True)
+    if patience is None:
+        return
+    for config in configs:
+        check_patience(patience, config)
+    for condition, cells in parts.items():
+        with named(condition):
+            check_enough(cells.populations())
+
+
 def check_samples(cells: Cells, sample_key: str | None, n_models: int) -> None:
     """Refuse samples that no ensemble could draw again, and warn of those that it could not."""
     if sample_key is None:
@@ -136,6 +146,7 @@ def train_model(
     checkpoint: Path | None = None,
     on_interrupt: str = "raise",
     tell: Tell | None = None,
+    patience: int | None = None,
 ) -> Trained:
     """A fit to prepared ``cells``; ``shared_seed`` chooses the cells of the rollout, the same for all models.
 
@@ -164,6 +175,7 @@ def train_model(
             checkpoint=checkpoint,
             prepared=True,
             redraw=config.grows and cells.samples is None and seed != shared_seed,
+            patience=patience,
         )
         dynamics = result.dynamics
         v = cells.v if dynamics.needs_velocity else None
@@ -200,6 +212,7 @@ class Run:
     checkpoint: str | os.PathLike[str] | None
     on_interrupt: str
     one_by_one: bool
+    patience: int | None = None
 
     @classmethod
     def of(
@@ -212,6 +225,7 @@ class Run:
         rng: RNG,
         checkpoint: str | os.PathLike[str] | None,
         on_interrupt: str,
+        patience: int | None,
     ) -> Run:
         """Check the arguments and choose how to run: within ``joblib.parallel_config`` side by side."""
         one_by_one = Parallel().n_jobs == 1 or (condition_key is None and n_models == 1)
@@ -224,6 +238,7 @@ class Run:
             checkpoint=checkpoint,
             on_interrupt=on_interrupt,
             one_by_one=one_by_one,
+            patience=patience,
         )
 
     def files(self, n: int) -> list[Path | None]:
@@ -243,13 +258,14 @@ class Run:
     def train(self, parts: Mapping[str, Cells], progress: Progress) -> tuple[dict[str, list[Trained]], bool]:
         """All models of each condition, and whether the training was interrupted; then there may be fewer."""
         jobs = [(condition, k) for condition in parts for k in range(len(self.seeds))]
+        common = {"on_interrupt": self.on_interrupt, "patience": self.patience}
         calls = [
             Job(
                 train_model,
                 (parts[condition], self.config, self.seeds[k], self.seeds[0], self.where),
                 self._about(condition, k),
                 self.config.n_steps,
-                {"condition": condition, "checkpoint": file, "on_interrupt": self.on_interrupt},
+                {"condition": condition, "checkpoint": file, **common},
             )
             for (condition, k), file in zip(jobs, self.files(len(jobs)), strict=True)
         ]

@@ -273,7 +273,8 @@ def verdict(
                 spread = f" +- {by_seed.std(ddof=1):.2g}" if len(by_seed) > 1 else ""
                 numbers = f"mean {metric} {scores[name]:.4g}{spread} against {scores[best]:.4g}"
                 floor = f", floor {scores['floor']:.4g}" if "floor" in scores.index else ""
-                own = [row["score"] / row["floor"] for row in equal if row["model"] == name and row["time"] in times]
+                mine = [row for row in equal if row["model"] == name and row["time"] in times and row["floor"] > 0]
+                own = [row["score"] / row["floor"] for row in mine]
                 floor += (
                     f" ({np.mean(own):.3g} floors at equal numbers of cells)" if own and metric == metrics[0] else ""
                 )

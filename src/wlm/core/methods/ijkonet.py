@@ -117,10 +117,6 @@ class IJKOnet(Method[GradientFlow, GameState]):
         Let the potential depend on time.
     n_steps
         Updates of the energy, at most.
-    patience
-        Stop early: a tenth of the cells of each time (500 at most) is set aside; these are moved to the next time four
-        times in as many steps; training ends when their mean W1 to the cells set aside there has not fallen by 1 % for
-        so long, and the model that came nearest is kept. ``None`` makes all ``n_steps``.
     lr, map_lr
         Learning rates (Adam) of the energy and of the maps; both fall to zero along a cosine. ``lr=None`` is 0.01, or
         0.003 with U, where the energy has to wait for the maps, which are not refined.
@@ -166,7 +162,6 @@ class IJKOnet(Method[GradientFlow, GameState]):
     energy: str = "V"
     time_varying: bool = False
     n_steps: int = 1500
-    patience: int | None = None
     lr: float | None = None
     map_lr: float = 5e-3
     batch_size: int = 256
@@ -181,8 +176,6 @@ class IJKOnet(Method[GradientFlow, GameState]):
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "inner_steps", "width", "map_width"):
             self._require(name, int, 1)
-        if self.patience is not None:
-            self._require("patience", int, 1)
         self._require("refine", int, 0)
         self._require("map_lr", float, 0, open_low=True)
         self._require("interaction_penalty", float, 0)

@@ -192,10 +192,6 @@ class JKOnetStar(Method[GradientFlow, RegressionState]):
     n_steps, lr, batch_size, width, ema
         Of the neural solver: steps, learning rate (Adam, along a cosine), pairs of each coupling per step, width of
         the networks, decay of the running average of the weights.
-    patience
-        Stop early: a tenth of the cells of each time (500 at most) is set aside; these are moved to the next time four
-        times in as many steps; training ends when their mean W1 to the cells set aside there has not fallen by 1 % for
-        so long, and the model that came nearest is kept. ``None`` makes all ``n_steps``. Of the neural solver.
     simulation
         ``"implicit"`` steps from one training time to the next, or ``"sde"``, a stochastic differential equation.
     """
@@ -214,7 +210,6 @@ class JKOnetStar(Method[GradientFlow, RegressionState]):
     solver: str = "neural"
     ridge: float = 1e-3
     n_steps: int = 1000
-    patience: int | None = None
     lr: float = 3e-3
     batch_size: int = 256
     width: int = 64
@@ -235,10 +230,6 @@ class JKOnetStar(Method[GradientFlow, RegressionState]):
             raise ValueError(f"time_varying is about the potential V, which energy={self.energy!r} has not")
         if self.time_varying and self.solver == "ridge":
             raise ValueError("time_varying needs solver='neural'")
-        if self.patience is not None:
-            self._require("patience", int, 1)
-            if self.solver == "ridge":
-                raise ValueError("patience is for trainings; solver='ridge' is a closed form, leave patience out")
         if self.solver == "ridge":
             object.__setattr__(self, "n_steps", 1)  # the closed form is reached before the first
 

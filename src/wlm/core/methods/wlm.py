@@ -58,10 +58,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     ----------
     n_steps
         Training steps, at most.
-    patience
-        Stop early: a tenth of the cells of each time (500 at most) is set aside; these are moved to the next time four
-        times in as many steps; training ends when their mean W1 to the cells set aside there has not fallen by 1 % for
-        so long, and the model that came nearest is kept. ``None`` makes all ``n_steps``.
     lr
         Peak learning rate of the potential (AdamW, linear warm-up over 5 % of the steps, cosine decay).
     batch_size
@@ -114,9 +110,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     growth
         Whether cells divide and die: False, True (a net rate of each state is learned) or ``"prior"`` (rates are given
         and taken as they are), see :func:`wlm.tl.fit`.
-    sister_weight
-        With clones: weight of half the mean squared distance (standard units) of predicted cells to the mean of their
-        sisters in the loss; ``None`` takes 1. The divergence counts the same squares, of all cells.
     """
 
     name: ClassVar[str] = "wlm"
@@ -168,7 +161,6 @@ class WLM(Method[Mechanics, MechanicsState]):
     SISTERS: ClassVar[float] = 1.0
 
     n_steps: int = 80
-    patience: int | None = None
     lr: float = 4e-3
     batch_size: int = 128
     n_batches: int = 1
@@ -189,18 +181,15 @@ class WLM(Method[Mechanics, MechanicsState]):
     ema: float = 0.99
     weight_decay: float = 1e-3
     growth: bool | str = False
-    sister_weight: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
             self._require(field, int, 1)
-        if self.patience is not None:
-            self._require("patience", int, 1)
         self._require("n_inducing", int, 0)
         self._require("lr", float, 0, open_low=True)
         self._require("weight_decay", float, 0)
         self._require("ema", float, 0, 1)
-        for field in ("friction", "friction_lr", "acceleration_penalty", "sister_weight"):
+        for field in ("friction", "friction_lr", "acceleration_penalty"):
             if getattr(self, field) is not None:
                 self._require(field, float, 0)
         for field in ("blur", "max_step"):
@@ -246,14 +235,6 @@ class WLM(Method[Mechanics, MechanicsState]):
             raise ValueError(
                 f"{processes.count()} processes cannot share {self.n_batches} batches evenly; choose n_batches as a "
                 "multiple of the number of processes, or 1 to train in each of them by itself"
-            )
-
-    def check_clones(self, *, has_clones: bool) -> None:
-        super().check_clones(has_clones=has_clones)
-        if self.sister_weight is not None and not has_clones:
-            raise ValueError(
-                f"sister_weight={self.sister_weight:g} weighs the distance to sisters, and no clones are given; name "
-                "them as clone_key, or leave it out"
             )
 
     def conserved(self, *, has_velocity: bool) -> WLM:
@@ -451,7 +432,7 @@ class WLM(Method[Mechanics, MechanicsState]):
             if not near.all() and near.any():
                 clones = clones.masked_fill(~near.unsqueeze(-1), -1)
             apart = state.snapshots.sisters.distance(path, clones, target)  # type: ignore[union-attr]
-            loss = loss + (self.SISTERS if self.sister_weight is None else self.sister_weight) * apart
+            loss = loss + self.SISTERS * apart
         momentum = Memory() if coupled is None else state.handed(coupled, path, y, cells, firsts)
         penalty = weight * mean_acceleration(states, fine)
         if model.rates is not None:
