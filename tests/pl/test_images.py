@@ -28,7 +28,7 @@ def _drivers(adata):
 PLOTS = {
     "rollout": lambda a: wlm.pl.rollout(a, return_fig=True),
     "rollout_color": lambda a: wlm.pl.rollout(a, color="type", times=[2, 5], return_fig=True),
-    "potential": lambda a: wlm.pl.potential(a, return_fig=True),
+    "potential": lambda a: wlm.pl.potential(a, key="seed", return_fig=True),
     "potential_1d": lambda a: wlm.pl.potential(a, projection="1d", return_fig=True),
     "potential_3d": lambda a: wlm.pl.potential(a, projection="3d", return_fig=True),
     "velocity_stream": lambda a: wlm.pl.velocity(a, return_fig=True),
@@ -56,6 +56,8 @@ def drawn(_bifurcation, quick):
         np.array(["early", "middle", "late"])[np.digitize(x, np.quantile(x, [0.3, 0.6]))]
     )
     wlm.tl.diagnose(adata)
+    # Contours of flat places move by pixels with the last digits of a training: these are of the weights of the seed.
+    wlm.tl.fit(adata, "day", holdout=2, key_added="seed", **{**options, "lr": 1e-12})
     # The same fit once more, with three ends.
     adata.uns["three"], adata.obsm["three_velocity"] = adata.uns["wlm"], adata.obsm["wlm_velocity"]
     for key, n in (("wlm", 2), ("three", 3)):
