@@ -73,7 +73,7 @@ def train(
 
     When the loss is no longer finite, training goes back to its last good state and on with smaller steps; when
     the device runs out of memory, with smaller batches. Both are warned about. With ``patience`` it ends
-    when cells set aside come no nearer to those of the next time, see :class:`~wlm.core.stopping.Watch`; the
+    when cells set aside come no nearer to those of the next time, see ``wlm.core.stopping``; the
     column ``validation`` of the history is their distance.
 
     Parameters
@@ -100,7 +100,7 @@ def train(
     redraw
         Train on a bootstrap of the cells of each time, drawn by the seed, in the units of all of them.
     patience
-        Steps that may pass without a nearer prediction of cells set aside, see :class:`~wlm.core.stopping.Watch`. None
+        Steps that may pass without a nearer prediction of cells set aside, see ``wlm.core.stopping``. None
         makes all steps of the method.
 
     Returns

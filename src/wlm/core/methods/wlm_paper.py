@@ -68,7 +68,7 @@ class PaperWLM(WLM):
     Parameters
     ----------
     n_steps, lr, n_inducing, ema, acceleration_penalty
-        As for :class:`WLM`, with the authors' defaults.
+        As for :class:`~wlm.core.methods.WLM`, with the authors' defaults.
     """
 
     name: ClassVar[str] = "wlm_paper"
