@@ -388,6 +388,19 @@ def test_clones_reach_the_fit(source, out):
     assert ad.read_h5ad(out).uns["wlm"]["params"]["clone_key"] == "fate"
 
 
+def test_one_condition_of_several_is_named_by_an_option(cells, tmp_path):
+    cells.obs["arm"] = ["drug", "none"] * (cells.n_obs // 2)
+    wlm.tl.fit(cells, "day", condition_key="arm", show_progress=False, backtest=False, **SHORT)
+    fitted, out = tmp_path / "fitted.h5ad", tmp_path / "predicted.h5ad"
+    cells.write_h5ad(fitted)
+    result = run("predict", fitted, "2.5", "-o", out, "--condition", "drug", "--n-cells", 5)
+    assert result.exit_code == 0, result.output
+    ours = wlm.tl.predict(cells, 2.5, condition="drug", n_cells=5)
+    theirs = ad.read_h5ad(out)
+    assert np.array_equal(theirs.obsm["X_pca"], ours.obsm["X_pca"]) and set(theirs.obs["arm"]) == {"drug"}
+    failed(run("predict", fitted, "2.5", "-o", tmp_path / "no.h5ad", "--condition", "pill"), 2, "pill")
+
+
 @pytest.mark.slow
 def test_velocities_conditions_and_missing_times_reach_the_fit(cells, tmp_path, out):
     cells.layers["velocity"] = cells.layers["true_velocity"]
