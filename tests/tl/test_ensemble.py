@@ -165,10 +165,10 @@ def test_samples_are_drawn_again_among_those_seen_at_the_same_times():
     adata = donors()
     cells = Reading(time_key="day", use_rep="X_pca", sample_key="donor").parts(adata)[""].cells
     names = np.array([adata.obs["donor"].to_numpy()[np.argmax(cells.samples == k)] for k in range(5)])
-    assert [sorted(names[block]) for block in cells.exchangeable()] == [["d0", "d1", "d2", "d3"], ["late"]]
+    assert [sorted(names[block]) for block in cells.exchangeable(cells.samples)] == [["d0", "d1", "d2", "d3"], ["late"]]
     totals = np.zeros(5)
     for seed in range(200):
-        again = cells.resampled(seed)
+        again = cells.resampled(cells.samples, seed)
         kept = np.isfinite(again.times)
         weights = [set(again.w[kept & (cells.samples == k)]) for k in range(5)]
         assert all(len(w) <= 1 for w in weights), "all cells of a sample count the same"
@@ -177,9 +177,9 @@ def test_samples_are_drawn_again_among_those_seen_at_the_same_times():
         assert np.array_equal(kept, count[cells.samples] > 0)
         totals += count
     np.testing.assert_allclose(totals / 200, 1, atol=0.2)
-    heavy = replace(cells, w=np.full(len(cells.x), 3.0)).resampled(1)
+    heavy = replace(cells, w=np.full(len(cells.x), 3.0)).resampled(cells.samples, 1)
     kept = np.isfinite(heavy.times)
-    assert set(heavy.w[kept] / cells.resampled(1).w[kept]) == {3.0}, "weights of cells stay"
+    assert set(heavy.w[kept] / cells.resampled(cells.samples, 1).w[kept]) == {3.0}, "weights of cells stay"
 
 
 def test_every_model_but_the_first_trains_on_samples_drawn_again(caplog, monkeypatch):

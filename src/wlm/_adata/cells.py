@@ -61,7 +61,7 @@ class Cells:
 
     def __sizeof__(self) -> int:
         """Bytes of the arrays: joblib sends what is large to the workers of a dask cluster once."""
-        arrays = (self.times, self.x, self.v, self.w, self.strata, self.growth)
+        arrays = (self.times, self.x, self.v, self.w, self.strata, self.growth, self.clones, self.samples)
         return object.__sizeof__(self) + sum(a.nbytes for a in arrays if a is not None)
 
     @property
@@ -99,18 +99,16 @@ class Cells:
         sizes = None if self.sizes is None else self.sizes[np.isin(self.observed, observed)]
         return replace(self, times=times, observed=observed, training=observed, sizes=sizes, **rows)
 
-    def exchangeable(self) -> list[NDArray[np.intp]]:
-        """The samples that were seen at the same training times, together: any of them could stand for another."""
-        if self.samples is None:
-            return []
+    def exchangeable(self, samples: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """The ``samples`` (n,) that were seen at the same training times, together: any could stand for another."""
         there = np.isin(self.times, self.training)
         seen: dict[tuple[float, ...], list[int]] = {}
-        for sample in np.unique(self.samples[there]):
-            seen.setdefault(tuple(np.unique(self.times[there & (self.samples == sample)])), []).append(int(sample))
+        for sample in np.unique(samples[there]):
+            seen.setdefault(tuple(np.unique(self.times[there & (samples == sample)])), []).append(int(sample))
         return [np.array(block) for block in seen.values()]
 
-    def resampled(self, seed: int) -> Cells:
-        """The cells of samples drawn again, with replacement, among those seen at the same times.
+    def resampled(self, samples: NDArray[np.intp], seed: int) -> Cells:
+        """The cells of ``samples`` (n,) drawn again, with replacement, among those seen at the same times.
 
         A sample that is drawn twice counts twice, by weights, and cells of one that is not have no time: a bootstrap of
         samples.
@@ -120,12 +118,12 @@ class Cells:
         ValueError
             If a time is left with fewer than two cells again and again.
         """
-        rng, blocks, there = np.random.default_rng(seed), self.exchangeable(), np.isin(self.times, self.training)
+        rng, blocks, there = np.random.default_rng(seed), self.exchangeable(samples), np.isin(self.times, self.training)
         for _ in range(N_TRIES):
-            count = np.zeros(1 if self.samples is None else self.samples.max() + 1)
+            count = np.zeros(samples.max() + 1)
             for block in blocks:
                 np.add.at(count, rng.choice(block, len(block)), 1)
-            drawn = np.ones(len(self.times)) if self.samples is None else count[self.samples]
+            drawn = count[samples]
             kept = there & (drawn > 0)
             if all((kept & (self.times == t)).sum() >= 2 for t in self.training):
                 w = drawn if self.w is None else drawn * self.w

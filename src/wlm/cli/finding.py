@@ -49,7 +49,7 @@ def fates(
     """
     with writing(output, force=force) as write:
         adata = read(source)
-        from wlm._store.group import fit_key
+        from wlm._store.group import fit_key  # imports numpy, for which --help must not wait
 
         key = fit_key(adata, key, condition, None)
         common: dict[str, Any] = {"key": key, "n_draws": n_draws, "rng": seed}

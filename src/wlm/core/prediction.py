@@ -163,9 +163,8 @@ def fields(
             continue
         out["velocity"][i] = start
         if k + 1 < len(observed):
-            if t > path.times[0] and measured is None:
-                start = dynamics.start_velocity(start, seed=seed)
-            moved = dynamics.simulate(x[i], [t, observed[k + 1]], v=start, w=wi, seed=seed)
+            carried = measured is None and t > path.times[0]
+            moved = to_next(dynamics, x[i], start, t, observed[k + 1], carried=carried, w=wi, seed=seed)
             out["next"][i] = moved.positions[-1]
             if moved.weights is not None:
                 descendants = moved.weights[-1] / moved.weights[0]
@@ -174,6 +173,25 @@ def fields(
                     descendants = _shared_out(descendants, more, wi)
                 of_cells["descendants"][i] = descendants
     return {**of_cells, **out}
+
+
+def to_next(
+    dynamics: Dynamics,
+    x: Array,
+    v: Array,
+    t: float,
+    end: float,
+    *,
+    carried: bool,
+    w: Array | None = None,
+    seed: int = 0,
+) -> Moved:
+    """Observed cells ``x`` (n, d) moved freely from ``t`` to ``end``.
+
+    They start with ``v`` (n, d), or with the part of it that the model uses, if a rollout ``carried`` it to them.
+    """
+    v = dynamics.start_velocity(v, seed=seed) if carried else v
+    return dynamics.simulate(x, [t, end], v=v, w=w, seed=seed)
 
 
 def _shared_out(descendants: Array, more: Array, w: Array | None) -> Array:

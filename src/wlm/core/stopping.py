@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from wlm.core.methods import Method
 from wlm.core.metrics import w1
 from wlm.core.model import Model
 from wlm.core.populations import Array, Populations
-from wlm.core.prediction import rollout, velocity_at
+from wlm.core.prediction import rollout, to_next, velocity_at
 
 #: Share of the cells of each time that are set aside, and at least and at most how many.
 SHARE, FEWEST, MOST = 0.1, 10, 500
@@ -88,10 +88,10 @@ def distance(dynamics: Dynamics, cells: Populations, seed: int) -> float:
     for k in range(n - 1):
         own = v[k]
         known = None if own is None or np.isnan(own).any() else own
-        start = velocity_at(dynamics, x[k], known, times[k], path, w=w[k], seed=seed)
-        if k > 0 and known is None and start is not None:
-            start = dynamics.start_velocity(start, seed=seed)
-        moved = dynamics.simulate(x[k], times[k : k + 2], v=start, w=w[k], seed=seed)
+        # There is a velocity: the path goes through all times.
+        start = cast("Array", velocity_at(dynamics, x[k], known, times[k], path, w=w[k], seed=seed))
+        carried = k > 0 and known is None
+        moved = to_next(dynamics, x[k], start, times[k], times[k + 1], carried=carried, w=w[k], seed=seed)
         if not np.isfinite(moved.positions).all():
             return float("inf")
         grown = w[k] if moved.weights is None else moved.weights[-1]

@@ -45,8 +45,7 @@ class Fit:
     """Result of a training run.
 
     The dynamics, what was logged on the way (arrays of one length), and the number of steps that were made: fewer
-    than asked for if it was interrupted, or if nothing was left to learn. With ``patience`` of the method ``words`` say
-    which.
+    than asked for if it was interrupted, or if nothing was left to learn. With ``patience`` ``words`` say which.
     """
 
     dynamics: Dynamics

@@ -138,15 +138,10 @@ def evaluate_clones(
     ``calibration`` (mean difference between probability and share of the sisters, in five bins of probability), each
     with ``_low`` and ``_high``, the 95 % interval over clones; and ``n_cells``, ``n_clones`` (of distances),
     ``n_labelled`` (cells whose sisters have a label), ``n_seen`` (cells of clones that the fit was trained on).
-    ``attrs["verdict"]`` says it in words; with labels
-    ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays over five bins of the mean
-    ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the latter over clones,
-    ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin. :func:`wlm.pl.clones` draws both.
-    ``n_labelled`` (cells whose sisters have a label). ``attrs["verdict"]`` says it in words, whose meaning is in
-    ``attrs["glossary"]``; with labels ``attrs["curve"]`` has for each answer, by name, the calibration curve: arrays
-    over five bins of the mean ``probability`` and the mean ``share`` of sisters, over all labels, the interval of the
-    latter over clones, ``share_low`` and ``share_high``, and ``n``, the probabilities in a bin.
-    :func:`wlm.pl.clones` draws both.
+    ``attrs["verdict"]`` says it in words, whose meaning is in ``attrs["glossary"]``; with labels ``attrs["curve"]`` has
+    for each answer, by name, the calibration curve: arrays over five bins of the mean ``probability`` and the mean
+    ``share`` of sisters, over all labels, the interval of the latter over clones, ``share_low`` and ``share_high``, and
+    ``n``, the probabilities in a bin. :func:`wlm.pl.clones` draws both.
 
     Raises
     ------

@@ -113,14 +113,14 @@ def stop_early(parts: Mapping[str, Cells], configs: Sequence[Method[Any, Any]], 
 
 def check_samples(cells: Cells, sample_key: str | None, n_models: int) -> None:
     """Refuse samples that no ensemble could draw again, and warn of those that it could not."""
-    if sample_key is None:
+    if cells.samples is None:
         return
     if n_models == 1:
         raise ValueError(
             f"sample_key={sample_key!r} is for ensembles, whose models draw the samples again; pass n_models=5, or "
             "leave sample_key out (strata_key gives every batch its share of each sample)"
         )
-    blocks = cells.exchangeable()
+    blocks = cells.exchangeable(cells.samples)
     if max(map(len, blocks)) < 2:
         raise ValueError(
             f"no two samples of obs[{sample_key!r}] were seen at the same training times, so that none can stand for "
@@ -164,9 +164,9 @@ def train_model(
         made = step
 
     with named(condition), few_threads(where):
-        again = cells.samples is not None and seed != shared_seed
+        again, samples = seed != shared_seed, cells.samples
         result = train(
-            (cells.resampled(seed) if again else cells).populations(),
+            (cells.resampled(samples, seed) if again and samples is not None else cells).populations(),
             config,
             seed=seed,
             device=where,
@@ -174,7 +174,7 @@ def train_model(
             on_interrupt=on_interrupt,
             checkpoint=checkpoint,
             prepared=True,
-            redraw=config.grows and cells.samples is None and seed != shared_seed,
+            redraw=again and config.grows and samples is None,
             patience=patience,
         )
         dynamics = result.dynamics
