@@ -9,22 +9,16 @@ steps            time of each stage of a training step, at three shapes, with th
 quality          time until a held-out W1, on embryoid bodies (held-out time 2) or the small vortex: the plain
                  formulation with the authors' network and settings for --minutes, ours with fits of 25 to 800 steps
 versus REF       a default fit and its held-out W1, on this source and on that of an earlier commit, by turns on this
-                 machine; with --evaluate also a whole evaluation of embryoid bodies
+                 machine; with --evaluate also a whole evaluation of embryoid bodies, with --busy N instead the time
+                 on the clock beside N busy processes, with --start that of importing and of the doctor
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
-import subprocess
-import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import geomloss
@@ -32,9 +26,9 @@ import numpy as np
 import pandas as pd
 import torch
 from _report import RESULTS, machine, parser, prepare, timed
+from _versus import crowded, start, versus
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from worth import data
 
 import wlm
 from wlm.core.divergences import sinkhorn_loss
@@ -215,71 +209,25 @@ def quality(data: str, minutes: float, *, quick: bool) -> dict[str, Any]:
     return {"data": data, "ours": ours, "plain": plain, "best of plain": best, "ours as good": first, "ratio": ratio}
 
 
-#: What is timed in another process, on whichever source: after a fit that imports everything, one with the defaults.
-CHILD = """
-import json, logging, sys, time
-import anndata as ad, numpy as np, pandas as pd, torch
-torch.set_num_threads(1)
-import wlm
-logging.disable(logging.WARNING)
-ask = json.loads(sys.argv[1])
-file = np.load(ask["cells"])
-obs = pd.DataFrame({"time": file["times"]}, index=[f"c{i}" for i in range(len(file["times"]))])
-adata = ad.AnnData(obs=obs, obsm={"X": file["x"]})
-options = {"use_rep": "X", "device": "cpu", **ask["options"]}
-wlm.tl.fit(adata, "time", holdout=ask["held"], show_progress=False, **{**options, "n_steps": 1})
-begin, cpu = time.perf_counter(), time.process_time()
-if ask["evaluate"]:
-    wlm.tl.evaluate(adata, "time", rng=ask["seed"], **options)
-else:
-    wlm.tl.fit(adata, "time", holdout=ask["held"], rng=ask["seed"], show_progress=False, **options)
-spent = {"seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
-if not ask["evaluate"]:
-    predicted = wlm.tl.predict(adata, ask["held"], rng=ask["seed"])
-    np.savez(ask["out"], **{str(t): predicted.obsm["X"][predicted.obs["time"] == t] for t in ask["held"]})
-print(json.dumps(spent))
-"""
-#: Data sets whose default fits are compared, with the times held out together.
-VERSUS = {"eb": [2.0], "bifurcation": [2.0], "emt": [1.0]}
-
-
-def versus(ref: str, seeds: int, *, evaluate: bool, quick: bool) -> pd.DataFrame:
-    """Seconds and held-out W1 of default fits by this source and by that of the commit ``ref``."""
-    here, rows = Path(__file__).parents[1], []
-    with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", ref, "src"], cwd=here, check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(folder, filter="data")
-        sources = {ref: Path(folder, "src"), "now": here / "src"}
-        asked = [(name, seed, False) for name in VERSUS for seed in range(seeds)]
-        asked = asked[:1] if quick else asked + ([("eb", 0, True)] if evaluate else [])
-        for name, seed, whole in asked:
-            cells, _ = data(name, seed, 60 if quick else 2000 if whole else None)
-            times = np.repeat(sorted(cells), [len(cells[t]) for t in sorted(cells)])
-            file, out = Path(folder, "cells.npz"), Path(folder, "out.npz")
-            np.savez(file, times=times, x=np.concatenate([cells[t] for t in sorted(cells)]))
-            ask = {"cells": str(file), "out": str(out), "held": VERSUS[name], "seed": seed, "evaluate": whole}
-            ask["options"] = {"n_steps": 3} if quick else {}
-            row: dict[str, Any] = {"data": f"{name}, evaluate" if whole else name, "seed": seed}
-            for source, path in sources.items():
-                environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-                command = [sys.executable, "-c", CHILD, json.dumps(ask)]
-                done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-                row |= {f"{k}, {source}": x for k, x in json.loads(done.stdout.splitlines()[-1]).items()}
-                if not whole:
-                    predicted = np.load(out)
-                    row[f"W1, {source}"] = float(np.mean([w1(predicted[str(t)], cells[t]) for t in VERSUS[name]]))
-            row["times faster"] = row[f"cpu, {ref}"] / row["cpu, now"]
-            rows.append(row)
-            print(row, flush=True)
-    return pd.DataFrame(rows)
+def asked_versus(arguments: Any) -> tuple[str, pd.DataFrame]:
+    """The table of ``versus`` that was asked for, and its name."""
+    ref, quick = arguments.ref, arguments.quick
+    if arguments.start:
+        return "speed-start", start(ref, quick=quick)
+    if arguments.busy:
+        return "speed-busy", crowded(ref, arguments.busy, quick=quick)
+    print("one thread; cpu: seconds of processor time")
+    table = versus(ref, arguments.seeds, evaluate=arguments.evaluate, quick=quick)
+    return "speed-versus", table.groupby("data").mean().drop(columns="seed").T
 
 
 def main() -> None:
     p = parser(__doc__)
     p.add_argument("what", choices=["steps", "quality", "versus"])
     p.add_argument("ref", nargs="?", default="HEAD", help="commit, for versus")
-    p.add_argument("--evaluate", action="store_true")
+    p.add_argument("--evaluate", action="store_true", help="of versus: also a whole evaluation")
+    p.add_argument("--busy", type=int, help="of versus: only fits alone and beside so many busy processes")
+    p.add_argument("--start", action="store_true", help="of versus: only importing the package, and the doctor")
     p.add_argument("--data", choices=["eb", "vortex"], default="vortex")
     p.add_argument("--minutes", type=float, default=15)
     arguments = p.parse_args()
@@ -291,10 +239,9 @@ def main() -> None:
         print("times are ours; x is how many times longer the plain formulation takes with the same network")
         name, result = "speed-steps", table.to_dict("records")
     elif arguments.what == "versus":
-        table = versus(arguments.ref, arguments.seeds, evaluate=arguments.evaluate, quick=arguments.quick)
-        print(table.groupby("data").mean().drop(columns="seed").T.to_string(float_format=lambda x: f"{x:.4g}"))
-        print("one thread; cpu: seconds of processor time, which other work on the machine hardly changes")
-        name, result = "speed-versus", table.to_dict("records")
+        name, table = asked_versus(arguments)
+        print(table.to_string(float_format=lambda x: f"{x:.4g}"))
+        result = table.reset_index().to_dict("records")
     else:
         result = quality(arguments.data, arguments.minutes, quick=arguments.quick)
         for kind in ("ours", "plain"):

@@ -237,6 +237,18 @@ TABLE: dict[str, list[tuple[str, str, str]]] = {
         ("return -((energy[0]", "return ((energy[0]", "energies -k automatic"),
         ("STEP = 1e-2", "STEP = 1.0", "energies -k automatic"),
     ],
+    "energies/moments.py": [
+        ("s + y * (1 - s)", "s - y * (1 - s)", "energies/test_moments.py"),
+        ("return -gradient", "return gradient", "energies/test_moments.py"),
+        ("gradient = gradient + self.seen.pull", "gradient = gradient - self.seen.pull", "energies/test_moments.py"),
+        ("self.seen.pull(_mean(by_z, log_w)", "self.seen.pull(_mean(by_z, None)", "energies/test_moments.py"),
+        (
+            "self.context(_mean(self.moments(h), log_w))",
+            "self.context(_mean(self.moments(h), None))",
+            "energies/test_moments.py",
+        ),
+        ("(outer @ self.hidden.weight) * inner", "outer @ self.hidden.weight", "energies/test_moments.py"),
+    ],
     "energies/population.py": [
         ("z = z + self.attend(y, y, log_w)", "z = z + self.attend(y, y)", "energies/test_population.py -k weight"),
         (

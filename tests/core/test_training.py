@@ -28,9 +28,10 @@ def oscillators(n=200, times=(0.0, 0.5, 1.0, 1.5), omega2=(1.0, 2.0), seed=0):
 
 
 @pytest.mark.slow
-def test_recovers_a_known_quadratic_potential():
+@pytest.mark.parametrize("heads", [4, 0])
+def test_recovers_a_known_quadratic_potential(heads):
     populations = oscillators()
-    method = WLM(n_steps=500, friction=0, acceleration_penalty=0.0, initial_velocity="data", **SMALL)
+    method = WLM(n_steps=500, friction=0, acceleration_penalty=0.0, initial_velocity="data", heads=heads, **SMALL)
     dynamics = train(populations, method, seed=0).dynamics
     x = populations.positions[1]
     expected = -np.array([1.0, 2.0]) * x

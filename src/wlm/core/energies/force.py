@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wlm.core.energies.moments import MomentPotential
 from wlm.core.particles import Particles
 
 #: Most shapes of populations, in one process, that derivatives are compiled for.
@@ -28,7 +29,7 @@ def force(energy: nn.Module, p: Particles, t: Tensor, *, compiled: Compiled | No
     ----------
     energy
         Module mapping positions (..., n, d), a time and logarithms of weights (..., n) or None to energies per cell
-        (..., n).
+        (..., n). One that knows its force (:class:`~wlm.core.energies.moments.MomentPotential`) is asked for it.
     p
         The cells, positions (..., n, d).
     t
@@ -40,6 +41,8 @@ def force(energy: nn.Module, p: Particles, t: Tensor, *, compiled: Compiled | No
     -------
     Accelerations, shape (..., n, d).
     """
+    if isinstance(energy, MomentPotential):
+        return energy.acceleration(p.x, t, p.log_w)
     parameters = [parameter for parameter in energy.parameters() if parameter.requires_grad]
     return _Force.apply(energy, compiled, p.x, t, p.log_w, *parameters)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wlm.core.energies.force import force
+from wlm.core.energies.moments import MomentPotential
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.growth import Growth, with_mass
 from wlm.core.integrators import leapfrog, substeps_for
@@ -40,7 +41,7 @@ class Mechanics(Model):
 
     def __init__(
         self,
-        potential: PopulationPotential,
+        potential: PopulationPotential | MomentPotential,
         friction: float,
         start: GradientField | None,
         *,

@@ -23,6 +23,7 @@ from wlm.core.checkpoint import Memory
 from wlm.core.divergences import DIVERGENCES, geomloss_divergence, plan, self_term, sinkhorn_loss
 from wlm.core.divergences import cost as ground_cost
 from wlm.core.energies.force import Compiled, force
+from wlm.core.energies.moments import MomentPotential
 from wlm.core.energies.population import PopulationPotential
 from wlm.core.field import N_LEAST, N_TIMES, agreed, learn_paths
 from wlm.core.growth import Growth, price, roughness, size_error, with_mass
@@ -97,7 +98,9 @@ class WLM(Method[Mechanics, MechanicsState]):
         ``"geomloss-online"`` (KeOps, for large batches; it has to be installed) or ``"geomloss-multiscale"``, the
         library of the paper with its backends.
     width, heads, hidden, n_inducing
-        Size of the potential, see :class:`~wlm.core.energies.population.PopulationPotential`.
+        Size of the potential, see :class:`~wlm.core.energies.population.PopulationPotential`. ``heads=0`` takes a
+        smaller one (:class:`~wlm.core.energies.moments.MomentPotential`): cells see ``n_inducing`` moments of the
+        population in place of each other, ``hidden`` is not used, and trainings are about twice as fast.
     time_features
         Let the potential depend on time.
     compile
@@ -183,9 +186,10 @@ class WLM(Method[Mechanics, MechanicsState]):
     growth: bool | str = False
 
     def __post_init__(self) -> None:
-        for field in ("n_steps", "batch_size", "n_batches", "width", "heads", "hidden"):
+        for field in ("n_steps", "batch_size", "n_batches", "width", "hidden"):
             self._require(field, int, 1)
-        self._require("n_inducing", int, 0)
+        for field in ("heads", "n_inducing"):
+            self._require(field, int, 0)
         self._require("lr", float, 0, open_low=True)
         self._require("weight_decay", float, 0)
         self._require("ema", float, 0, 1)
@@ -201,7 +205,9 @@ class WLM(Method[Mechanics, MechanicsState]):
         self._require_one_of("time_features", (True, False))
         self._require_one_of("compile", (True, False))
         self._require_one_of("growth", (False, True, "prior"))
-        if self.width % self.heads:
+        if self.heads == 0 and self.compile:
+            raise ValueError("compile=True compiles the derivatives of attention; with heads=0 leave it out")
+        if self.heads and self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
 
     @staticmethod
@@ -291,15 +297,7 @@ class WLM(Method[Mechanics, MechanicsState]):
         return flow, flow.prepare(replace(populations, velocities=None))[0]
 
     def build(self, spec: Spec) -> Mechanics:
-        potential = PopulationPotential(
-            spec.n_dims,
-            width=self.width,
-            depth=self.DEPTH,
-            heads=self.heads,
-            hidden=self.hidden,
-            n_inducing=self.n_inducing,
-            time_features=self.time_features,
-        )
+        potential = self._potential(spec)
         start = self._start(spec)
         friction = self.friction
         if friction is None:
@@ -316,6 +314,22 @@ class WLM(Method[Mechanics, MechanicsState]):
         if model.log_friction is not None:
             model.log_friction.requires_grad_(self.friction_lr != 0)
         return model
+
+    def _potential(self, spec: Spec) -> PopulationPotential | MomentPotential:
+        """The potential, untrained."""
+        if self.heads == 0:
+            return MomentPotential(
+                spec.n_dims, width=self.width, n_moments=self.n_inducing, time_features=self.time_features
+            )
+        return PopulationPotential(
+            spec.n_dims,
+            width=self.width,
+            depth=self.DEPTH,
+            heads=self.heads,
+            hidden=self.hidden,
+            n_inducing=self.n_inducing,
+            time_features=self.time_features,
+        )
 
     def _growth(self, spec: Spec) -> Growth | None:
         """The rates of growth, untrained."""
