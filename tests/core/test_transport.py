@@ -7,6 +7,7 @@ from oracles import standardised
 from scipy.spatial import cKDTree
 from scipy.stats import norm
 
+from wlm.core import transport
 from wlm.core.transport import (
     among_neighbours,
     assignment,
@@ -129,6 +130,39 @@ def test_nearest_cells_are_those_of_a_tree():
     w = rng.uniform(1, 2, 200)
     expected = (w[index][..., None] * y[index]).sum(1) / w[index].sum(1, keepdims=True)
     assert np.allclose(among_neighbours(x, y, 7, b=w) @ y, expected, atol=1e-5)
+
+
+def test_of_many_cells_nearly_all_the_nearest_are_found(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.concatenate([rng.normal(size=(1000, 10)) + 8 * np.eye(10)[i] for i in range(2)]).astype(np.float32)
+    x = rng.permutation(y)[:300] + 0.1 * rng.normal(size=(300, 10)).astype(np.float32)
+    exact, itself = nearest(x, y, 15), nearest(y, y, 15)
+    monkeypatch.setattr(transport, "EXACT", 500)
+    for wanted, (a, b) in ((exact, (x, y)), (itself, (y, y))):
+        distances, rows = nearest(a, b, 15)
+        assert np.mean([len({*i} & {*j}) for i, j in zip(rows, wanted[1], strict=True)]) > 0.95 * 15
+        np.testing.assert_allclose(distances, np.linalg.norm(a[:, None] - b[rows], axis=2), atol=1e-3)
+        assert np.array_equal(nearest(a, b, 15)[1], rows)  # the same for the same cells
+    assert np.array_equal(nearest(y, y, 15)[1][:, 0], np.arange(len(y)))
+
+
+def test_a_search_that_finds_too_few_is_made_good(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 100, 3)).astype(np.float32)
+    exact = nearest(x, y, 5)
+
+    class Poor:
+        def __init__(self, y, **options): ...
+
+        def query(self, x, k):
+            rows = exact[1].copy()
+            rows[::2, -1] = -1
+            return rows, np.where(rows < 0, np.inf, exact[0])
+
+    monkeypatch.setattr(transport, "EXACT", 50)
+    monkeypatch.setattr("pynndescent.NNDescent", Poor)
+    for found, wanted in zip(nearest(x, y, 5), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

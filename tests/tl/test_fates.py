@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import HDBSCAN
 
 import wlm
 from wlm._adata.neighbours import from_neighbours
@@ -126,6 +127,19 @@ def test_groups_with_a_gap_are_found_without_labels(split):
     wlm.tl.fit(split, "day", method="flow", show_progress=False)
     with pytest.raises(ValueError, match="no groups with a gap.*label_key= .*n_states="):
         wlm.tl.terminal_states(split)
+
+
+def test_among_many_cells_groups_are_sought_in_a_sample(split, monkeypatch):
+    seen, plain = [], HDBSCAN.fit_predict
+    monkeypatch.setattr(HDBSCAN, "fit_predict", lambda self, x: seen.append(len(x)) or plain(self, x))
+    monkeypatch.setattr("wlm.tl._terminal_states.MOST", 55)
+    for rng in (0, 1):
+        found = wlm.tl.terminal_states(split, rng=rng).query("kind == 'terminal'")
+        assert found["state"].tolist() == ["state 1", "state 2"] and found["n_cells"].tolist() == [40, 20]
+    assert seen == [55, 55]
+    monkeypatch.setattr("wlm.tl._terminal_states.MOST", 60)
+    wlm.tl.terminal_states(split)
+    assert seen[-1] == 60
 
 
 def test_ancestors_are_bayes_rule(split):

@@ -23,6 +23,8 @@ from wlm.tl._links import N_DRAWS, Link, Observed, link
 STAYS = 0.5
 #: Share of the last time's cells, and cells at least, of a group that is found without labels.
 GROUP, FEWEST = 0.05, 15
+#: Most cells among which groups are sought: time grows with the square of their number.
+MOST = 10_000
 #: What remains of the chances where cells of the last time are in no terminal state.
 UNDECIDED = "undecided"
 
@@ -43,9 +45,10 @@ def terminal_states(
     """Find the states in which cells end, and those they come from.
 
     The candidates are the cell types at the last training time or, without labels, groups of its cells with a gap
-    between them (HDBSCAN: Campello et al. 2013). A candidate is terminal if at least half of its cells stay in it over
-    the last interval, by the paths of the fit (see :func:`wlm.tl.fates`), or if it did not exist before. Initial states
-    are found in the same way, at the first training time and backwards.
+    between them (HDBSCAN: Campello et al. 2013). Of more than 10,000 cells these are sought among a random sample of so
+    many, and the others belong to that of the nearest. A candidate is terminal if at least half of its cells stay in it
+    over the last interval, by the paths of the fit (see :func:`wlm.tl.fates`), or if it did not exist before. Initial
+    states are found in the same way, at the first training time and backwards.
 
     Growth plays no part: a type whose cells divide or die while none changes its type stays.
 
@@ -196,13 +199,14 @@ def _groups(observed: Observed, time: float, n_states: int | None, seed: int) ->
     from sklearn.cluster import HDBSCAN, KMeans
 
     there = observed.at(time)
-    x = observed.x[there].astype(np.float64)
+    some = np.sort(np.random.default_rng(seed).permutation(there)[:MOST]) if len(there) > MOST else there
+    x = observed.x[some].astype(np.float64)
     if n_states is None:
         smallest = min(max(FEWEST, int(GROUP * len(x))), len(x))
         found = HDBSCAN(min_cluster_size=smallest, min_samples=min(FEWEST, smallest), copy=True).fit_predict(x)
         if found.max() < 1:
             raise ValueError(
-                f"no groups with a gap between them are among the {len(x)} cells of {time:g}; pass label_key= with "
+                f"no groups with a gap between them are among {len(x)} cells of {time:g}; pass label_key= with "
                 "cell types, or n_states= to divide them all the same"
             )
     else:
