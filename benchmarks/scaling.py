@@ -221,7 +221,7 @@ def main() -> None:
     if arguments.what == "fit":
         sizes = sizes[: len(sizes) - (not arguments.quick)]
     if arguments.what == "journey":
-        sizes = (1_000, 2_000) if arguments.quick else (50_000, 1_000_000)
+        sizes = (2_000,) if arguments.quick else (50_000, 1_000_000)
     if arguments.one:
         if arguments.what == "training":
             one = training(arguments.one, dim, 3 if arguments.quick else 20, disk=arguments.disk)
