@@ -22,7 +22,8 @@ if beside.exists():
 nb_execution_excludepatterns = []
 if not beside.exists() and not os.environ.get("WLM_DOCS_ONLINE"):
     # Their cells would have to be downloaded.
-    nb_execution_excludepatterns = [f"tutorials/{name}.ipynb" for name in ("embryoid_bodies", "growth", "tour")]
+    real = ("embryoid_bodies", "growth", "tour", "two_conditions_real", "what_if_real")
+    nb_execution_excludepatterns = [f"tutorials/{name}.ipynb" for name in real]
     nb_execution_excludepatterns.append("gallery.md")
 # CellRank has an environment of its own, in which its tutorial runs; without that it is shown as it is.
 nb_execution_excludepatterns.append("tutorials/cellrank.ipynb")

@@ -1,11 +1,13 @@
 """Simulated cells against their own truth, and the download path against a loopback server."""
 
+import dataclasses
 import gzip
 import hashlib
 import http.server
 import io
 import threading
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,12 +253,59 @@ def test_larry_refuses_files_that_are_damaged_or_of_other_cells(larry_files, cac
         wlm.datasets.larry(genes=False)
 
 
+def small_file(path, clones, **changed):
+    """A file of CoSpar's layout in small: 5 cells, 3 genes."""
+    parts = {
+        "x": np.array([[0, 2, 0], [1, 0, 0], [0, 0, 3], [4, 5, 0], [0, 0, 0]]),
+        "days": ["2", "4", "4", "6", "6"],
+        "states": ["undiff", "Baso", "undiff", "Monocyte", "Baso"],
+        **changed,
+    }
+    obs = pd.DataFrame(
+        {"time_info": parts["days"], "state_info": parts["states"]}, index=list("19753"), dtype="category"
+    )
+    ad.AnnData(
+        csr_matrix(parts["x"].astype(np.float32)),
+        obs=obs,
+        var=pd.DataFrame(index=["Gata1", "Mpo", "Spi1"]),
+        obsm={"X_emb": np.arange(10.0).reshape(5, 2), "X_clone": csr_matrix(clones, dtype=float), "X_pca": np.eye(5)},
+    ).write_h5ad(path)
+    return path
+
+
+def test_the_small_larry_is_what_its_file_says_whatever_clones_it_has(server, cache, tmp_path, monkeypatch):
+    url, served, requests = server
+    every = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    path = small_file(served / "all.h5ad", every)
+    digest = hashlib.sha256(_larry._shared(path)).hexdigest()
+    source = dataclasses.replace(_larry._SMALL, url=f"{url}/all.h5ad", sha256=digest)
+    monkeypatch.setattr(_larry, "_SMALL", source)
+    adata = wlm.datasets.larry_clones()
+    assert len(requests) == 1 and (adata.obsm["X_clone"].toarray() == every).all()
+    assert adata.obs["day"].tolist() == [2, 4, 4, 6, 6] and adata.obs["cell_type"].tolist()[1:3] == ["Baso", "undiff"]
+    assert adata.var_names.tolist() == ["Gata1", "Mpo", "Spi1"] and adata.X.dtype == np.float32
+    assert adata.X.toarray()[3].tolist() == [4, 5, 0] and adata.obsm["X_spring"][4].tolist() == [8, 9]
+    assert set(adata.obsm) == {"X_spring", "X_clone"}  # components without loadings would decode no genes
+    small_file(cache / "larry_clones.h5ad", every[:, :2])
+    assert wlm.datasets.larry_clones().obsm["X_clone"].shape == (5, 2) and len(requests) == 1
+    changes = ({"x": np.ones((5, 3))}, {"days": list("22466")}, {"states": ["undiff"] * 5})
+    for changed in changes:
+        small_file(cache / "larry_clones.h5ad", every, **changed)
+        with pytest.raises(ValueError, match="not the expected file"):
+            wlm.datasets.larry_clones()
+    (cache / "larry_clones.h5ad").write_bytes(b"no HDF5 at all")
+    with pytest.raises(ValueError, match="not the expected file"):
+        wlm.datasets.larry_clones()
+
+
 def test_sources_are_pinned():
     for source in (_real._EB_FULL, _real._EB_TABLE, _real._EMT, _real._VORTEX):
         assert (source.sha256 is None) != (source.git_sha1 is None) and not source.gzipped
         assert source.url is None or source.url.startswith("https://")
     for source in (_larry._METADATA, _larry._CLONES, _larry._COUNTS, _larry._GENES):
         assert source.gzipped and source.url.startswith("https://") and source.url.endswith(source.name)
+    commit = _larry._SMALL.url.split("/")[5]
+    assert len(_larry._SMALL.sha256) == 64 and len(commit) == 40 and set(commit) <= set("0123456789abcdef")
 
 
 @pytest.mark.shared
@@ -265,6 +314,10 @@ def test_real_data(real_data, monkeypatch):
     eb, emt, vortex = wlm.datasets.embryoid_body(), wlm.datasets.emt(), wlm.datasets.vortex()
     assert eb.obs["time"].value_counts().sort_index().tolist() == [2381, 4163, 3278, 3665, 3332]
     assert np.allclose(eb.obsm["X_pca"].std(0), 1, atol=1e-4)
+    blood = wlm.datasets.larry_clones()
+    assert blood.obs["day"].value_counts().sort_index().tolist() == [34, 316, 431] and blood.n_vars == 2481
+    assert np.allclose(blood.X.sum(axis=1), 10_000, rtol=1e-5) and blood.obs["cell_type"].nunique() == 12
+    assert {"Gata1", "Klf4", "Gfi1"} <= set(blood.var_names) and blood.obsm["X_clone"].shape[0] == 781
     assert emt.obsm["X_latent"].shape == (3133, 10) and vortex.obsm["X_position"].shape == (999, 2)
 
 

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import stats
 
 import wlm
@@ -339,3 +340,73 @@ def test_conditions_without_a_common_time_and_missing_samples(shifted):
         wlm.tl.compare(shifted, "day", "arm", sample_key="mouse", genes="one")
     with pytest.raises(TypeError, match="are for fits"):
         wlm.tl.compare(shifted, "day", "arm", sample_key="mouse", times=[2])
+
+
+@pytest.fixture
+def blood(real_data, monkeypatch):
+    monkeypatch.setenv("WLM_DATA_DIR", str(real_data))
+    adata = wlm.datasets.larry_clones()
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=20)
+    return adata
+
+
+def pooled(blood, rng, *, shuffled):
+    """Cells of clones that are of either lineage on day 6, four pools of clones each; shuffled they mean nothing."""
+    clones = blood.obsm["X_clone"].tocsc()
+    late = (blood.obs["day"] == 6).to_numpy()
+    sides = [
+        clones.T @ (late & blood.obs["cell_type"].isin(kinds).to_numpy())
+        for kinds in (["Neutrophil", "Monocyte"], ["Baso", "Mast", "Meg", "Erythroid", "Eos"])
+    ]
+    lineage = np.sign(sides[0] - sides[1])
+    told = np.flatnonzero(lineage)
+    if shuffled:
+        lineage[told] = rng.permutation(lineage[told])
+    names = np.full(clones.shape[1], None, dtype=object)
+    for name, sign in (("A", 1), ("B", -1)):
+        own = rng.permutation(np.flatnonzero(lineage == sign))
+        names[own] = [f"{name}{i % 4}" for i in range(len(own))]
+    cell, clone = clones.nonzero()
+    blood.obs["pool"] = pd.Series(names[clone], index=blood.obs_names[cell], dtype=object)
+    cells = blood[blood.obs["pool"].notna() & (blood.obs["day"] > 2)].copy()
+    cells.obs["group"] = cells.obs["pool"].str[0]
+    return cells
+
+
+@pytest.mark.shared
+def test_sisters_of_cells_of_two_lineages_differ_two_days_before(blood):
+    """Clones are real, and so is the difference; shuffled clones of the same cells have none but by chance."""
+    options = {"sample_key": "pool", "label_key": "cell_type", "min_cells": 3}
+    table = wlm.tl.compare(pooled(blood, np.random.default_rng(0), shuffled=False), "day", "group", **options)
+    day4 = table.query("name == '' and time == 4")
+    assert (day4[["n_condition", "n_reference"]] == 4).all(axis=None) and (day4["p_adj"] < 0.05).all()
+    assert set(table.attrs["first"].values()) == {4.0}
+    # The smallest p of four against four is 0.029: of six tables without a difference none or one is called.
+    called = [
+        wlm.tl.compare(pooled(blood, np.random.default_rng(k), shuffled=True), "day", "group", **options).attrs[
+            "verdict"
+        ]
+        for k in range(6)
+    ]
+    assert sum(verdict.startswith("DIFFERENT") for verdict in called) <= 1
+
+
+@pytest.mark.shared
+def test_a_loss_planted_in_real_cells_is_found_on_its_day_and_nothing_without_it(real_data, monkeypatch):
+    monkeypatch.setenv("WLM_DATA_DIR", str(real_data))
+    cells = wlm.datasets.embryoid_body()
+    rng = np.random.default_rng(0)
+    cells.obs["mouse"] = [f"m{i}" for i in rng.integers(8, size=cells.n_obs)]
+    cells.obs["arm"] = np.where(cells.obs["mouse"] < "m4", "control", "drug")
+    # Half of the cells on the side where the last ones are die from time 3 on, in the mice of the drug.
+    x = cells.obsm["X_pca"][:, 0]
+    upper = x * np.sign(x[cells.obs["time"] == 4].mean()) > 0.5
+    cells.obs["side"] = np.where(upper, "upper", "lower")
+    dies = upper & (cells.obs["time"] >= 3) & (cells.obs["arm"] == "drug") & (rng.random(cells.n_obs) < 0.5)
+    options = {"sample_key": "mouse", "label_key": "side", "max_cells": 50}
+    nothing = wlm.tl.compare(cells, "time", "arm", **options)
+    assert nothing.attrs["verdict"].startswith("NO DIFFERENCE FOUND") and np.isnan(nothing.attrs["first"]["drug"])
+    found = wlm.tl.compare(cells[~dies.to_numpy()].copy(), "time", "arm", **options)
+    assert found.attrs["first"] == {"drug": 3.0}
+    assert found.query("name == 'upper' and time == 3")["effect"].item() < -0.03

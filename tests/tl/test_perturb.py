@@ -194,3 +194,21 @@ def test_the_advice_of_a_refusal_stays_inside(drifting):
     nearer = json.loads(str(refused.value).split("so pass ")[1].split(", or raise")[0].replace("'", '"'))
     predicted = wlm.tl.perturb(drifting, nearer, at=0, times=2, n_null=0)
     assert predicted.uns["wlm_perturbation"]["inside"] > 0.5
+
+
+@pytest.mark.shared
+def test_monocytes_of_real_cells_come_with_their_factor_and_far_moves_are_refused(real_data, monkeypatch):
+    monkeypatch.setenv("WLM_DATA_DIR", str(real_data))
+    adata = wlm.datasets.larry_clones()
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=20)
+    wlm.tl.fit(adata, "day", method="flow", backtest=False, show_progress=False)
+    with pytest.raises(ValueError, match="Gata2 at .* takes .* out of the data"):
+        wlm.tl.perturb(adata, {"Gata2": "up"}, at=4, times=6)
+    found = wlm.tl.perturb(
+        adata, {"Klf4": "up"}, at=4, times=[4.01, 6], label_key="cell_type", n_null=3, max_outside=0.6
+    )
+    shares = pd.crosstab(found.obs["day"], found.obs["cell_type"], normalize="index")["Monocyte"]
+    alone = pd.crosstab(found.obs["day"], found.obs["unperturbed_cell_type"], normalize="index")["Monocyte"]
+    # At once: the cells lie among monocytes. Left alone, a third of them are.
+    assert (shares > 0.9).all() and (alone < 0.5).all()

@@ -2,7 +2,7 @@
 
 from wlm.datasets._bifurcation import bifurcation
 from wlm.datasets._growth import branching_growth
-from wlm.datasets._larry import larry
+from wlm.datasets._larry import larry, larry_clones
 from wlm.datasets._oscillator import repressilator
 from wlm.datasets._particles import boids, gradient_flow_sde
 from wlm.datasets._potentials import potential_flow
@@ -18,6 +18,7 @@ __all__ = [
     "gene_toggle",
     "gradient_flow_sde",
     "larry",
+    "larry_clones",
     "potential_flow",
     "repressilator",
     "vortex",
