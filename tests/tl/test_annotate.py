@@ -145,3 +145,19 @@ def test_bad_input_is_refused(mapped, call, error, words):
     mapped.obsm["X_broken"] = np.full((mapped.n_obs, 2), np.nan)
     with pytest.raises(error, match=words):
         wlm.tl.predict(mapped, 2, **call)
+
+
+@pytest.mark.parametrize("values", [np.repeat(["a", "b"], 300), np.repeat([0.0, 2.0], 300)])
+def test_among_many_cells_neighbours_are_sought_by_a_graph(values, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 5)).astype(np.float32)
+    x[:300, 0] += 1
+    y = np.concatenate([x[:50], x[:200] + 0.3 * rng.normal(size=(200, 5)).astype(np.float32)])
+    exact = from_neighbours(x, values, y)
+    monkeypatch.setattr("wlm._adata.neighbours.EXACT", 500)
+    monkeypatch.setattr("wlm.core.transport.EXACT", 500)
+    found = from_neighbours(x, values, y)
+    if values.dtype.kind == "f":
+        assert np.corrcoef(found, exact)[0, 1] > 0.99 and np.abs(found[:50] - values[:50]).max() < 1e-6
+    else:
+        assert (found == exact).mean() > 0.98 and (found[:50] == values[:50]).all()

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wlm.core.transport import EXACT
+from wlm.core.transport import nearest as nearest_cells
+
 #: Neighbours by which predicted cells get their labels.
 N_NEIGHBOURS = 15
 
@@ -15,13 +18,21 @@ N_NEIGHBOURS = 15
 def from_neighbours(x: Any, values: NDArray[Any], y: Any) -> NDArray[Any]:
     """Values (m,) for cells at ``y`` (m, d) from those (n,) at ``x`` (n, d): labels by the weight of the nearest 15.
 
-    Closer neighbours weigh more (by one over the distance). Numbers are averaged.
+    Closer neighbours weigh more (by one over the distance). Numbers are averaged. Among many cells neighbours are
+    approximate, see :func:`wlm.core.transport.nearest`.
     """
+    from scipy.sparse import csr_matrix
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     kind = KNeighborsRegressor if np.asarray(values).dtype.kind in "biuf" else KNeighborsClassifier
-    neighbours = kind(min(N_NEIGHBOURS, len(x)), weights="distance")
-    return neighbours.fit(x, values).predict(y)
+    k = min(N_NEIGHBOURS, len(x))
+    if len(x) <= EXACT:
+        return kind(k, weights="distance").fit(x, values).predict(y)
+    distances, rows = nearest_cells(y, x, k)
+    graph = csr_matrix((distances.ravel(), rows.ravel(), np.arange(len(y) + 1) * k), shape=(len(y), len(x)))
+    # Of distances among the cells at ``x``, which nobody asks for, those to themselves are enough.
+    none = csr_matrix((np.zeros(len(x)), np.arange(len(x)), np.arange(len(x) + 1)))
+    return kind(k, weights="distance", metric="precomputed").fit(none, values).predict(graph)
 
 
 def projection(x: NDArray[Any], shown: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:

@@ -217,7 +217,7 @@ def _groups(observed: Observed, time: float, n_states: int | None, seed: int) ->
     counts = np.bincount(found[clear])
     rank = np.argsort(np.argsort(-counts, kind="stable"))
     names = np.array([f"state {rank[k] + 1}" for k in range(len(counts))], dtype=object)
-    return from_neighbours(x[clear], names[found[clear]], observed.x).astype(object)
+    return from_neighbours(observed.x[some][clear], names[found[clear]], observed.x).astype(object)
 
 
 def _candidates(
