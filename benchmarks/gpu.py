@@ -3,7 +3,8 @@
 Needs ``wlm.core`` alone (torch, numpy and scipy). For the processor and, where there is
 one, the GPU, on request also with TF32:
 
-steps      seconds of a training step of WLM (plain and compiled) and iJKOnet at several shapes; arithmetic of the
+steps      seconds of a training step of WLM (with attention, plain and compiled, and with moments, heads=0) and
+           iJKOnet at several shapes; arithmetic of the
            step as torch counts it (products of matrices and attention), and the share of the time that it would take at
            the rate of a large product of matrices measured in the same run (1 is the floor); on a GPU also how many
            kernels a step starts, and the share of the time that as many of the smallest would take
@@ -136,7 +137,7 @@ def steps(chosen: list[str], *, quick: bool, tf32: bool) -> list[dict[str, Any]]
         for n, dim, intervals in SHAPES[:2] if quick else SHAPES if device == "cuda" else SHAPES[:-1]:
             cells = populations(2 * n, dim, intervals)
             common = {"n_steps": 4 if quick else 20, "batch_size": n}
-            configs: list[Method] = [WLM(**common), IJKOnet(**common)]
+            configs: list[Method] = [WLM(**common), WLM(**common, heads=0), IJKOnet(**common)]
             if not quick and (n, dim, intervals) in COMPILED and precision == "highest":
                 configs.append(WLM(**common, compile=True))
             for config in configs:
@@ -145,7 +146,7 @@ def steps(chosen: list[str], *, quick: bool, tf32: bool) -> list[dict[str, Any]]
                     {
                         "device": device,
                         "precision": precision,
-                        "method": config.name + (", compiled" if getattr(config, "compile", False) else ""),
+                        "method": config.name + kind(config),
                         "cells": n,
                         "dimensions": dim,
                         "intervals": intervals,
@@ -159,6 +160,12 @@ def steps(chosen: list[str], *, quick: bool, tf32: bool) -> list[dict[str, Any]]
                     rows[-1] |= {"launches": n_launches, "launches / time": n_launches * smallest / seconds}
                 print(" ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
     return rows
+
+
+def kind(method: Method) -> str:
+    """What is not the default."""
+    moments = ", moments" if getattr(method, "heads", 1) == 0 else ""
+    return moments + (", compiled" if getattr(method, "compile", False) else "")
 
 
 def agreement() -> dict[str, float]:
