@@ -147,17 +147,16 @@ def test_bad_input_is_refused(mapped, call, error, words):
         wlm.tl.predict(mapped, 2, **call)
 
 
-@pytest.mark.parametrize("values", [np.repeat(["a", "b"], 300), np.repeat([0.0, 2.0], 300)])
-def test_among_many_cells_neighbours_are_sought_by_a_graph(values, monkeypatch):
+@pytest.mark.parametrize("values", [np.repeat(["a", "b"], 400), np.repeat([0.0, 2.0], 400)])
+def test_many_cells_have_their_neighbours_in_parts(values, monkeypatch):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(600, 5)).astype(np.float32)
-    x[:300, 0] += 1
-    y = np.concatenate([x[:50], x[:200] + 0.3 * rng.normal(size=(200, 5)).astype(np.float32)])
+    x = rng.normal(size=(800, 5)).astype(np.float32)
+    x[:400, 0] += 3
+    y = x[rng.permutation(800)[:700]] + 0.1 * rng.normal(size=(700, 5)).astype(np.float32)
     exact = from_neighbours(x, values, y)
     monkeypatch.setattr("wlm._adata.neighbours.EXACT", 500)
     monkeypatch.setattr("wlm.core.transport.EXACT", 500)
     found = from_neighbours(x, values, y)
-    if values.dtype.kind == "f":
-        assert np.corrcoef(found, exact)[0, 1] > 0.99 and np.abs(found[:50] - values[:50]).max() < 1e-6
-    else:
-        assert (found == exact).mean() > 0.98 and (found[:50] == values[:50]).all()
+    assert found.shape == exact.shape and found.dtype == exact.dtype
+    assert np.corrcoef(found, exact)[0, 1] > 0.9 if values.dtype.kind == "f" else (found == exact).mean() > 0.95
+    assert not np.array_equal(found, exact) or values.dtype.kind != "f"

@@ -18,8 +18,8 @@ N_NEIGHBOURS = 15
 def from_neighbours(x: Any, values: NDArray[Any], y: Any) -> NDArray[Any]:
     """Values (m,) for cells at ``y`` (m, d) from those (n,) at ``x`` (n, d): labels by the weight of the nearest 15.
 
-    Closer neighbours weigh more (by one over the distance). Numbers are averaged. Among many cells neighbours are
-    approximate, see :func:`wlm.core.transport.nearest`.
+    Closer neighbours weigh more (by one over the distance). Numbers are averaged. Many cells find their neighbours in
+    random parts of the others, see :func:`wlm.core.transport.nearest`.
     """
     from scipy.sparse import csr_matrix
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -29,7 +29,7 @@ def from_neighbours(x: Any, values: NDArray[Any], y: Any) -> NDArray[Any]:
     if len(x) <= EXACT:
         return kind(k, weights="distance").fit(x, values).predict(y)
     distances, rows = nearest_cells(y, x, k)
-    graph = csr_matrix((distances.ravel(), rows.ravel(), np.arange(len(y) + 1) * k), shape=(len(y), len(x)))
+    graph = csr_matrix((distances.ravel(), rows.ravel(), np.arange(len(y) + 1) * rows.shape[1]), shape=(len(y), len(x)))
     # Of distances among the cells at ``x``, which nobody asks for, those to themselves are enough.
     none = csr_matrix((np.zeros(len(x)), np.arange(len(x)), np.arange(len(x) + 1)))
     return kind(k, weights="distance", metric="precomputed").fit(none, values).predict(graph)

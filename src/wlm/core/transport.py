@@ -21,7 +21,7 @@ PART, SMALL_PART = 4000, 1000
 #: Cells a side by which the residual of a coupling is measured; iterations of a sparse coupling at most, and the error
 #: of the marginals at which these end.
 N_RESIDUAL, N_ITER, TOLERANCE = 1000, 300, 1e-3
-#: Cells among which nearest ones are found exactly; among more they are approximate (nine in ten of 50 dimensions).
+#: Cells a side between which nearest ones are sought at once; of more a side, in as many random parts.
 EXACT = 20_000
 #: Of the semi-relaxed coupling: blur, and the price of rows whose sums are not the weights of their cells, in median
 #: squared distances of the first cloud.
@@ -170,24 +170,25 @@ def residual(x: Array, y: Array, *, a: Array | None = None, b: Array | None = No
 def nearest(x: Array, y: Array, k: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Distances (n, k) from each cell of ``x`` (n, d) to its ``k`` nearest of ``y`` (m, d), and their rows (n, k).
 
-    Of more than ``EXACT`` cells they are found by a graph of neighbours (Dong et al. 2011), which misses some.
+    Where both have more than ``EXACT`` cells, each cell finds its nearest among a random part of ``y`` that stands for
+    the whole: time then grows with the number of cells, and not with its square. Parts are the same in both directions,
+    and from ``x`` to itself a cell is in its own.
     """
     x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
-    if len(y) <= EXACT:
+    n_parts = int(np.ceil(min(len(x), len(y)) / EXACT))
+    if n_parts <= 1:
         return _nearest(x, y, k)
-    from pynndescent import NNDescent
-
-    # One thread, as everywhere; itself a cell is among its neighbours.
-    index = NNDescent(y, n_neighbors=k, random_state=0, n_jobs=1)
-    rows, distances = index.neighbor_graph if np.array_equal(x, y) else index.query(x, k)
-    rows, distances = rows.astype(np.intp), distances.astype(np.float32)
-    if (lost := (rows < 0).any(axis=1)).any():  # the search has found too few
-        distances[lost], rows[lost] = _nearest(x[lost], y, k)
+    k = min(k, len(y) // n_parts)
+    distances, rows = np.empty((len(x), k), dtype=np.float32), np.empty((len(x), k), dtype=np.intp)
+    orders = (np.random.default_rng(0).permutation(len(z)) for z in (x, y))
+    for i, j in zip(*(np.array_split(order, n_parts) for order in orders), strict=True):
+        distances[i], found = _nearest(x[i], y[j], k)
+        rows[i] = j[found]
     return distances, rows
 
 
 def _nearest(x: NDArray[np.float32], y: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """As :func:`nearest`, exactly."""
+    """As :func:`nearest`, all at once."""
     to, chunks = torch.as_tensor(y), torch.as_tensor(x).split(max(1, 2**25 // len(y)))  # 128 MB at a time
     found = [torch.cdist(part, to).topk(min(k, len(y)), largest=False) for part in chunks]
     return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
