@@ -4,16 +4,19 @@ Samples are drawn from one law, or with a shift at one of five days; cells of a 
 ``null``: share of p-values (W1 at one day, and all days together) below 0.05, and of simulations in which any adjusted
 one is, for three against three and four against four samples, followed or other ones every day; beside them the same
 W1 with cells exchanged instead of samples. ``power``: how often the day of the shift is found, and named first.
-``fits``: the same for speeds, kinetic energies and landscapes of fits to each sample (by flow) and for rates of growth
-(mechanics of few steps), and how often cells that move faster are found. ``time``: seconds for two conditions x four
-samples x 1,000 cells x five days.
+``fits``: the same for speeds, kinetic energies and landscapes of fits to each sample (by flow), and how often cells
+that move faster are found. ``growth``: the same for rates of growth by mechanics of few steps, where one of two types
+of cells multiplies faster or not; every sample is fitted once, and comparisons draw theirs from this pool. ``time``:
+seconds for two conditions x four samples x 1,000 cells x five days.
 """
 
 import time
+from math import comb
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from _compare_growth import comparisons
 from _report import machine, parser, prepare
 from joblib import Parallel, delayed
 
@@ -24,7 +27,11 @@ from wlm.core.metrics import w1
 SD, SHIFTED, DAYS = np.array([3, 2, 1.5, 1, 1]), 3, 5
 N_CELLS, N_EXCHANGED, N_BY_CELLS = 60, 39, 60
 #: Statistics of fits.
-OF_FITS = ("speed", "kinetic", "energy", "growth")
+OF_FITS = ("speed", "kinetic", "energy")
+#: Samples whose rates of growth are fitted: of one law, and of each rate (a day) by which one type is faster.
+POOLS, RATES = (240, 80), (0.25, 0.5)
+#: Draws of an exact p-value, to tell how far so many of them depart from uniform ones.
+N_DRAWS = 9999
 
 
 def simulate(
@@ -110,6 +117,22 @@ def interval(hits: pd.Series) -> str:
     return f"{p:.3f} ({low:.3f} to {high:.3f})"
 
 
+def departure(p: pd.Series, n: int) -> str:
+    """Largest distance (Kolmogorov-Smirnov) of p-values from those of an exact test of ``n`` against ``n`` samples.
+
+    These are 1/m, 2/m, ..., 1 with equal chances, m being half the number of relabelings. In brackets the share of as
+    many exact ones that are as far or farther, from random draws.
+    """
+    m, rng = comb(2 * n, n) // 2, np.random.default_rng(0)
+
+    def distance(counts: np.ndarray) -> np.ndarray:
+        return np.abs(counts.cumsum(-1) / len(p) - np.arange(1, m + 1) / m).max(-1)
+
+    found = distance(np.bincount(np.rint(p * m).astype(int), minlength=m + 1)[1:])
+    exact = distance(rng.multinomial(len(p), np.full(m, 1 / m), size=N_DRAWS))
+    return f"{found:.3f} ({np.mean(exact >= found - 1e-9):.2f})"
+
+
 def rows_of(name: str, jobs: int, n_simulations: int, n: int, **law: object) -> dict:
     """A row of the table: many simulations of one law."""
     began = time.perf_counter()
@@ -120,10 +143,30 @@ def rows_of(name: str, jobs: int, n_simulations: int, n: int, **law: object) -> 
         row["p < 0.05"] = interval(found["p"] < 0.05)
     else:
         row |= {"p < 0.05": interval(found["p"] < 0.05), "p <= 0.1": interval(found["p"] <= 0.1 + 1e-9)}
+        row["distance from uniform"] = departure(found["p"], n)
         row |= {"together p < 0.05": interval(found["together"] < 0.05), "any adjusted": interval(found["any"] < 0.05)}
         if found["cells"].notna().any():
             row["cells exchanged, p < 0.05"] = interval(found["cells"].dropna() < 0.05)
     return row | {"seconds": round(time.perf_counter() - began)}
+
+
+def growth_of_fits(jobs: int, n_simulations: int, *, quick: bool) -> None:
+    """Print how often rates of growth are called different, by what is compared and by law."""
+    mechanics = {"growth": True, "n_steps": 2 if quick else 20, "batch_size": 60, "max_step": 1.0}
+    mechanics |= {"width": 16, "hidden": 32, "n_inducing": 4}
+    sizes, rates = ((8, 4), RATES[-1:]) if quick else (POOLS, RATES)
+    laws, a_fit = comparisons(mechanics, sizes=sizes, n_simulations=n_simulations, n=4, rates=rates, jobs=jobs)
+    print(
+        f"\ngrowth: {sizes[0]} samples of one law, {sizes[1]} of each other, {a_fit:.1f} s a fit and its share",
+        flush=True,
+    )
+    for law, found in laws.items():
+        rows = {
+            kind: {"p < 0.05": interval(p < 0.05), "p <= 0.1": interval(p <= 0.1 + 1e-9)}
+            | ({"distance from uniform": departure(p, 4)} if law.startswith("one law") else {})
+            for kind, p in found.items()
+        }
+        print(f"\n{law}, 4 against 4, {len(found)} comparisons\n{pd.DataFrame(rows).T.to_string()}", flush=True)
 
 
 def seconds(jobs: int, arguments: dict, n_cells: int) -> str:
@@ -137,16 +180,14 @@ def seconds(jobs: int, arguments: dict, n_cells: int) -> str:
 
 def main() -> None:
     p = parser(__doc__)
-    p.add_argument("part", nargs="?", default="all", choices=("all", "null", "fits", "power", "time"))
+    p.add_argument("part", nargs="?", default="all", choices=("all", "null", "fits", "growth", "power", "time"))
     p.add_argument("--simulations", type=int, default=200)
     arguments = p.parse_args()
     prepare()
     many, jobs = 4 if arguments.quick else arguments.simulations, arguments.jobs
-    wanted = ("null", "power", "fits", "time") if arguments.part == "all" else (arguments.part,)
+    wanted = ("null", "power", "fits", "growth", "time") if arguments.part == "all" else (arguments.part,)
     print(machine(), flush=True)
     flow = {"method": "flow", "path": "straight"}
-    mechanics = {"method": "wlm", "growth": True, "n_steps": 3 if arguments.quick else 20, "batch_size": 64}
-    mechanics |= {"width": 16, "hidden": 32, "n_inducing": 4}
     laws = {
         "null": [
             ("one law, followed", 3, {}),
@@ -163,13 +204,14 @@ def main() -> None:
         print(f"\n{part}\n{pd.DataFrame(rows).to_string(index=False)}", flush=True)
     if "fits" in wanted:
         fits = [
-            ("one law, flow", many, flow, {}),
-            ("drug three times as fast, flow", many, flow, {"pace": 3.0}),
-            ("one law, mechanics with growth", max(4, many // 4), mechanics, {}),
+            ("one law, flow", {}),
+            ("drug three times as fast, flow", {"pace": 3.0}),
         ]
-        for name, how_many, options, law in fits:
-            row = rows_of_fits(name, jobs, how_many, 4, options, **law)
+        for name, law in fits:
+            row = rows_of_fits(name, jobs, many, 4, flow, **law)
             print("\n" + pd.Series(row).to_string(), flush=True)
+    if "growth" in wanted:
+        growth_of_fits(jobs, many, quick=arguments.quick)
     if "time" in wanted:
         n_cells = 50 if arguments.quick else 1000
         for name, more in (
