@@ -140,6 +140,7 @@ def test_of_many_cells_each_finds_its_nearest_in_a_part_that_stands_for_the_whol
     x = np.concatenate([y[:900] + 0.1, y[:300]])
     exact, few = nearest(x, y, 5), nearest(x[:400], y, 5)
     monkeypatch.setattr(transport, "EXACT", 500)
+    monkeypatch.setattr(transport, "PART", 400)
     assert np.array_equal(nearest(x[:400], y, 5)[1], few[1])  # few of one side are compared with all of the other
     distances, rows = nearest(x, y, 5)  # three parts of 400 and 500
     np.testing.assert_allclose(distances, np.linalg.norm(x[:, None] - y[rows], axis=2), atol=3e-3)

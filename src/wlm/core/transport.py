@@ -21,7 +21,7 @@ PART, SMALL_PART = 4000, 1000
 #: Cells a side by which the residual of a coupling is measured; iterations of a sparse coupling at most, and the error
 #: of the marginals at which these end.
 N_RESIDUAL, N_ITER, TOLERANCE = 1000, 300, 1e-3
-#: Cells a side between which nearest ones are sought at once; of more a side, in as many random parts.
+#: Cells a side between which nearest ones are sought at once; of more, in random parts of ``PART`` cells.
 EXACT = 20_000
 #: Of the semi-relaxed coupling: blur, and the price of rows whose sums are not the weights of their cells, in median
 #: squared distances of the first cloud.
@@ -171,13 +171,14 @@ def nearest(x: Array, y: Array, k: int) -> tuple[NDArray[np.float32], NDArray[np
     """Distances (n, k) from each cell of ``x`` (n, d) to its ``k`` nearest of ``y`` (m, d), and their rows (n, k).
 
     Where both have more than ``EXACT`` cells, each cell finds its nearest among a random part of ``y`` that stands for
-    the whole: time then grows with the number of cells, and not with its square. Parts are the same in both directions,
-    and from ``x`` to itself a cell is in its own.
+    the whole, as in couplings: time then grows with the number of cells, and not with its square. Parts are the same in
+    both directions, and from ``x`` to itself a cell is in its own.
     """
     x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
-    n_parts = int(np.ceil(min(len(x), len(y)) / EXACT))
-    if n_parts <= 1:
+    fewer = min(len(x), len(y))
+    if fewer <= EXACT:
         return _nearest(x, y, k)
+    n_parts = int(np.ceil(fewer / PART))
     k = min(k, len(y) // n_parts)
     distances, rows = np.empty((len(x), k), dtype=np.float32), np.empty((len(x), k), dtype=np.intp)
     orders = (np.random.default_rng(0).permutation(len(z)) for z in (x, y))
