@@ -74,7 +74,7 @@ class MomentPotential(nn.Module):
         return self.energy(F.silu(self.hidden(F.silu(z)))).squeeze(-1)
 
     def acceleration(self, x: Tensor, t: Tensor, log_w: Tensor | None = None) -> Tensor:
-        r"""What :func:`wlm.core.energies.force.force` is to be: :math:`-\nabla_{x_i} U / w_i`, shape (..., n, d).
+        r"""The force on each cell, :math:`-\nabla_{x_i} U / w_i`, shape (..., n, d).
 
         With :math:`s_j` the shares of the cells,
         :math:`\nabla_{x_i} U / w_i = \partial_x u_i + (\partial_x g_i)^\top \sum_j s_j \partial_m u_j`.
