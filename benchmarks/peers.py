@@ -1,31 +1,43 @@
 """Held-out times with wlm, other tools and the naive answers: the same cells, folds, score and time, in one run.
 
 Each tool predicts a held-out time from the other times (of the vortex: the odd times from the even ones), in a process
-of its own, on one thread. WLM with its defaults runs first; trainings of other tools last as long as its fit and
-prediction did on that fold. Settings are those of the tools' own examples:
+of its own, on one thread; the naive answers share one. WLM with its defaults runs first; trainings of other tools last
+as long as its fit and prediction did on that fold, in processor time, which other work on the machine does not
+stretch. With ``--best`` they train once more, for as long as their own examples do (rows "full"):
+a tool made for long trainings is not judged by a few seconds alone. Settings are those of the tools' own examples:
 
-ot-cfm   torchcfm's single-cell example: minibatch OT, sigma 0.1, an MLP of width 64 in space and time, batches of
-         256, Adam with 1e-4; integrated from the time before
-otp-fm   otpfm's settings for embryoid bodies in 5 dimensions (``W2Inf``, strength 500, width 0.15, 4 layers of 256,
-         Adam with 5e-4), on the vortex those for the Gulf of Mexico (strength 800, box, width 0.2, 10 layers of 128,
-         1e-3, squared loss); its curriculum over the time given; from the first time through all, 50 steps for each
-         interval
-moscot   ``TemporalProblem`` with its defaults between the neighbours; a partner for each cell, drawn from the plan,
-         and the point between both
-spline   natural cubic splines through optimal couplings of all other times, 2500 cells at most: no training either
+ot-cfm       torchcfm's single-cell example: minibatch OT, sigma 0.1, an MLP of width 64 in space and time, batches of
+             256, Adam with 1e-4; integrated from the time before. Full: 10,000 steps
+otp-fm       otpfm's settings for embryoid bodies in 5 dimensions (``W2Inf``, strength 500, width 0.15, 4 layers of
+             256, Adam with 5e-4), on the vortex those for the Gulf of Mexico (strength 800, box, width 0.2, 10 layers
+             of 128, 1e-3, squared loss); its curriculum over the training; from the first time through all, 50 steps
+             for each interval. Full: 300 epochs, on the vortex 2000
+moscot       ``TemporalProblem`` with its defaults between the neighbours; a partner for each cell, drawn from the plan,
+             and the point between both
+cytobridge   CytoBridge's ``dynamical_ot``, the example of its readme (velocities alone): a neural ODE in steps of 0.1,
+             Sinkhorn losses at the times given, batches of 256, Adam with 1e-4. Its schedule counts epochs, which are
+             scaled to the time by their measured pace. From the time before, in steps of 0.01. Full: 1000 epochs
+cyto-ruot    the same with growth and noise, ``ruot``, which its quick start and its script for EMT take (100 epochs,
+             3000 steps for the score, 500 epochs); predicted cells are weighted. It couples all cells before its first
+             step, which takes longer than a fit of WLM: with ``--best`` only
+spline       natural cubic splines through optimal couplings of all other times, 2500 cells at most: no training either
 
-The environment ``.venv-peers`` is made on the first run from benchmarks/peers.txt, in the versions of
-benchmarks/peers-constraints.txt.
+Environments are made on the first run: ``.venv-peers`` from benchmarks/peers.txt, in the versions of
+benchmarks/peers-constraints.txt, and ``.venv-cytobridge``, without wlm, from benchmarks/cytobridge.txt: CytoBridge
+wants numpy 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +45,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parent / ".venv-peers" / "bin" / "python"
+CYTOBRIDGE = HERE.parent / ".venv-cytobridge" / "bin" / "python"
 #: Times that are held out together, fold by fold.
 FOLDS: dict[str, list[list[float]]] = {
     "eb": [[1.0], [2.0], [3.0]],
@@ -40,7 +53,9 @@ FOLDS: dict[str, list[list[float]]] = {
     "bifurcation": [[1.0], [2.0], [3.0]],
     "vortex": [[1.0, 3.0, 5.0, 7.0]],
 }
-TOOLS = ("wlm", "ijkonet", "ot-cfm", "otp-fm", "moscot")
+TOOLS = ("wlm", "ijkonet", "ot-cfm", "otp-fm", "moscot", "cytobridge")
+#: Tools with a schedule of their own, for ``--best``.
+FULL = ("ot-cfm", "otp-fm", "cytobridge", "cyto-ruot")
 NAIVE = ("floor", "spline", "ot_midpoint", "previous", "next")
 
 Cells = dict[float, np.ndarray]
@@ -74,7 +89,16 @@ def ours(
     return [predicted.obsm[use_rep][predicted.obs[time_key] == t] for t in held]
 
 
-def ot_cfm(cells: Cells, held: list[float], budget: float) -> list[np.ndarray]:
+def training(budget: float | None, steps: int) -> Iterator[float]:
+    """The share of a training that is over, before each step: of the seconds given, or else of the steps."""
+    begin = time.process_time()
+    done = 0
+    while (gone := (time.process_time() - begin) / budget if budget else done / steps) < 1:
+        yield gone
+        done += 1
+
+
+def ot_cfm(cells: Cells, held: list[float], budget: float | None) -> list[np.ndarray]:
     import torch
     from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
     from torchcfm.models import MLP
@@ -87,8 +111,7 @@ def ot_cfm(cells: Cells, held: list[float], budget: float) -> list[np.ndarray]:
     model = MLP(dim=tensors[0].shape[1], time_varying=True, w=64)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.1)
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < budget:
+    for _ in training(budget, steps=10_000):
         parts = []
         for k, (a, b) in enumerate(zip(tensors[:-1], tensors[1:], strict=True)):
             n = min(256, len(a), len(b))
@@ -116,7 +139,7 @@ def ot_cfm(cells: Cells, held: list[float], budget: float) -> list[np.ndarray]:
     return out
 
 
-def otp_fm(cells: Cells, held: list[float], budget: float, *, vortex: bool) -> list[np.ndarray]:
+def otp_fm(cells: Cells, held: list[float], budget: float | None, *, vortex: bool) -> list[np.ndarray]:
     from collections import OrderedDict
 
     import torch
@@ -164,8 +187,10 @@ def otp_fm(cells: Cells, held: list[float], budget: float, *, vortex: bool) -> l
 
     model.train()
     schedule = Curriculum(total_iterations=1_000_000)
-    begin = time.perf_counter()
-    while (gone := (time.perf_counter() - begin) / budget) < 1:
+    # Its examples go through the cells of the smallest time in an epoch; of those in 5 dimensions, through nine tenths.
+    smallest = min(len(x) for x in tensors)
+    steps = 2000 * math.ceil(smallest / n) if vortex else 300 * math.ceil(0.9 * smallest / n)
+    for gone in training(budget, steps):
         step(schedule(int(1e6 * gone)))
     model.eval()
     with torch.no_grad():
@@ -203,8 +228,30 @@ def moscot(cells: Cells, held: float, rng: np.random.Generator) -> np.ndarray:
     return (1 - tau) * x + tau * y[partner]
 
 
-def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra: dict[str, Any]) -> dict[str, Any]:
-    """A fold of a tool, in this process: W1, seconds, and peak memory beyond that before the work began."""
+def cytobridge(cells: Cells, held: list[float], budget: float | None, settings: str, seed: int) -> dict[str, Any]:
+    """What ``_cytobridge.py`` answers in its environment: predicted cells, their weights, seconds and memory."""
+    times = sorted(cells)
+    request: dict[str, Any] = {f"cells{k}": cells[t] for k, t in enumerate(times)}
+    request |= {"times": times, "held": held, "budget": budget or 0.0, "settings": settings, "seed": seed}
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = f"{folder}/cells.npz", f"{folder}/answer.npz"
+        np.savez(asked, **request)
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        call = [str(CYTOBRIDGE), str(HERE / "_cytobridge.py"), asked, answered]
+        done = subprocess.run(call, capture_output=True, text=True, env=env, check=False)
+        if done.returncode:
+            raise RuntimeError(f"CytoBridge:\n{done.stderr[-3000:]}")
+        with np.load(answered) as answer:
+            return dict(answer)
+
+
+def one(
+    name: str, tool: str, held: list[float], seed: int, budget: float | None, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """A fold of a tool, in this process: W1, processor time in seconds, and peak memory beyond that before the work.
+
+    A ``budget`` of None lets a peer train for as long as its own examples do.
+    """
     import torch
     from _report import peak_memory, prepare
 
@@ -220,7 +267,9 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
     at = {float(t): np.asarray(adata.obsm[use_rep])[adata.obs[time_key] == t] for t in np.unique(adata.obs[time_key])}
     seen = {t: x for t, x in at.items() if t not in held}
     around = [(max(t for t in seen if t < h), min(t for t in seen if t > h)) for h in held]
-    truth, memory, begin = [at[h] for h in held], peak_memory(), time.perf_counter()
+    truth, memory, begin = [at[h] for h in held], peak_memory(), time.process_time()
+    weights: list[np.ndarray | None] = [None] * len(held)
+    used: dict[str, float] = {}
     if tool in ("previous", "next"):
         predicted = [at[before if tool == "previous" else after] for before, after in around]
     elif tool == "floor":
@@ -241,41 +290,63 @@ def one(name: str, tool: str, held: list[float], seed: int, budget: float, extra
         predicted = otp_fm(seen, held, budget, vortex=name == "vortex")
     elif tool == "moscot":
         predicted = [moscot(seen, h, rng) for h in held]
+    elif tool in ("cytobridge", "cyto-ruot"):
+        answer = cytobridge(seen, held, budget, "ruot" if tool == "cyto-ruot" else "dynamical_ot", seed)
+        predicted = [answer[f"cells{k}"] for k in range(len(held))]
+        weights = [answer[f"weights{k}"] for k in range(len(held))]
+        used = {"s": float(answer["seconds"]), "MB": float(answer["memory"])}  # its imports and measured pace apart
     else:
         predicted = ours(tool, adata, time_key, use_rep, held, seed, extra)
-    seconds = time.perf_counter() - begin
-    scores = [w1(x, y) for x, y in zip(predicted, truth, strict=True)]
-    return {"w1": float(np.mean(scores)), "s": seconds, "MB": 1000 * (peak_memory() - memory), "n": len(predicted[0])}
+    used = used or {"s": time.process_time() - begin, "MB": 1000 * (peak_memory() - memory)}
+    scores = [w1(x, y, a=a) for x, y, a in zip(predicted, truth, weights, strict=True)]
+    return {"w1": float(np.mean(scores)), **used, "n": len(predicted[0])}
 
 
 def environment() -> None:
-    """``.venv-peers``, made where it is missing."""
-    if not PYTHON.exists():
-        print("installing the peers into .venv-peers (some minutes)", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
-        pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    """``.venv-peers`` and ``.venv-cytobridge``, made where they are missing."""
+    peers = ["-r", HERE / "peers.txt", "-c", HERE / "peers-constraints.txt", "--editable", HERE.parent]
+    install(PYTHON, peers, ("wlm", "torch", "torchcfm", "otpfm", "moscot", "jax", "POT"))
+    # All that its imports need is listed, and torchvision, torchaudio and others that it asks for are not.
+    install(CYTOBRIDGE, ["--no-deps", "-r", HERE / "cytobridge.txt"], ("CytoBridge", "torch", "numpy", "POT"))
+
+
+def install(python: Path, what: list[Any], shown: tuple[str, ...]) -> None:
+    """An environment, made where it is missing, and the versions in it."""
+    if not python.exists():
+        print(f"installing {what} into {python.parents[1].name} (a minute or two)", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         pip += ["--no-compile"]  # compiling takes longer than the rest, for modules that nobody imports
-        files = ["-r", str(HERE / "peers.txt"), "-c", str(HERE / "peers-constraints.txt")]
-        subprocess.run([*pip, *files, "--editable", str(HERE.parent)], check=True)
-    versions = "import importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in ('wlm', 'torch', 'torchcfm', "
-    versions += "'otpfm', 'moscot', 'jax', 'POT')), sep=', ')"
-    print(subprocess.run([PYTHON, "-c", versions], check=True, capture_output=True, text=True).stdout.strip())
+        subprocess.run([*pip, *map(str, what)], check=True)
+    versions = f"import importlib.metadata as m; print(*(f'{{p}} {{m.version(p)}}' for p in {shown}), sep=', ')"
+    print(subprocess.run([python, "-c", versions], check=True, capture_output=True, text=True).stdout.strip())
 
 
-def child(*arguments: Any) -> dict[str, Any]:
-    """Result of :func:`one` in a process of the peers' environment."""
+def child(name: str, tools: list[str], *arguments: Any) -> dict[str, dict[str, Any]]:
+    """Results of :func:`one` by tool, from a process of the peers' environment."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    call = [str(PYTHON), __file__, "--one", json.dumps(arguments)]
+    call = [str(PYTHON), __file__, "--one", json.dumps([name, tools, arguments])]
     done = subprocess.run(call, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
-        raise RuntimeError(f"{arguments}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{name}, {tools}, {arguments}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def processes(name: str, arguments: argparse.Namespace) -> list[tuple[list[str], bool]]:
+    """The tools of each process, and whether they keep their own schedule: wlm first, whose time the others get."""
+    velocities = ("wlm, velocities",) if name == "vortex" else ()
+    parts = [([tool], False) for tool in (*TOOLS, *velocities)] + [(list(NAIVE), False)]
+    parts += [([tool], True) for tool in FULL if arguments.best]
+    wanted = ("wlm", *(arguments.tool or (*TOOLS, *velocities, *FULL, *NAIVE)))
+    kept = [([tool for tool in tools if tool in wanted], full) for tools, full in parts]
+    return [(tools, full) for tools, full in kept if tools]
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(one(*json.loads(sys.argv[2]))))
+        name, tools, rest = json.loads(sys.argv[2])
+        print(json.dumps({tool: one(name, tool, *rest) for tool in tools}))
         return
     import pandas as pd
     from _report import RESULTS, code, machine
@@ -283,8 +354,10 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seeds", type=int, default=1)
     p.add_argument("--quick", action="store_true", help="a small version that only shows that it runs")
-    p.add_argument("--environment", action="store_true", help="only make .venv-peers, where it is missing")
+    p.add_argument("--best", action="store_true", help="peers with their own full schedules as well (hours)")
+    p.add_argument("--environment", action="store_true", help="only make the environments, where they are missing")
     p.add_argument("--data", action="append", choices=list(FOLDS), help="only this data set; repeatable")
+    p.add_argument("--tool", action="append", choices=sorted({*TOOLS, *FULL, *NAIVE}), help="only this; repeatable")
     arguments = p.parse_args()
     environment()
     if arguments.environment:
@@ -296,16 +369,17 @@ def main() -> None:
     for name in ["vortex"] if arguments.quick else arguments.data or FOLDS:
         for seed in range(1 if arguments.quick else arguments.seeds):
             for held in FOLDS[name][: 1 if arguments.quick else None]:
-                budget = 0.0
-                velocities = ("wlm, velocities",) if name == "vortex" else ()
-                for tool in (*TOOLS, *velocities, *NAIVE):
-                    key = json.dumps([code(), name, tool, held, seed])
-                    if key not in done:
-                        done[key] = child(name, tool, held, seed, budget, extra)
-                        path.write_text(json.dumps(done, indent=1))
-                        print("done:", key, {k: round(v, 3) for k, v in done[key].items()}, flush=True)
-                    if tool == "wlm":
-                        budget = done[key]["s"]
+                budget: float | None = None
+                for tools, full in processes(name, arguments):
+                    keys = {t: json.dumps([code(), name, f"{t}, full" if full else t, held, seed]) for t in tools}
+                    missing = [t for t in tools if keys[t] not in done]
+                    found = child(name, missing, held, seed, None if full else budget, extra) if missing else {}
+                    for tool, result in found.items():
+                        done[keys[tool]] = result
+                        print("done:", keys[tool], {k: round(v, 3) for k, v in result.items()}, flush=True)
+                    path.write_text(json.dumps(done, indent=1))
+                    if tools == ["wlm"]:
+                        budget = min(done[keys["wlm"]]["s"], 1.0 if arguments.quick else math.inf)
     rows = [(*json.loads(k)[1:], *v.values()) for k, v in done.items() if json.loads(k)[0] == code()]
     frame = pd.DataFrame(rows, columns=["data", "tool", "held", "seed", "W1", "s", "MB", "n"]).drop(columns="held")
     table = frame.groupby(["data", "tool"], sort=False)[["W1", "s", "MB"]].mean()
