@@ -340,7 +340,9 @@ def processes(name: str, arguments: argparse.Namespace) -> list[tuple[list[str],
     parts += [([tool], True) for tool in FULL if arguments.best]
     wanted = ("wlm", *(arguments.tool or (*TOOLS, *velocities, *FULL, *NAIVE)))
     kept = [([tool for tool in tools if tool in wanted], full) for tools, full in parts]
-    return [(tools, full) for tools, full in kept if tools]
+    kept = [(tools, full) for tools, full in kept if tools]
+    # A small version is mostly imports: everything after wlm shares a process.
+    return [kept[0], ([tool for tools, _ in kept[1:] for tool in tools], False)] if arguments.quick else kept
 
 
 def main() -> None:
@@ -359,6 +361,8 @@ def main() -> None:
     p.add_argument("--data", action="append", choices=list(FOLDS), help="only this data set; repeatable")
     p.add_argument("--tool", action="append", choices=sorted({*TOOLS, *FULL, *NAIVE}), help="only this; repeatable")
     arguments = p.parse_args()
+    if arguments.quick and (arguments.best or arguments.data or arguments.tool):
+        p.error("--quick runs each tool on a fold of the vortex, none to its full schedule")
     environment()
     if arguments.environment:
         return
