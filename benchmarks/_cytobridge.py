@@ -1,7 +1,7 @@
 """CytoBridge on the cells of a fold, in its own environment: ``python _cytobridge.py CELLS.npz ANSWER.npz``.
 
 CytoBridge 1.4 wants numpy 1, so peers.py hands over cells and takes predictions as files. Its wheel brings none of the
-settings that its documentation names; these are those of its repository (``dynamical_ot.yaml``,
+settings that its documentation names; these are those of its authors' repositories (``dynamical_ot.yaml``,
 ``ruot_simulation_gene.yaml``). ``tl.fit`` is followed but for its end, which simulates all cells through all times and
 writes an h5ad: nobody needs that here, and it would take longer than the training. Times are the real ones, where its
 preprocessing would number them without a ``time_mapping``.
