@@ -57,11 +57,11 @@ def test_a_device_that_is_not_there_is_named():
         get_device("cuda:99")
 
 
-@pytest.mark.parametrize("options", [{}, {"time_features": True}, {"initial_velocity": "learned", "growth": True}])
+@pytest.mark.parametrize("options", [{}, {"heads": 0}, {"initial_velocity": "learned", "growth": True}])
 def test_mechanics_stay_on_the_device_of_their_cells(options):
     # A tensor that some line made on the processor would meet those of another device, and fail.
     spec = Spec(n_dims=3, blur=0.1, has_velocity=not options.get("growth"), n_times=3, times=(0.0, 1.0, 2.5))
-    model = WLM(width=8, heads=2, hidden=8, n_inducing=2, **options).build(spec).to("meta")
+    model = WLM(**{"width": 8, "heads": 2, "hidden": 8, "n_inducing": 2, **options}).build(spec).to("meta")
     x = torch.empty(20, 3, device="meta")
     start = Particles(x, torch.empty_like(x), torch.empty(20, device="meta") if options.get("growth") else None)
     times = torch.tensor(spec.times)  # of the processor: they say how many steps there are
@@ -73,7 +73,7 @@ def test_mechanics_stay_on_the_device_of_their_cells(options):
     loss = path.x.square().mean() + (0 if path.log_w is None else path.log_w.square().mean())
     loss.backward()
     learned = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
-    assert len(learned) > 10 and all(p.grad.device.type == "meta" for p in learned)
+    assert len(learned) > 5 and all(p.grad.device.type == "meta" for p in learned)
 
 
 def test_costs_and_divergences_stay_on_the_device_of_their_cells():
