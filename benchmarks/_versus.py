@@ -115,8 +115,9 @@ def versus(ref: str, seeds: int, *, evaluate: bool, quick: bool) -> pd.DataFrame
 
 @contextlib.contextmanager
 def busy(n: int) -> Iterator[None]:
-    """So many processes that do nothing but compute."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    """So many processes that do nothing but compute, as long as this one lives."""
+    endless = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
+    others = [subprocess.Popen([sys.executable, "-c", endless]) for _ in range(n)]
     try:
         yield
     finally:
