@@ -35,13 +35,8 @@ class ConditionedPotential(PopulationPotential):
         self.vectors = nn.Parameter(torch.zeros(n_conditions, self.embed.out_features))
         self.current = 0
 
-    def forward(self, x: Tensor, t: Tensor, log_w: Tensor | None = None) -> Tensor:
-        if self.time is not None:
-            x = torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], 16)], dim=-1)
-        z = self.embed(x) + self.vectors[self.current]
-        for block in self.blocks:
-            z = block(z, log_w)
-        return self.energy(self.norm(z)).squeeze(-1)
+    def embedded(self, x: Tensor, t: Tensor) -> Tensor:
+        return super().embedded(x, t) + self.vectors[self.current]
 
 
 def union(parts: Mapping[str, Populations]) -> Populations:

@@ -17,9 +17,6 @@ moscot       ``TemporalProblem`` with its defaults between the neighbours; a par
 cytobridge   CytoBridge's ``dynamical_ot``, the example of its readme (velocities alone): a neural ODE in steps of 0.1,
              Sinkhorn losses at the times given, batches of 256, Adam with 1e-4. Its schedule counts epochs, which are
              scaled to the time by their measured pace. From the time before, in steps of 0.01. Full: 1000 epochs
-cyto-ruot    the same with growth and noise, ``ruot``, which its quick start and its script for EMT take (100 epochs,
-             3000 steps for the score, 500 epochs); predicted cells are weighted. It couples all cells before its first
-             step, which takes longer than a fit of WLM: with ``--best`` only
 spline       natural cubic splines through optimal couplings of all other times, 2500 cells at most: no training either
 
 Environments are made on the first run: ``.venv-peers`` from benchmarks/peers.txt, in the versions of
@@ -55,7 +52,7 @@ FOLDS: dict[str, list[list[float]]] = {
 }
 TOOLS = ("wlm", "ijkonet", "ot-cfm", "otp-fm", "moscot", "cytobridge")
 #: Tools with a schedule of their own, for ``--best``.
-FULL = ("ot-cfm", "otp-fm", "cytobridge", "cyto-ruot")
+FULL = ("ot-cfm", "otp-fm", "cytobridge")
 NAIVE = ("floor", "spline", "ot_midpoint", "previous", "next")
 
 Cells = dict[float, np.ndarray]
@@ -228,11 +225,11 @@ def moscot(cells: Cells, held: float, rng: np.random.Generator) -> np.ndarray:
     return (1 - tau) * x + tau * y[partner]
 
 
-def cytobridge(cells: Cells, held: list[float], budget: float | None, settings: str, seed: int) -> dict[str, Any]:
-    """What ``_cytobridge.py`` answers in its environment: predicted cells, their weights, seconds and memory."""
+def cytobridge(cells: Cells, held: list[float], budget: float | None, seed: int) -> dict[str, Any]:
+    """What ``_cytobridge.py`` answers in its environment: predicted cells, seconds and memory."""
     times = sorted(cells)
     request: dict[str, Any] = {f"cells{k}": cells[t] for k, t in enumerate(times)}
-    request |= {"times": times, "held": held, "budget": budget or 0.0, "settings": settings, "seed": seed}
+    request |= {"times": times, "held": held, "budget": budget or 0.0, "seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = f"{folder}/cells.npz", f"{folder}/answer.npz"
         np.savez(asked, **request)
@@ -268,7 +265,6 @@ def one(
     seen = {t: x for t, x in at.items() if t not in held}
     around = [(max(t for t in seen if t < h), min(t for t in seen if t > h)) for h in held]
     truth, memory, begin = [at[h] for h in held], peak_memory(), time.process_time()
-    weights: list[np.ndarray | None] = [None] * len(held)
     used: dict[str, float] = {}
     if tool in ("previous", "next"):
         predicted = [at[before if tool == "previous" else after] for before, after in around]
@@ -290,15 +286,14 @@ def one(
         predicted = otp_fm(seen, held, budget, vortex=name == "vortex")
     elif tool == "moscot":
         predicted = [moscot(seen, h, rng) for h in held]
-    elif tool in ("cytobridge", "cyto-ruot"):
-        answer = cytobridge(seen, held, budget, "ruot" if tool == "cyto-ruot" else "dynamical_ot", seed)
+    elif tool == "cytobridge":
+        answer = cytobridge(seen, held, budget, seed)
         predicted = [answer[f"cells{k}"] for k in range(len(held))]
-        weights = [answer[f"weights{k}"] for k in range(len(held))]
         used = {"s": float(answer["seconds"]), "MB": float(answer["memory"])}  # its imports and measured pace apart
     else:
         predicted = ours(tool, adata, time_key, use_rep, held, seed, extra)
     used = used or {"s": time.process_time() - begin, "MB": 1000 * (peak_memory() - memory)}
-    scores = [w1(x, y, a=a) for x, y, a in zip(predicted, truth, weights, strict=True)]
+    scores = [w1(x, y) for x, y in zip(predicted, truth, strict=True)]
     return {"w1": float(np.mean(scores)), **used, "n": len(predicted[0])}
 
 

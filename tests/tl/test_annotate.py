@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 
 import wlm
+from wlm._adata import neighbours
 from wlm._adata.labels import Style
 from wlm._adata.neighbours import from_neighbours
 from wlm._adata.times import write_times
 from wlm._store.fit import open_fit
+from wlm.core.transport import nearest
 from wlm.pl._basis import embedding
 
 
@@ -149,15 +151,18 @@ def test_bad_input_is_refused(mapped, call, error, words):
 
 @pytest.mark.parametrize("values", [np.repeat(["a", "b"], 400), np.repeat([0.0, 2.0], 400)])
 def test_many_cells_have_their_neighbours_in_parts(values, monkeypatch):
-    rng = np.random.default_rng(0)
+    rng, asked = np.random.default_rng(0), []
     x = rng.normal(size=(800, 5)).astype(np.float32)
     x[:400, 0] += 3
     y = x[rng.permutation(800)[:700]] + 0.1 * rng.normal(size=(700, 5)).astype(np.float32)
     exact = from_neighbours(x, values, y)
-    monkeypatch.setattr("wlm._adata.neighbours.EXACT", 500)
+    monkeypatch.setattr(neighbours, "nearest_cells", lambda *given: asked.append(given) or nearest(*given))
+    monkeypatch.setattr(neighbours, "EXACT", 500)
     monkeypatch.setattr("wlm.core.transport.EXACT", 500)
     monkeypatch.setattr("wlm.core.transport.PART", 400)
     found = from_neighbours(x, values, y)
+    assert [(len(a), len(b), k) for a, b, k in asked] == [(700, 800, 15)]
     assert found.shape == exact.shape and found.dtype == exact.dtype
-    assert np.corrcoef(found, exact)[0, 1] > 0.9 if values.dtype.kind == "f" else (found == exact).mean() > 0.95
-    assert not np.array_equal(found, exact) or values.dtype.kind != "f"
+    # Labels as numbers: the same for nearly all cells, though each has asked half of the others.
+    a, b = (z if z.dtype.kind == "f" else (z == "b").astype(float) for z in (found, exact))
+    assert np.abs(a - b).mean() < 0.1 and np.corrcoef(a, b)[0, 1] > 0.9

@@ -26,7 +26,7 @@ def from_neighbours(x: Any, values: NDArray[Any], y: Any) -> NDArray[Any]:
 
     kind = KNeighborsRegressor if np.asarray(values).dtype.kind in "biuf" else KNeighborsClassifier
     k = min(N_NEIGHBOURS, len(x))
-    if len(x) <= EXACT:
+    if len(x) <= EXACT:  # to the last digit: a cell at the place of another has its value
         return kind(k, weights="distance").fit(x, values).predict(y)
     distances, rows = nearest_cells(y, x, k)
     graph = csr_matrix((distances.ravel(), rows.ravel(), np.arange(len(y) + 1) * rows.shape[1]), shape=(len(y), len(x)))

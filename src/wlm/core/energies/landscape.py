@@ -16,6 +16,18 @@ from torch import Tensor, nn
 MAX_MONOMIALS, N_BUMPS = 50, 100
 
 
+def silu(h: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation, and its slope."""
+    sigma = torch.sigmoid(h)
+    return h * sigma, sigma * (1 + h * (1 - sigma))
+
+
+def _even(h: Tensor) -> tuple[Tensor, Tensor]:
+    """An even activation, and its slope."""
+    sigma = torch.tanh(h)
+    return h * sigma, sigma + h * (1 - sigma**2)
+
+
 class Potential(nn.Module):
     """A potential V(x), or V(x, t), as a network of two hidden layers; zero before training.
 
@@ -43,14 +55,13 @@ class Potential(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """V (..., n) at ``x`` (..., n, d) and times ``t`` that broadcast with (..., n)."""
         h = self._hidden(x, t)
-        return F.softplus(self.second(h * torch.tanh(h) if self.even else F.silu(h))) @ self.last
+        return F.softplus(self.second(_even(h)[0] if self.even else F.silu(h))) @ self.last
 
     def with_gradient(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         r"""V (..., n) and :math:`\nabla_x V` (..., n, d)."""
         h = self._hidden(x, t)
-        sigma = torch.tanh(h) if self.even else torch.sigmoid(h)
-        slope = sigma + h * (1 - sigma**2) if self.even else sigma * (1 + h * (1 - sigma))
-        second = self.second(h * sigma)
+        value, slope = _even(h) if self.even else silu(h)
+        second = self.second(value)
         g = ((torch.sigmoid(second) * self.last) @ self.second.weight * slope) @ self.first.weight
         return F.softplus(second) @ self.last, g if self.duration is None else g[..., :-1]
 

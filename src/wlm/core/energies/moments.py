@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Features of time.
-N_TIME = 16
+from wlm.core.energies.landscape import silu
+from wlm.core.energies.population import Timed
 
 
 class _Moments(nn.Module):
@@ -24,7 +24,7 @@ class _Moments(nn.Module):
 
     def forward(self, x: Tensor, log_w: Tensor | None) -> tuple[Tensor, Tensor]:
         """What they add, (..., 1, width), and the slopes of the features, (..., n, width)."""
-        h, slope = _silu(self.features(x))
+        h, slope = silu(self.features(x))
         return self.context(_mean(self.moments(h), log_w)), slope
 
     def pull(self, by_context: Tensor, slope: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class _Moments(nn.Module):
         return (slope * by_features) @ self.features.weight
 
 
-class MomentPotential(nn.Module):
+class MomentPotential(Timed):
     r"""Permutation-invariant energy :math:`U(\{x_j\}, t) = \sum_i u(x_i, m, t)`, moments :math:`m = \overline{g(x)}`.
 
     Both functions are small networks (Deep Sets; Zaheer et al. 2017): :math:`g` has one hidden layer, :math:`u` two.
@@ -53,11 +53,10 @@ class MomentPotential(nn.Module):
     """
 
     def __init__(self, dim: int, *, width: int = 64, n_moments: int = 16, time_features: bool = False):
-        super().__init__()
-        self.dim, extra = dim, N_TIME if time_features else 0
-        self.time = nn.Sequential(nn.Linear(1, N_TIME), nn.SiLU(), nn.Linear(N_TIME, N_TIME)) if time_features else None
-        self.embed = nn.Linear(dim + extra, width)
-        self.seen = _Moments(dim + extra, width, n_moments) if n_moments else None
+        super().__init__(dim, time_features=time_features)
+        self.dim = dim
+        self.embed = nn.Linear(self.n_inputs, width)
+        self.seen = _Moments(self.n_inputs, width, n_moments) if n_moments else None
         self.hidden = nn.Linear(width, width)
         self.energy = nn.Linear(width, 1, bias=False)  # a constant exerts no force
         nn.init.zeros_(self.energy.weight)
@@ -67,7 +66,7 @@ class MomentPotential(nn.Module):
 
         A cell of weight w, of which ``log_w`` (..., n) is the logarithm, is seen by the others as that many cells.
         """
-        x = self._with_time(x, t)
+        x = self.inputs(x, t)
         z = self.embed(x)
         if self.seen is not None:
             z = z + self.seen(x, log_w)[0]
@@ -79,23 +78,18 @@ class MomentPotential(nn.Module):
         With :math:`s_j` the shares of the cells,
         :math:`\nabla_{x_i} U / w_i = \partial_x u_i + (\partial_x g_i)^\top \sum_j s_j \partial_m u_j`.
         """
-        x = self._with_time(x, t)
+        x = self.inputs(x, t)
         z = self.embed(x)
         if self.seen is not None:
             seen, slope = self.seen(x, log_w)
             z = z + seen
-        z, inner = _silu(z)
-        outer = _silu(self.hidden(z))[1] * self.energy.weight
+        z, inner = silu(z)
+        outer = silu(self.hidden(z))[1] * self.energy.weight
         by_z = (outer @ self.hidden.weight) * inner  # (..., n, width)
         gradient = by_z @ self.embed.weight[:, : self.dim]
         if self.seen is not None:
             gradient = gradient + self.seen.pull(_mean(by_z, log_w), slope)[..., : self.dim]
         return -gradient
-
-    def _with_time(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.time is None:
-            return x
-        return torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], N_TIME)], dim=-1)
 
 
 def _mean(values: Tensor, log_w: Tensor | None) -> Tensor:
@@ -103,10 +97,3 @@ def _mean(values: Tensor, log_w: Tensor | None) -> Tensor:
     if log_w is None:
         return values.mean(-2, keepdim=True)
     return torch.softmax(log_w, dim=-1).unsqueeze(-2) @ values
-
-
-def _silu(z: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation, and its slope."""
-    s = torch.sigmoid(z)
-    y = z * s
-    return y, s + y * (1 - s)

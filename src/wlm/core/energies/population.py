@@ -51,7 +51,22 @@ class _Block(nn.Module):
         return z + self.feed_forward(self.norm2(z))
 
 
-class PopulationPotential(nn.Module):
+class Timed(nn.Module):
+    """What the potentials of populations share: the time as features beside the positions of cells, if asked for."""
+
+    def __init__(self, dim: int, *, time_features: bool):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 16)) if time_features else None
+        self.n_inputs = dim + (16 if time_features else 0)
+
+    def inputs(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the network sees, (..., n, n_inputs), of cells ``x`` (..., n, d) at the time ``t``, a scalar or (...,)."""
+        if self.time is None:
+            return x
+        return torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], 16)], dim=-1)
+
+
+class PopulationPotential(Timed):
     r"""Permutation-invariant potential energy :math:`U_\theta(\{x_j\}, t) = \sum_i u_\theta(x_i; \{x_j\}, t)`.
 
     Each cell's energy depends on the whole population through attention, so interactions and
@@ -81,9 +96,8 @@ class PopulationPotential(nn.Module):
         n_inducing: int = 16,
         time_features: bool = False,
     ):
-        super().__init__()
-        self.time = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 16)) if time_features else None
-        self.embed = nn.Linear(dim + (16 if time_features else 0), width)
+        super().__init__(dim, time_features=time_features)
+        self.embed = nn.Linear(self.n_inputs, width)
         self.blocks = nn.ModuleList(_Block(width, heads, hidden, n_inducing) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.energy = nn.Linear(width, 1)
@@ -97,9 +111,11 @@ class PopulationPotential(nn.Module):
 
         A cell of weight w, of which ``log_w`` (..., n) is the logarithm, is seen by the others as that many cells.
         """
-        if self.time is not None:
-            x = torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], 16)], dim=-1)
-        z = self.embed(x)
+        z = self.embedded(x, t)
         for block in self.blocks:
             z = block(z, log_w)
         return self.energy(self.norm(z)).squeeze(-1)
+
+    def embedded(self, x: Tensor, t: Tensor) -> Tensor:
+        """Cells (..., n, width) as the first block sees them."""
+        return self.embed(self.inputs(x, t))
