@@ -60,7 +60,7 @@ class Timed(nn.Module):
         self.n_inputs = dim + (16 if time_features else 0)
 
     def inputs(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the network sees, (..., n, n_inputs), of cells ``x`` (..., n, d) at the time ``t``, a scalar or (...,)."""
+        """What the network sees (..., n, n_inputs) of cells ``x`` (..., n, d) at the time ``t``, a scalar or (...,)."""
         if self.time is None:
             return x
         return torch.cat([x, self.time(t.reshape(*t.shape, 1, 1)).expand(*x.shape[:-1], 16)], dim=-1)
